@@ -1,0 +1,35 @@
+//! The instrumentation points of a build without hooks: nothing.
+
+use super::{InstallError, Instrument, Interest, WorkerThread};
+use crate::task::{WaitReason, control::TaskRef};
+
+/// An instrument that is installed; never, in this build.
+#[must_use]
+pub struct Installed(std::convert::Infallible);
+
+/// Installs an instrument for the whole process; in this build it cannot.
+///
+/// # Errors
+/// [`InstallError::Disabled`].
+pub fn install(_: &'static dyn Instrument, _: Interest) -> Result<Installed, InstallError> {
+    Err(InstallError::Disabled)
+}
+
+#[inline(always)]
+pub(crate) fn task_spawned(_: TaskRef) {}
+#[inline(always)]
+pub(crate) fn task_resumed(_: TaskRef) {}
+#[inline(always)]
+pub(crate) fn task_left(_: TaskRef, _: bool) {}
+#[inline(always)]
+pub(crate) fn task_woken(_: TaskRef) {}
+#[inline(always)]
+pub(crate) fn wait_begin() -> Option<u64> {
+    None
+}
+#[inline(always)]
+pub(crate) fn wait_end(_: Option<u64>, _: WaitReason) {}
+#[inline(always)]
+pub(crate) fn worker_started(_: &'static WorkerThread) {}
+#[inline(always)]
+pub(crate) fn worker_stopping(_: &'static WorkerThread) {}

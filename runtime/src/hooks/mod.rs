@@ -1,0 +1,173 @@
+//! The contract between the runtime and whoever watches it.
+//!
+//! An [`Instrument`] says which kinds of events it wants and is called at each, on the thread where it happens. Without
+//! one, an instrumentation point costs one relaxed load and one branch that is not taken; a build without the feature
+//! `hooks` has none at all, and is the baseline against which that cost is measured.
+//!
+//! # What a hook may do
+//!
+//! Hooks run inside the scheduler. The table says where, and what is allowed there:
+//!
+//! | method | runs on | may allocate | may park | may take a lock | sampled by signals |
+//! |---|---|---|---|---|---|
+//! | `task_spawned` | the spawner: task, or any thread | yes | no | its own, briefly | yes |
+//! | `task_resumed`, `task_left` | worker, on its own stack | yes | no | its own, briefly | yes |
+//! | `task_woken` | the waker: task, worker, any thread; a primitive's lock may be held | yes | no | its own, briefly | yes |
+//! | `waited` | the waiter, after its wait, no lock held | yes | no | its own, briefly | yes |
+//! | `worker_started`, `worker_stopping` | worker, on its own stack | yes | no | yes | yes |
+//!
+//! "Its own" means a lock that no code takes which could call into the runtime while holding it. A hook must not wait on
+//! a primitive of this crate, must not spawn, and must not panic: it would unwind through the scheduler, so the process
+//! aborts.
+//!
+//! ```
+//! use std::sync::atomic::{AtomicU64, Ordering};
+//! use greenprof_runtime::{Runtime, hooks::{self, Instrument, Interest, TaskView}, spawn};
+//!
+//! struct Spawns(AtomicU64);
+//! impl Instrument for Spawns {
+//!     fn task_spawned(&self, _task: TaskView) {
+//!         self.0.fetch_add(1, Ordering::Relaxed);
+//!     }
+//! }
+//!
+//! static SPAWNS: Spawns = Spawns(AtomicU64::new(0));
+//! let installed = hooks::install(&SPAWNS, Interest::SPAWN)?;
+//! Runtime::builder().workers(1).build()?.run(|| spawn(|| ()).join().unwrap());
+//! drop(installed);
+//! assert!(SPAWNS.0.load(Ordering::Relaxed) >= 2);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+#[cfg(not(feature = "hooks"))]
+mod mock;
+#[cfg(feature = "hooks")]
+mod real;
+
+use std::sync::atomic::Ordering;
+
+use thiserror::Error;
+
+#[cfg(not(feature = "hooks"))]
+use mock as imp;
+#[cfg(feature = "hooks")]
+use real as imp;
+
+pub use imp::{Installed, install};
+pub(crate) use imp::{
+    task_left, task_resumed, task_spawned, task_woken, wait_begin, wait_end, worker_started, worker_stopping,
+};
+
+pub use crate::world::threads::WorkerThread;
+use crate::{
+    labels::LabelSet,
+    task::{TaskId, WaitReason, control::TaskRef},
+};
+
+/// How many different instruments a process can have.
+pub const MAX_INSTRUMENTS: usize = 16;
+
+/// Which kinds of events an instrument wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interest(u32);
+
+impl Interest {
+    /// `task_spawned`.
+    pub const SPAWN: Self = Self(1);
+    /// `task_resumed`, `task_left` and `task_woken`: every scheduling decision.
+    pub const SCHEDULE: Self = Self(2);
+    /// `waited`: every wait that has ended.
+    pub const WAIT: Self = Self(4);
+    /// `worker_started` and `worker_stopping`.
+    pub const WORKER: Self = Self(8);
+
+    /// Both.
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    #[cfg_attr(not(feature = "hooks"), expect(dead_code, reason = "no event asks"))]
+    pub(crate) const fn bits(self) -> u32 {
+        self.0
+    }
+}
+
+/// Why a task has left its worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// It waits, or has yielded.
+    ToContinue,
+    /// It has ended.
+    Ended,
+}
+
+/// A task at the moment of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TaskView(TaskRef);
+
+#[cfg_attr(not(feature = "hooks"), expect(dead_code, reason = "no event makes one"))]
+impl TaskView {
+    pub(crate) fn new(task: TaskRef) -> Self {
+        Self(task)
+    }
+}
+
+impl TaskView {
+    /// The task's number.
+    pub fn id(&self) -> TaskId {
+        TaskId(self.0.control().about.id.load(Ordering::Relaxed))
+    }
+
+    /// The number of the task that spawned it; 0 if a thread did.
+    pub fn parent(&self) -> u64 {
+        self.0.control().about.parent.load(Ordering::Relaxed)
+    }
+
+    /// The runtime it belongs to.
+    pub fn runtime_id(&self) -> u32 {
+        self.0.control().about.runtime_id.load(Ordering::Relaxed)
+    }
+
+    /// Its labels.
+    pub fn labels(&self) -> LabelSet {
+        LabelSet::from_index(self.0.control().labels.load(Ordering::Relaxed))
+    }
+
+    /// What it waits for; meaningful in `task_woken`, and in `task_left` of a task that waits.
+    pub fn wait_reason(&self) -> WaitReason {
+        self.0.control().wait_reason()
+    }
+}
+
+/// A watcher of the runtime. Every method does nothing unless it is overridden; see the module's table for what the
+/// methods may do.
+pub trait Instrument: Sync {
+    /// A task has been made and is about to be queued.
+    fn task_spawned(&self, _task: TaskView) {}
+    /// A worker is about to switch to a task.
+    fn task_resumed(&self, _task: TaskView) {}
+    /// A task has switched back to its worker.
+    fn task_left(&self, _task: TaskView, _left: Left) {}
+    /// A waiting task has become runnable.
+    fn task_woken(&self, _task: TaskView) {}
+    /// The caller has waited so many nanoseconds for a primitive.
+    fn waited(&self, _reason: WaitReason, _nanoseconds: u64) {}
+    /// A worker has started.
+    fn worker_started(&self, _worker: &'static WorkerThread) {}
+    /// A worker is about to end.
+    fn worker_stopping(&self, _worker: &'static WorkerThread) {}
+}
+
+/// Why an instrument could not be installed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum InstallError {
+    /// The instrument is installed already.
+    #[error("this instrument is installed already: drop what `install` gave before")]
+    Installed,
+    /// There are [`MAX_INSTRUMENTS`] others.
+    #[error("this process has had {MAX_INSTRUMENTS} different instruments, and cannot have more")]
+    TooMany,
+    /// The crate was built without its feature `hooks`.
+    #[error("this program was built without hooks: enable the feature `hooks` of greenprof-runtime")]
+    Disabled,
+}

@@ -1,0 +1,195 @@
+//! Who sleeps and who searches: the protocol by which runnable tasks find workers and no wake-up is lost.
+//!
+//! A worker without work *searches* (looks at all queues), and then *sleeps*. Both numbers are in one word.
+//!
+//! 1. Whoever queues a task calls [`Idle::notify`] afterwards. If nobody searches and somebody sleeps, one sleeper is
+//!    woken, and counts as searching from that moment: a burst of tasks wakes one worker, not all.
+//! 2. A searcher that finds work and was the last one calls `notify` too: there may be more. So a burst wakes workers
+//!    one after the other, as long as each finds something.
+//! 3. A worker enters the list of sleepers *first* and looks at all queues once more *afterwards*.
+//!
+//! Why nothing is lost: 1 is "queue, fence, look at the word"; 3 is "change the word, fence, look at the queues". In any
+//! order of the two fences one of them sees the other: the queuer sees the sleeper and wakes it, or the sleeper sees the
+//! task and stays up. A queuer that sees a searcher instead relies on it: the searcher has not made its step 3 yet.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::sys::futex;
+
+const SEARCHING: u64 = 1;
+const SLEEPING: u64 = 1 << 32;
+
+pub(crate) struct Idle {
+    /// `sleeping << 32 | searching`.
+    counts: AtomicU64,
+    /// Indices of the workers that sleep; the last one in is the first to be woken. Guards the SLEEPING count as well.
+    sleepers: Mutex<Vec<usize>>,
+    beds: Box<[Bed]>,
+}
+
+/// Where a worker sleeps.
+struct Bed {
+    /// 1 when a waker has taken the worker off the list and it has not noticed yet.
+    woken: AtomicU32,
+}
+
+fn searching(counts: u64) -> u64 {
+    counts % SLEEPING
+}
+
+impl Idle {
+    pub(crate) fn new(workers: usize) -> Self {
+        Self {
+            counts: AtomicU64::new(0),
+            sleepers: Mutex::new(Vec::with_capacity(workers)),
+            beds: (0..workers).map(|_| Bed { woken: AtomicU32::new(0) }).collect(),
+        }
+    }
+
+    /// To be called after a task has been queued.
+    #[inline]
+    pub(crate) fn notify(&self) {
+        // SeqCst fence: between the queueing and the look at the word; pairs with the fence in `enter`.
+        fence(Ordering::SeqCst);
+        let counts = self.counts.load(Ordering::Relaxed);
+        if searching(counts) == 0 && counts >= SLEEPING {
+            self.wake_one();
+        }
+    }
+
+    #[cold]
+    fn wake_one(&self) {
+        let worker = {
+            let mut sleepers = self.sleepers.lock();
+            if searching(self.counts.load(Ordering::Relaxed)) > 0 {
+                return;
+            }
+            let Some(worker) = sleepers.pop() else { return };
+            self.counts.fetch_sub(SLEEPING - SEARCHING, Ordering::SeqCst);
+            worker
+        };
+        self.beds[worker].wake();
+    }
+
+    /// Wakes everybody, for the shutdown.
+    pub(crate) fn wake_all(&self) {
+        let sleepers = {
+            let mut sleepers = self.sleepers.lock();
+            let all = std::mem::take(&mut *sleepers);
+            self.counts.fetch_sub((SLEEPING - SEARCHING) * all.len() as u64, Ordering::SeqCst);
+            all
+        };
+        sleepers.into_iter().for_each(|worker| self.beds[worker].wake());
+    }
+
+    /// Whether the calling worker may search; at most half of the workers do at the same time.
+    pub(crate) fn begin_search(&self) -> bool {
+        let workers = self.beds.len() as u64;
+        if 2 * searching(self.counts.load(Ordering::Relaxed)) >= workers {
+            return false;
+        }
+        self.counts.fetch_add(SEARCHING, Ordering::SeqCst);
+        true
+    }
+
+    /// The worker has found a task.
+    pub(crate) fn end_search(&self) {
+        let before = self.counts.fetch_sub(SEARCHING, Ordering::SeqCst);
+        if searching(before) == 1 {
+            self.notify();
+        }
+    }
+
+    /// The worker enters the list of sleepers. It must look at all queues afterwards, and then call `sleep` or `leave`.
+    pub(crate) fn enter(&self, worker: usize, was_searching: bool) {
+        let mut sleepers = self.sleepers.lock();
+        sleepers.push(worker);
+        let delta = if was_searching { SLEEPING - SEARCHING } else { SLEEPING };
+        self.counts.fetch_add(delta, Ordering::SeqCst);
+        drop(sleepers);
+        // SeqCst fence: between the change of the word and the look at the queues; pairs with the fence in `notify`.
+        fence(Ordering::SeqCst);
+    }
+
+    /// Leaves the list of sleepers for work that was seen. The worker counts as searching afterwards.
+    pub(crate) fn leave(&self, worker: usize) {
+        let mut sleepers = self.sleepers.lock();
+        if let Some(at) = sleepers.iter().position(|w| *w == worker) {
+            sleepers.remove(at);
+            self.counts.fetch_sub(SLEEPING - SEARCHING, Ordering::SeqCst);
+        } else {
+            drop(sleepers);
+            // A waker has taken it off and counted it; the token it leaves must not end the next sleep.
+            self.beds[worker].wait(None);
+        }
+    }
+
+    /// Sleeps until woken, or for `timeout`. The worker counts as searching afterwards.
+    pub(crate) fn sleep(&self, worker: usize, timeout: Option<Duration>) {
+        if !self.beds[worker].wait(timeout) {
+            self.leave(worker);
+        }
+    }
+
+    /// Workers asleep at the moment.
+    #[cfg(test)]
+    pub(crate) fn sleeping(&self) -> usize {
+        (self.counts.load(Ordering::Relaxed) / SLEEPING) as usize
+    }
+}
+
+impl Bed {
+    fn wake(&self) {
+        // Release: pairs with the Acquire in `wait`.
+        self.woken.store(1, Ordering::Release);
+        futex::wake_one(self.woken.as_ptr());
+    }
+
+    /// Returns whether it was woken, which is certain without a timeout.
+    fn wait(&self, timeout: Option<Duration>) -> bool {
+        loop {
+            // Acquire: pairs with the Release in `wake`.
+            if self.woken.swap(0, Ordering::Acquire) == 1 {
+                return true;
+            }
+            futex::wait(&self.woken, 0, timeout);
+            if timeout.is_some() {
+                return self.woken.swap(0, Ordering::Acquire) == 1;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_wakes_one_worker_and_the_wakened_count_as_searching() {
+        let idle = Idle::new(3);
+        idle.enter(0, false);
+        idle.enter(1, false);
+        assert_eq!(idle.sleeping(), 2);
+        idle.notify();
+        idle.notify();
+        assert_eq!(idle.sleeping(), 1, "the second notification relies on the searcher");
+        idle.sleep(1, None);
+        idle.end_search();
+        assert_eq!(idle.sleeping(), 0, "the last searcher wakes the next worker");
+        idle.sleep(0, None);
+    }
+
+    #[test]
+    fn leaving_while_being_woken_takes_the_token() {
+        let idle = Idle::new(1);
+        idle.enter(0, false);
+        idle.notify();
+        idle.leave(0);
+        idle.enter(0, true);
+        idle.sleep(0, Some(Duration::from_millis(1)));
+        assert_eq!(idle.sleeping(), 0);
+    }
+}

@@ -1,0 +1,19 @@
+//! The scheduler: workers, their queues, and how runnable tasks and idle workers find each other.
+//!
+//! Each worker has a [`queue::Ring`] of runnable tasks and one *next* slot for the task that was woken last; all share
+//! an [`injector::Injector`]. `README.md` in this folder tells where a task is queued, in which order tasks run, and
+//! why no wake-up is lost.
+
+mod idle;
+mod injector;
+mod queue;
+mod runtime;
+mod shared;
+mod worker;
+
+pub use runtime::{Builder, Handle, Runtime};
+pub(crate) use shared::{Shared, wake};
+pub(crate) use worker::{Departure, Worker, current_worker, leave, next_task_id};
+
+/// The most workers of one runtime.
+pub(crate) const MAX_WORKERS: usize = 1024;

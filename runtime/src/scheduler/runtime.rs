@@ -1,0 +1,193 @@
+//! Building, entering and dropping a runtime.
+
+use std::{
+    fs,
+    num::NonZero,
+    panic::{Location, resume_unwind},
+    sync::{Arc, atomic::Ordering},
+    thread,
+};
+
+use super::{MAX_WORKERS, Shared, Worker, current_worker};
+use crate::{
+    BuildError, SpawnError,
+    task::{
+        self, JoinHandle,
+        stack::{self, Class, overflow},
+    },
+};
+
+/// The settings of a [`Runtime`].
+#[derive(Clone, Debug)]
+pub struct Builder {
+    workers: Option<usize>,
+    stack_size: usize,
+}
+
+impl Builder {
+    /// The number of OS threads that run tasks; by default the number of processors of the machine.
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = Some(workers);
+        self
+    }
+
+    /// The usable size in bytes of a task's stack, unless the task asks for another: 112 KiB by default, 240 KiB in
+    /// builds with debug assertions. Only pages that are touched take memory.
+    pub fn stack_size(mut self, bytes: usize) -> Self {
+        self.stack_size = bytes;
+        self
+    }
+
+    /// Starts the workers.
+    ///
+    /// # Errors
+    /// See [`BuildError`].
+    pub fn build(self) -> Result<Runtime, BuildError> {
+        let workers = self.workers.unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZero::get));
+        match workers {
+            0 => return Err(BuildError::NoWorkers),
+            1..=MAX_WORKERS => {}
+            asked => return Err(BuildError::TooManyWorkers { asked }),
+        }
+        if shadow_stacks_are_on() {
+            return Err(BuildError::ShadowStack);
+        }
+        let class = Class::for_size(self.stack_size)?;
+        overflow::install_handler();
+        let mut runtime = Runtime { shared: Arc::new(Shared::new(workers, class)), threads: Vec::new() };
+        for index in 0..workers {
+            let shared = runtime.shared.clone();
+            let thread = thread::Builder::new()
+                .name(format!("greenprof-w{index}"))
+                .spawn(move || Worker::run(shared, index))
+                .map_err(BuildError::Thread)?;
+            runtime.threads.push(thread);
+        }
+        Ok(runtime)
+    }
+}
+
+/// Reads whether the kernel protects return addresses of this process with a shadow stack.
+fn shadow_stacks_are_on() -> bool {
+    fs::read_to_string("/proc/self/status").is_ok_and(|status| {
+        status.lines().any(|line| line.starts_with("x86_Thread_features:") && line.contains("shstk"))
+    })
+}
+
+/// A set of workers and the tasks that they run. Several may exist in a process, at once or one after another.
+///
+/// Dropping it stops the workers: each finishes the stretch of the task that it is in, so a task that never waits keeps
+/// the drop waiting. Tasks that have not ended by then are abandoned: they never run again, their destructors do not
+/// run, and their stacks stay allocated, because others may hold references into them. Joining such a task never returns.
+#[derive(Debug)]
+pub struct Runtime {
+    shared: Arc<Shared>,
+    threads: Vec<thread::JoinHandle<()>>,
+}
+
+impl Runtime {
+    /// The settings to start from.
+    pub fn builder() -> Builder {
+        Builder { workers: None, stack_size: stack::DEFAULT_SIZE }
+    }
+
+    /// Runs `main` in a task, and waits for it. A panic in it continues in the caller.
+    ///
+    /// Other tasks may outlive it and go on until the runtime is dropped. `main` may borrow from the caller.
+    ///
+    /// # Panics
+    /// If `main` panics, or if there is no memory for its stack.
+    #[track_caller]
+    pub fn run<T: Send>(&self, main: impl FnOnce() -> T + Send) -> T {
+        let site = Location::caller();
+        // SAFETY: the task has ended when `join` returns, also by a panic, and nothing before the join can unwind, so
+        // what `main` and the result borrow stays borrowed for as long as the task uses it.
+        let spawned = unsafe { task::spawn_unchecked(&self.shared, task::Options::new(site).name("main"), main) };
+        match spawned.map(JoinHandle::join) {
+            Ok(Ok(value)) => value,
+            Ok(Err(panic)) => resume_unwind(panic),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// A handle with which other threads spawn tasks here.
+    pub fn handle(&self) -> Handle {
+        Handle(self.shared.clone())
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        self.shared.shutdown.store(true, Ordering::SeqCst);
+        self.shared.idle.wake_all();
+        self.shared.timers.stop();
+        let inside = current_worker().is_some_and(|worker| std::ptr::eq(worker.shared(), &*self.shared));
+        for thread in self.threads.drain(..) {
+            // A runtime dropped by one of its own tasks cannot wait for the worker that runs it.
+            if !inside {
+                let _ = thread.join();
+            }
+        }
+        if inside || self.shared.alive() > 0 {
+            // Abandoned tasks point to it, and may still be woken.
+            std::mem::forget(self.shared.clone());
+        }
+    }
+}
+
+/// A reference to a runtime, for threads that are not its workers.
+#[derive(Clone, Debug)]
+pub struct Handle(Arc<Shared>);
+
+impl Handle {
+    /// The runtime of the calling task.
+    pub fn current() -> Option<Self> {
+        current_worker().map(|worker| Self(worker.shared_arc().clone()))
+    }
+
+    /// Spawns a task, from any thread.
+    ///
+    /// # Errors
+    /// See [`SpawnError`].
+    #[track_caller]
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        task: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<JoinHandle<T>, SpawnError> {
+        self.spawn_with(task::Builder::new(), task)
+    }
+
+    /// Spawns a task with a name or a stack size of its own, from any thread.
+    ///
+    /// # Errors
+    /// See [`SpawnError`].
+    #[track_caller]
+    pub fn spawn_with<T: Send + 'static>(
+        &self,
+        builder: task::Builder,
+        task: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<JoinHandle<T>, SpawnError> {
+        builder.spawn_on(&self.0, Location::caller(), task)
+    }
+
+    /// Tasks that were spawned and have not ended.
+    pub fn alive_tasks(&self) -> u64 {
+        self.0.alive()
+    }
+
+    /// The number that tells this runtime from the others of the process.
+    pub fn runtime_id(&self) -> u32 {
+        self.0.id
+    }
+
+    /// The number of workers.
+    pub fn workers(&self) -> usize {
+        self.0.processors.len()
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("id", &self.id).field("workers", &self.processors.len()).finish_non_exhaustive()
+    }
+}

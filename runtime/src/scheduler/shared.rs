@@ -1,0 +1,124 @@
+//! What the workers of one runtime share.
+
+use std::{
+    ptr::{self, NonNull},
+    sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering},
+};
+
+use crossbeam_utils::CachePadded;
+
+use super::{idle::Idle, injector::Injector, queue::Ring, worker::current_worker};
+use crate::{
+    task::{
+        control::{Control, TaskRef},
+        park::Unpark,
+        stack::Class,
+    },
+    time::Timers,
+};
+
+static NEXT_RUNTIME: AtomicU32 = AtomicU32::new(1);
+
+pub(crate) struct Shared {
+    pub(crate) id: u32,
+    pub(crate) processors: Box<[CachePadded<Processor>]>,
+    pub(crate) injector: Injector,
+    pub(crate) idle: Idle,
+    pub(crate) timers: Timers,
+    pub(crate) shutdown: AtomicBool,
+    pub(crate) stack: Class,
+    /// Tasks spawned by threads that are no workers.
+    pub(crate) spawned_outside: AtomicU64,
+}
+
+/// The part of a worker that other threads see.
+pub(crate) struct Processor {
+    pub(crate) ring: Ring,
+    /// The task woken last by the task that runs here: it runs next.
+    pub(crate) next: AtomicPtr<Control>,
+    /// Grows with every task that is run. Written by the worker.
+    pub(crate) ticks: AtomicU32,
+    /// Written by the worker.
+    pub(crate) spawned: AtomicU64,
+    /// Written by the worker.
+    pub(crate) finished: AtomicU64,
+}
+
+impl Shared {
+    pub(crate) fn new(workers: usize, stack: Class) -> Self {
+        let processor = || Processor {
+            ring: Ring::new(),
+            next: AtomicPtr::new(ptr::null_mut()),
+            ticks: AtomicU32::new(0),
+            spawned: AtomicU64::new(0),
+            finished: AtomicU64::new(0),
+        };
+        Self {
+            id: NEXT_RUNTIME.fetch_add(1, Ordering::Relaxed),
+            processors: (0..workers).map(|_| CachePadded::new(processor())).collect(),
+            injector: Injector::new(),
+            idle: Idle::new(workers),
+            timers: Timers::new(),
+            shutdown: AtomicBool::new(false),
+            stack,
+            spawned_outside: AtomicU64::new(0),
+        }
+    }
+
+    /// Tasks that were spawned and have not finished. Exact when the workers have stopped.
+    pub(crate) fn alive(&self) -> u64 {
+        // Relaxed: statistics, or read after the workers have been joined.
+        let finished: u64 = self.processors.iter().map(|p| p.finished.load(Ordering::Relaxed)).sum();
+        let spawned: u64 = self.processors.iter().map(|p| p.spawned.load(Ordering::Relaxed)).sum();
+        (spawned + self.spawned_outside.load(Ordering::Relaxed)).saturating_sub(finished)
+    }
+
+    /// Whether a sleeping worker would find a task in the queues that any worker may take from.
+    pub(crate) fn has_work(&self) -> bool {
+        !self.injector.is_empty() || self.processors.iter().any(|p| !p.ring.is_empty())
+    }
+
+    /// Whether some worker has a task in its next slot.
+    pub(crate) fn has_next(&self) -> bool {
+        // SeqCst: part of the last look before a sleep; pairs with the fence in `Idle::notify`.
+        self.processors.iter().any(|p| !p.next.load(Ordering::SeqCst).is_null())
+    }
+
+    /// Queues tasks from outside the workers, or from a worker whose ring is full.
+    pub(crate) fn inject(&self, tasks: impl IntoIterator<Item = NonNull<Control>>) {
+        self.injector.push(tasks);
+        self.idle.notify();
+    }
+}
+
+/// A counter that only one thread writes.
+pub(crate) fn bump(counter: &AtomicU64) {
+    // Relaxed: a statistic with a single writer.
+    counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+}
+
+/// Wakes a task: makes it runnable if it waits, or lets its next wait return at once. Harmless if the task is gone.
+pub(crate) fn wake(task: TaskRef) {
+    let control = task.control();
+    match control.park.unpark(task.generation) {
+        Unpark::Nothing => {}
+        Unpark::Schedule => {
+            crate::hooks::task_woken(task);
+            schedule(task.control);
+        }
+        Unpark::WakeThread => crate::sys::futex::wake_one(control.park.futex().0),
+    }
+}
+
+/// Queues a task that has become runnable. Only whoever made it runnable may call this.
+pub(crate) fn schedule(task: NonNull<Control>) {
+    // SAFETY: control blocks are never unmapped.
+    let runtime = unsafe { task.as_ref() }.runtime.load(Ordering::Relaxed);
+    if let Some(worker) = current_worker()
+        && ptr::eq(worker.shared(), runtime)
+    {
+        return worker.queue_next(task);
+    }
+    // SAFETY: a runtime is not freed while it has a task that has not finished.
+    unsafe { &*runtime }.inject([task]);
+}

@@ -1,0 +1,363 @@
+//! A worker: the OS thread that runs tasks, one after another.
+//!
+//! The worker's loop runs on the thread's own stack. It switches to a task; the task switches back when it waits,
+//! yields or ends, and says so with a [`Departure`]. What has to happen after the task has left its stack (parking it,
+//! queueing it, freeing its stack) happens in the loop, where the task's context is known to be saved.
+//!
+//! A task may continue on another worker, so nothing here may be remembered across a switch: code that runs on a task's
+//! stack asks [`current_worker`] each time. That function is never inlined, because the compiler may keep the address
+//! of a thread-local variable in a register, and after the switch it would be another thread's.
+
+use std::{
+    cell::{Cell, RefCell},
+    ptr::{self, NonNull},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use super::shared::{Processor, Shared, bump};
+use crate::{
+    SpawnError, hooks,
+    sys::{clock, thread::SignalStack},
+    task::{
+        control::{Control, TaskRef},
+        stack::{Class, pool},
+        switch,
+    },
+    world::threads::{self, WorkerThread},
+};
+
+/// Every so many tasks a worker looks into the injector first, so that a worker whose own tasks wake each other for ever
+/// does not starve those outside. A prime, so that it does not fall in step with a program's own cycles (Go uses 61 too).
+const INJECTOR_INTERVAL: u32 = 61;
+
+/// How often in a row a worker runs the task in its next slot before the ring has its turn: two tasks that wake each
+/// other must not starve the others.
+const NEXT_SLOT_CAP: u32 = 3;
+
+/// Rounds over all queues before a searching worker sleeps, and the pauses between them: a few microseconds, less than
+/// going to sleep and being woken costs.
+const SEARCH_ROUNDS: u32 = 6;
+const SEARCH_PAUSES: u32 = 40;
+
+/// How long a worker naps when the only work in sight is in another's next slot. If it is still there afterwards, with
+/// the same task running, it is taken.
+const NAP: Duration = Duration::from_micros(50);
+
+/// Task ids that a worker takes at once.
+const ID_BATCH: u64 = 64;
+static NEXT_TASK: AtomicU64 = AtomicU64::new(1);
+
+thread_local! {
+    static WORKER: Cell<*const Worker> = const { Cell::new(ptr::null()) };
+}
+
+/// Why a task has switched back to its worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub(crate) enum Departure {
+    Park,
+    Yield,
+    Exit,
+}
+
+pub(crate) struct Worker {
+    shared: Arc<Shared>,
+    index: usize,
+    /// The saved context of the worker's loop while a task runs.
+    scheduler_sp: Cell<*mut u8>,
+    task: Cell<Option<NonNull<Control>>>,
+    thread: &'static WorkerThread,
+    stacks: RefCell<pool::Cache>,
+    ids: Cell<Range64>,
+    next_slot_runs: Cell<u32>,
+    /// State of the generator that chooses whom to steal from.
+    random: Cell<u64>,
+}
+
+#[derive(Clone, Copy)]
+struct Range64 {
+    start: u64,
+    end: u64,
+}
+
+/// The worker that the caller runs on.
+#[inline(never)]
+pub(crate) fn current_worker<'a>() -> Option<&'a Worker> {
+    // SAFETY: null, or the worker whose `run` is active on this thread. The reference must not be kept across a switch;
+    // that is the rule of this module.
+    WORKER.with(|worker| unsafe { worker.get().as_ref() })
+}
+
+/// Leaves the running task; returns when it is resumed, perhaps on another worker. Tasks only.
+///
+/// Not inlined: it holds the switch, and no caller's registers or thread-local addresses can live across it.
+#[inline(never)]
+pub(crate) fn leave(departure: Departure) {
+    let worker = current_worker().expect("only a task leaves");
+    let control = worker.task.get().expect("only a task leaves");
+    // SAFETY: the worker's context was saved when it switched to this task, and it waits for this switch. The control
+    // block outlives the task.
+    unsafe {
+        switch::switch(control.as_ref().sp.as_ptr(), worker.scheduler_sp.get(), departure as usize);
+    }
+}
+
+/// An id for a task that is spawned outside any worker.
+pub(crate) fn next_task_id() -> u64 {
+    NEXT_TASK.fetch_add(1, Ordering::Relaxed)
+}
+
+impl Worker {
+    /// The body of a worker thread: runs tasks until the shutdown.
+    pub(crate) fn run(shared: Arc<Shared>, index: usize) {
+        // Without it, handlers run on std's smaller stack.
+        let _signals = SignalStack::install().ok();
+        let thread = threads::register(shared.id, index);
+        let worker = Worker {
+            stacks: RefCell::new(pool::Cache::new(shared.stack)),
+            index,
+            scheduler_sp: Cell::new(ptr::null_mut()),
+            task: Cell::new(None),
+            thread: &thread,
+            ids: Cell::new(Range64 { start: 0, end: 0 }),
+            next_slot_runs: Cell::new(0),
+            random: Cell::new(0x9e37_79b9_7f4a_7c15 ^ (index as u64 + 1).wrapping_mul(clock::now())),
+            shared,
+        };
+        WORKER.set(&worker);
+        hooks::worker_started(worker.thread);
+        worker.work();
+        hooks::worker_stopping(worker.thread);
+        WORKER.set(ptr::null());
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    pub(crate) fn shared_arc(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    pub(crate) fn task(&self) -> Option<TaskRef> {
+        self.task.get().map(|control| {
+            // SAFETY: control blocks are never unmapped.
+            TaskRef { control, generation: unsafe { control.as_ref() }.park.generation() }
+        })
+    }
+
+    fn processor(&self) -> &Processor {
+        &self.shared.processors[self.index]
+    }
+
+    fn work(&self) {
+        while !self.shared.shutdown.load(Ordering::Relaxed) {
+            if let Some(task) = self.local().or_else(|| self.find()) {
+                self.run_task(task);
+            }
+        }
+    }
+
+    fn run_task(&self, task: NonNull<Control>) {
+        // SAFETY: control blocks are never unmapped.
+        let control = unsafe { task.as_ref() };
+        let ticks = &self.processor().ticks;
+        ticks.store(ticks.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        loop {
+            control.begin_run();
+            self.task.set(Some(task));
+            self.thread.set_task(task.as_ptr());
+            hooks::task_resumed(TaskRef { control: task, generation: control.park.generation() });
+            // SAFETY: the task was taken from a queue, so it has a saved context that nobody else continues.
+            let departure =
+                unsafe { switch::switch(self.scheduler_sp.as_ptr(), control.sp.load(Ordering::Relaxed), 0) };
+            self.thread.set_task(ptr::null_mut());
+            self.task.set(None);
+            control.end_run();
+            hooks::task_left(
+                TaskRef { control: task, generation: control.park.generation() },
+                departure == Departure::Exit as usize,
+            );
+            if departure == Departure::Park as usize {
+                if control.park.commit_park() {
+                    return;
+                }
+                continue;
+            }
+            if departure == Departure::Yield as usize {
+                return self.queue_last(task);
+            }
+            control.park.finish();
+            bump(&self.processor().finished);
+            return self.stacks.borrow_mut().give(task);
+        }
+    }
+
+    /// Queues a task that was woken here: it runs next, while what it was given is in the caches.
+    pub(crate) fn queue_next(&self, task: NonNull<Control>) {
+        // AcqRel: Release pairs with the Acquire of whoever takes the task, Acquire with the Release of who put the old.
+        let old = self.processor().next.swap(task.as_ptr(), Ordering::AcqRel);
+        if let Some(old) = NonNull::new(old) {
+            self.push(old);
+        }
+        self.shared.idle.notify();
+    }
+
+    /// Queues a task that was spawned here, for whoever is free first.
+    pub(crate) fn queue_spawned(&self, task: NonNull<Control>) {
+        self.push(task);
+        self.shared.idle.notify();
+    }
+
+    /// Queues a task behind all others of this worker. Nobody is woken for it: this worker looks at its queue next.
+    fn queue_last(&self, task: NonNull<Control>) {
+        self.push(task);
+    }
+
+    fn push(&self, task: NonNull<Control>) {
+        self.processor()
+            .ring
+            .push(task, |spilled| self.shared.inject(spilled.iter().copied().filter_map(NonNull::new)));
+    }
+
+    /// The next task of this worker's own queues, or now and then of the injector.
+    fn local(&self) -> Option<NonNull<Control>> {
+        let processor = self.processor();
+        if processor.ticks.load(Ordering::Relaxed).is_multiple_of(INJECTOR_INTERVAL)
+            && let Some(task) = self.shared.injector.pop(1, |_| {})
+        {
+            return Some(task);
+        }
+        // Relaxed: only this worker puts tasks here; a thief may have taken it, which the swap finds out.
+        if !processor.next.load(Ordering::Relaxed).is_null() {
+            // Acquire: pairs with the Release in `queue_next`.
+            if let Some(task) = NonNull::new(processor.next.swap(ptr::null_mut(), Ordering::Acquire)) {
+                if self.next_slot_runs.get() < NEXT_SLOT_CAP {
+                    self.next_slot_runs.set(self.next_slot_runs.get() + 1);
+                    return Some(task);
+                }
+                self.push(task);
+            }
+        }
+        self.next_slot_runs.set(0);
+        processor.ring.pop().or_else(|| self.take_injected())
+    }
+
+    /// A fair share of the injector, at most half a ring.
+    fn take_injected(&self) -> Option<NonNull<Control>> {
+        let share = self.shared.injector.length() / self.shared.processors.len() + 1;
+        self.shared.injector.pop(share.min(super::queue::CAPACITY / 2), |task| self.push(task))
+    }
+
+    /// Searches the other workers' queues, and sleeps when there is nothing. `None` at shutdown, and now and then.
+    #[cold]
+    fn find(&self) -> Option<NonNull<Control>> {
+        let idle = &self.shared.idle;
+        let mut searching = idle.begin_search();
+        let mut stuck = None;
+        loop {
+            if searching && let Some(task) = self.search(&mut stuck) {
+                idle.end_search();
+                return Some(task);
+            }
+            idle.enter(self.index, searching);
+            searching = true;
+            if self.shared.shutdown.load(Ordering::SeqCst) {
+                idle.leave(self.index);
+                idle.end_search();
+                return None;
+            }
+            if self.shared.has_work() {
+                idle.leave(self.index);
+            } else if self.shared.has_next() {
+                stuck = self.look_at_next_slots(stuck);
+                idle.sleep(self.index, Some(NAP));
+            } else {
+                stuck = None;
+                idle.sleep(self.index, None);
+            }
+        }
+    }
+
+    /// Looks at all queues a few times.
+    fn search(&self, stuck: &mut Option<Stuck>) -> Option<NonNull<Control>> {
+        let processors = &self.shared.processors;
+        for round in 0..SEARCH_ROUNDS {
+            if let Some(task) = self.take_injected() {
+                return Some(task);
+            }
+            let start = self.random() as usize;
+            for i in 0..processors.len() {
+                let victim = (start + i) % processors.len();
+                if victim != self.index
+                    && let Some(task) = processors[victim].ring.steal_into(&self.processor().ring)
+                {
+                    return Some(task);
+                }
+            }
+            if round + 1 < SEARCH_ROUNDS {
+                (0..SEARCH_PAUSES).for_each(|_| std::hint::spin_loop());
+            }
+        }
+        let Stuck { victim, task, ticks } = stuck.take()?;
+        let victim = &processors[victim];
+        // The victim has run one task all the time and its next slot has not moved: it will not get to it soon.
+        // Acquire: pairs with the Release in `queue_next`.
+        (victim.ticks.load(Ordering::Relaxed) == ticks
+            && victim.next.compare_exchange(task, ptr::null_mut(), Ordering::Acquire, Ordering::Relaxed).is_ok())
+        .then(|| NonNull::new(task))
+        .flatten()
+    }
+
+    /// Remembers an occupied next slot, to be taken if it is the same after a nap.
+    fn look_at_next_slots(&self, before: Option<Stuck>) -> Option<Stuck> {
+        let start = before.map_or(0, |stuck| stuck.victim + 1);
+        let count = self.shared.processors.len();
+        (0..count).map(|i| (start + i) % count).find_map(|victim| {
+            let processor = &self.shared.processors[victim];
+            let ticks = processor.ticks.load(Ordering::Relaxed);
+            let task = processor.next.load(Ordering::Relaxed);
+            (!task.is_null()).then_some(Stuck { victim, task, ticks })
+        })
+    }
+
+    fn random(&self) -> u64 {
+        // xorshift64
+        let mut x = self.random.get();
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        self.random.set(x);
+        x
+    }
+
+    pub(crate) fn take_stack(&self, class: Class) -> Result<NonNull<Control>, SpawnError> {
+        self.stacks.borrow_mut().take(class)
+    }
+
+    pub(crate) fn next_task_id(&self) -> u64 {
+        let mut ids = self.ids.get();
+        if ids.start == ids.end {
+            let start = NEXT_TASK.fetch_add(ID_BATCH, Ordering::Relaxed);
+            ids = Range64 { start, end: start + ID_BATCH };
+        }
+        self.ids.set(Range64 { start: ids.start + 1, ..ids });
+        ids.start
+    }
+
+    pub(crate) fn count_spawned(&self) {
+        bump(&self.processor().spawned);
+    }
+}
+
+/// A next slot that was occupied while its worker ran one task.
+#[derive(Clone, Copy)]
+struct Stuck {
+    victim: usize,
+    task: *mut Control,
+    ticks: u32,
+}

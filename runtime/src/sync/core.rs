@@ -1,0 +1,196 @@
+//! Cores: the shared part of a primitive, in memory of their own.
+//!
+//! All cores have one size and lie in one reserved range, so a core is known by a small index, and a word can be checked
+//! for being a handle with a few instructions. Memory of a core is type-stable: freed and used again, never unmapped.
+
+use std::{
+    cell::UnsafeCell,
+    panic::Location,
+    ptr,
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, Ordering},
+    },
+};
+
+use parking_lot::{
+    Mutex, RawMutex,
+    lock_api::{GuardNoSend, RawMutex as _},
+};
+
+use super::handle::tags::TagTable;
+use crate::sys::memory;
+
+/// What a core is the core of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Kind {
+    Chan = 1,
+    Mutex = 2,
+    WaitGroup = 3,
+}
+
+/// Kind of a core that nobody uses.
+const FREE: u8 = 0;
+
+/// The state of a primitive. It lies in a core.
+pub(crate) trait Body: Sized {
+    const KIND: Kind;
+
+    /// Called when no handle is left, before the body's memory is used for something else.
+    fn destroy(&mut self) {}
+}
+
+const BODY_WORDS: usize = 8;
+
+#[repr(C, align(128))]
+pub(crate) struct Core {
+    pub(super) tags: TagTable,
+    created_at: AtomicPtr<Location<'static>>,
+    next_free: AtomicU32,
+    /// Guards the body, as far as its primitive does not say otherwise.
+    lock: RawMutex,
+    kind: AtomicU8,
+    /// Set when a handle was found to be a copy that safe code cannot make. A leak scan says nothing about such a core.
+    pub(super) aliased: AtomicBool,
+    body: UnsafeCell<[u64; BODY_WORDS]>,
+}
+
+// SAFETY: everything but the body is atomic; the body is guarded by `lock` or by its primitive.
+unsafe impl Sync for Core {}
+
+const _: () = assert!(size_of::<Core>() == 128, "two cache lines a core");
+
+/// The bits of a core's index in a handle's word.
+pub(super) const INDEX_BITS: u32 = 26;
+
+/// Where all cores lie, and how many fit.
+struct Region {
+    base: *mut Core,
+    capacity: usize,
+}
+
+// SAFETY: an address that stays mapped.
+unsafe impl Send for Region {}
+// SAFETY: as above.
+unsafe impl Sync for Region {}
+
+static REGION: OnceLock<Region> = OnceLock::new();
+/// A copy of the region's base that is read without a check: whoever has a handle knows that it is set.
+static BASE: AtomicPtr<Core> = AtomicPtr::new(ptr::null_mut());
+/// The free cores. Guards `Core::next_free`.
+static FREE_CORES: Mutex<FreeCores> = Mutex::new(FreeCores { head: 0, fresh: 1 });
+
+/// Cores are known by their index; 0 is none.
+struct FreeCores {
+    head: u32,
+    fresh: u32,
+}
+
+fn region() -> &'static Region {
+    REGION.get_or_init(|| {
+        // Only address space: pages are committed as cores are used. A process with a limit gets a smaller region.
+        for bits in [INDEX_BITS, 23, 20, 17] {
+            let capacity = 1 << bits;
+            if let Ok(base) = memory::reserve(capacity * size_of::<Core>(), memory::PAGE) {
+                let base = base.cast();
+                // Release: pairs with whatever hands a handle to another thread.
+                BASE.store(base, Ordering::Release);
+                return Region { base, capacity };
+            }
+        }
+        panic!("no address space for the cores of primitives: raise the limit on virtual memory (ulimit -v)")
+    })
+}
+
+/// Takes a core and puts `body` into it. Returns its index.
+///
+/// # Panics
+/// When there is no room for another core.
+pub(super) fn allocate<B: Body>(body: B, created_at: &'static Location<'static>) -> u32 {
+    const { assert!(size_of::<B>() <= BODY_WORDS * 8 && align_of::<B>() <= 8, "a body fits its core") };
+    let region = region();
+    let mut free = FREE_CORES.lock();
+    let index = free.head;
+    let index = if index != 0 {
+        // Relaxed: guarded by the lock.
+        free.head = core(index).next_free.load(Ordering::Relaxed);
+        index
+    } else {
+        let fresh = free.fresh;
+        assert!(
+            (fresh as usize) < region.capacity,
+            "{fresh} channels, locks and wait groups exist: no room for another"
+        );
+        free.fresh += 1;
+        let at = region.base.wrapping_add(fresh as usize);
+        // SAFETY: fresh memory inside the region that nobody knows of.
+        unsafe {
+            at.write(Core {
+                tags: TagTable::new(),
+                created_at: AtomicPtr::new(ptr::null_mut()),
+                next_free: AtomicU32::new(0),
+                lock: RawMutex::INIT,
+                kind: AtomicU8::new(FREE),
+                aliased: AtomicBool::new(false),
+                body: UnsafeCell::new([0; BODY_WORDS]),
+            });
+        }
+        fresh
+    };
+    drop(free);
+    let core = core(index);
+    // SAFETY: the core is ours alone, and the body fits.
+    unsafe { core.body.get().cast::<B>().write(body) };
+    core.aliased.store(false, Ordering::Relaxed);
+    core.created_at.store(ptr::from_ref(created_at).cast_mut(), Ordering::Relaxed);
+    // Release: pairs with a scan that reads the kind first.
+    core.kind.store(B::KIND as u8, Ordering::Release);
+    index
+}
+
+/// Destroys the body and gives the core back.
+///
+/// # Safety
+/// The core must hold a `B`, and nobody may use it any more.
+pub(super) unsafe fn free<B: Body>(index: u32) {
+    let core = core(index);
+    debug_assert_eq!(core.kind.load(Ordering::Relaxed), B::KIND as u8);
+    // SAFETY: the caller is the last user.
+    unsafe {
+        let body = core.body.get().cast::<B>();
+        (*body).destroy();
+        ptr::drop_in_place(body);
+        // Wiped: a leak scan must not find what the body pointed to.
+        core.body.get().write([0; BODY_WORDS]);
+    }
+    core.tags.reset();
+    core.kind.store(FREE, Ordering::Release);
+    let mut free = FREE_CORES.lock();
+    core.next_free.store(free.head, Ordering::Relaxed);
+    free.head = index;
+}
+
+/// The core of an index that [`allocate`] has given.
+pub(super) fn core(index: u32) -> &'static Core {
+    // SAFETY: an index exists only after the region does, and cores are never unmapped. Relaxed: see `BASE`.
+    unsafe { &*BASE.load(Ordering::Relaxed).add(index as usize) }
+}
+
+impl Core {
+    pub(super) fn lock(&self) {
+        let GuardNoSend { .. } = self.lock.lock();
+    }
+
+    /// # Safety
+    /// The caller must hold the lock.
+    pub(super) unsafe fn unlock(&self) {
+        // SAFETY: the caller's promise.
+        unsafe { self.lock.unlock(GuardNoSend::new()) };
+    }
+
+    pub(super) fn body<B: Body>(&self) -> *mut B {
+        debug_assert_eq!(self.kind.load(Ordering::Relaxed), B::KIND as u8);
+        self.body.get().cast()
+    }
+}

@@ -1,0 +1,268 @@
+//! Handles: the words by which programs hold primitives, made so that a leak scan can tell a live one from a stale copy.
+//!
+//! A handle is one word, `core index | tag`. The tag is unique among the live handles of its core. Moving a value in Rust
+//! leaves its old bytes behind; a scan that took each of them for a reference would find hardly any leak. So:
+//!
+//! - A word counts only while its tag is allocated. Dropping a handle frees its tag, and all stale copies of the word
+//!   are dead.
+//! - *Retag on touch*: a handle remembers the address where it was used last. An operation at another address proves
+//!   that it has moved, for `&self` shows where the one live handle is; the handle takes a fresh tag in place, and the
+//!   copies that the move left behind are dead.
+//! - The exact word must exist in the machine for as long as the handle lives. The compiler sees through `index | tag`
+//!   and may keep the parts in different registers, so the word passes through an opaque instruction when it is made
+//!   and when it is consumed. A handle is never `Freeze`, so it is not cached across an operation either.
+//!
+//! # The retag protocol
+//!
+//! Several threads may touch one `&handle` at its new address at the same time. Each does: allocate a new tag; compare and
+//! swap the word; the winner frees the old tag, a loser frees its own. In this order the word in memory has an
+//! allocated tag at every moment. A toucher that finds the tag of the word it has read unallocated reads the word again:
+//! if it has changed, somebody else has retagged it; if not, the handle is a bitwise copy of one that has been
+//! retagged or dropped, which safe code cannot make. Then the core is marked as aliased, and a scan says nothing about it.
+
+pub(crate) mod tags;
+pub(crate) mod word;
+
+use std::{
+    marker::PhantomData,
+    ops::{Deref, DerefMut},
+    panic::Location,
+    ptr,
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+};
+
+use super::core::{self, Body, Core};
+use word::Word;
+
+/// How many handles were found to be bitwise copies.
+static ALIASED: AtomicU64 = AtomicU64::new(0);
+
+/// A counted reference to a core of kind `B`.
+pub(crate) struct Handle<B: Body> {
+    word: AtomicU64,
+    /// The complement of the address at the last touch: not a pointer that a scan would follow.
+    home: AtomicUsize,
+    body: PhantomData<*const B>,
+}
+
+impl<B: Body> Handle<B> {
+    pub(crate) fn new(body: B, created_at: &'static Location<'static>) -> Self {
+        let index = core::allocate(body, created_at);
+        let tag = core::core(index).tags.allocate();
+        Self::from_word(Word::new(index, tag))
+    }
+
+    fn from_word(word: Word) -> Self {
+        Self { word: AtomicU64::new(word.made()), home: AtomicUsize::new(0), body: PhantomData }
+    }
+
+    /// The core, for the duration of a borrow. Every use of a handle comes through here: it is the touch.
+    #[inline]
+    pub(crate) fn core(&self) -> Locker<'_, B> {
+        let here = !(ptr::from_ref(self) as usize);
+        // Relaxed: a stale answer leads to `retag`, which is right at any time.
+        if self.home.load(Ordering::Relaxed) != here {
+            self.retag(here);
+        }
+        let word = Word::from_bits(self.word.load(Ordering::Relaxed));
+        Locker { core: core::core(word.index()), body: PhantomData }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn retag(&self, here: usize) {
+        // Acquire: pairs with the Release of the compare-and-swap of another toucher.
+        let old = Word::from_bits(self.word.load(Ordering::Acquire));
+        let core = core::core(old.index());
+        if core.tags.is_live(old.tag()) {
+            let fresh = Word::new(old.index(), core.tags.allocate());
+            // AcqRel: the new tag is allocated before the word is seen; pairs with the Acquire above.
+            let swap = self.word.compare_exchange(old.bits(), fresh.made(), Ordering::AcqRel, Ordering::Acquire);
+            let unused = if swap.is_ok() { old } else { fresh };
+            let last = core.tags.release(unused.tag());
+            debug_assert!(!last, "the handle's own tag is left");
+        } else if self.word.load(Ordering::Acquire) == old.bits() {
+            core.aliased.store(true, Ordering::Relaxed);
+            ALIASED.fetch_add(1, Ordering::Relaxed);
+        }
+        self.home.store(here, Ordering::Relaxed);
+    }
+
+    /// The word as it is in memory now.
+    #[cfg(test)]
+    pub(crate) fn bits(&self) -> u64 {
+        self.word.load(Ordering::Relaxed)
+    }
+}
+
+impl<B: Body> Clone for Handle<B> {
+    fn clone(&self) -> Self {
+        let locker = self.core();
+        let index = Word::from_bits(self.word.load(Ordering::Relaxed)).index();
+        Self::from_word(Word::new(index, locker.core.tags.allocate()))
+    }
+}
+
+impl<B: Body> Drop for Handle<B> {
+    fn drop(&mut self) {
+        let word = Word::consumed(*self.word.get_mut());
+        let index = word.index();
+        if core::core(index).tags.release(word.tag()) {
+            // SAFETY: no handle is left, and cores are reached through handles only.
+            unsafe { core::free::<B>(index) };
+        }
+    }
+}
+
+/// A core that a borrow of a handle keeps alive.
+pub(crate) struct Locker<'a, B> {
+    core: &'a Core,
+    body: PhantomData<&'a B>,
+}
+
+impl<'a, B: Body> Locker<'a, B> {
+    /// Locks the core's body.
+    #[inline]
+    pub(crate) fn lock(self) -> Locked<'a, B> {
+        self.core.lock();
+        Locked { core: self.core, body: PhantomData }
+    }
+}
+
+/// Exclusive access to a core's body. No task may park, and no user code may run, while it exists.
+pub(crate) struct Locked<'a, B: Body> {
+    core: &'a Core,
+    body: PhantomData<&'a mut B>,
+}
+
+impl<B: Body> Deref for Locked<'_, B> {
+    type Target = B;
+
+    fn deref(&self) -> &B {
+        // SAFETY: the core holds a `B`, and its lock is held.
+        unsafe { &*self.core.body::<B>() }
+    }
+}
+
+impl<B: Body> DerefMut for Locked<'_, B> {
+    fn deref_mut(&mut self) -> &mut B {
+        // SAFETY: as above, and `self` is borrowed exclusively.
+        unsafe { &mut *self.core.body::<B>() }
+    }
+}
+
+impl<B: Body> Drop for Locked<'_, B> {
+    fn drop(&mut self) {
+        // SAFETY: locked when this was made.
+        unsafe { self.core.unlock() };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sync::core::Kind;
+    use std::sync::Arc;
+
+    struct Probe(Arc<()>);
+
+    impl Body for Probe {
+        const KIND: Kind = Kind::WaitGroup;
+    }
+
+    fn probe() -> (Handle<Probe>, Arc<()>) {
+        let alive = Arc::new(());
+        (Handle::new(Probe(alive.clone()), Location::caller()), alive)
+    }
+
+    fn live<B: Body>(handle: &Handle<B>, bits: u64) -> bool {
+        let word = Word::from_bits(bits);
+        let index = Word::from_bits(handle.bits()).index();
+        word.index() == index && core::core(index).tags.is_live(word.tag())
+    }
+
+    #[test]
+    fn the_core_lives_as_long_as_its_handles() {
+        let (first, alive) = probe();
+        let second = first.clone();
+        assert_eq!(Arc::strong_count(&alive), 2);
+        drop(first);
+        assert_eq!(Arc::strong_count(&alive), 2);
+        assert!(Arc::ptr_eq(&second.core().lock().0, &alive));
+        drop(second);
+        assert_eq!(Arc::strong_count(&alive), 1);
+    }
+
+    #[test]
+    fn a_touch_at_a_new_address_kills_the_old_word() {
+        let (handle, _alive) = probe();
+        let mut places = [Some(handle), None];
+        places[0].as_ref().unwrap().core();
+        let before = places[0].as_ref().unwrap().bits();
+        places[0].as_ref().unwrap().core();
+        assert_eq!(places[0].as_ref().unwrap().bits(), before, "touched where it was: the same word");
+        places.swap(0, 1);
+        let moved = places[1].as_ref().unwrap();
+        assert_eq!(moved.bits(), before, "moved, not touched");
+        assert!(live(moved, before));
+        moved.core();
+        assert_ne!(moved.bits(), before);
+        assert!(live(moved, moved.bits()));
+        assert!(!live(moved, before), "the copy left behind is dead");
+    }
+
+    #[test]
+    fn a_dropped_clone_is_dead_and_tags_do_not_return_soon() {
+        let (handle, _alive) = probe();
+        let mut seen = std::collections::HashSet::new();
+        for _ in 0..10_000 {
+            let clone = handle.clone();
+            assert!(live(&handle, clone.bits()));
+            let bits = clone.bits();
+            drop(clone);
+            assert!(!live(&handle, bits));
+            assert!(seen.insert(bits), "a word came back to life");
+        }
+    }
+
+    #[test]
+    fn threads_touching_one_handle_agree() {
+        for _ in 0..500 {
+            let (handle, _alive) = probe();
+            let handle = Box::new(handle);
+            let index = Word::from_bits(handle.bits()).index();
+            struct Shared<'a>(&'a Handle<Probe>);
+            // SAFETY: the probe's body is Sync; handles are shared between threads by primitives that are.
+            unsafe impl Sync for Shared<'_> {}
+            let shared = &Shared(&handle);
+            std::thread::scope(|scope| {
+                for _ in 0..3 {
+                    scope.spawn(move || {
+                        let Shared(handle) = shared;
+                        handle.core();
+                    });
+                }
+            });
+            assert!(live(&handle, handle.bits()));
+            assert!(!core::core(index).aliased.load(Ordering::Relaxed));
+            assert_eq!(core::core(index).tags.count(), 1, "losers have given their tags back");
+        }
+    }
+
+    #[test]
+    fn a_bitwise_copy_marks_the_core() {
+        let (handle, _alive) = probe();
+        let handle = Box::new(handle);
+        handle.core();
+        // SAFETY: what this test is about; the copy is never dropped.
+        let copy = std::mem::ManuallyDrop::new(unsafe { ptr::read(&*handle) });
+        let core = core::core(Word::from_bits(handle.bits()).index());
+        copy.core(); // at a new address: takes the tag away from the original
+        assert!(!core.aliased.load(Ordering::Relaxed));
+        handle.home.store(0, Ordering::Relaxed); // as if the original had moved
+        handle.core();
+        assert!(core.aliased.load(Ordering::Relaxed));
+        // The original's tag is gone; put it in order for the drop.
+        handle.word.store(copy.bits(), Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,92 @@
+//! The word of a handle, and the two opaque instructions that keep it whole.
+//!
+//! ```text
+//!   63          38 37           16 15         0
+//!  ┌──────────────┬───────────────┬────────────┐
+//!  │ core index   │ slot          │ generation │
+//!  └──────────────┴───────────────┴────────────┘
+//!                  └───────── tag ────────────┘
+//! ```
+//!
+//! A lock's guard uses all 38 bits of the tag as the lock's generation.
+
+use super::super::core::INDEX_BITS;
+
+pub(crate) const TAG_BITS: u32 = 64 - INDEX_BITS;
+pub(crate) const GENERATION_BITS: u32 = 16;
+pub(crate) const SLOT_BITS: u32 = TAG_BITS - GENERATION_BITS;
+
+/// What tells a live handle of a core from the others and from stale copies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tag {
+    pub(crate) slot: u32,
+    pub(crate) generation: u16,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Word(u64);
+
+impl Word {
+    pub(crate) fn new(index: u32, tag: Tag) -> Self {
+        Self::with_generation(index, u64::from(tag.slot) << GENERATION_BITS | u64::from(tag.generation))
+    }
+
+    /// The word of a guard: the whole tag is a generation.
+    pub(crate) fn with_generation(index: u32, generation: u64) -> Self {
+        Self(u64::from(index) << TAG_BITS | generation & ((1 << TAG_BITS) - 1))
+    }
+
+    pub(crate) fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
+    pub(crate) fn bits(self) -> u64 {
+        self.0
+    }
+
+    pub(crate) fn index(self) -> u32 {
+        (self.0 >> TAG_BITS) as u32
+    }
+
+    pub(crate) fn tag(self) -> Tag {
+        Tag { slot: (self.0 >> GENERATION_BITS) as u32 & ((1 << SLOT_BITS) - 1), generation: self.0 as u16 }
+    }
+
+    /// The bits of a word that comes into being: to the compiler, a value it knows nothing about.
+    #[inline(always)]
+    pub(crate) fn made(self) -> u64 {
+        opaque(self.0)
+    }
+
+    /// The word that a handle ends with: to the compiler, a use of all its bits.
+    #[inline(always)]
+    pub(crate) fn consumed(bits: u64) -> Self {
+        Self(opaque(bits))
+    }
+}
+
+/// Returns its argument. Not `pure`, so the compiler can neither compute the result itself nor drop the call.
+#[inline(always)]
+fn opaque(mut word: u64) -> u64 {
+    // SAFETY: no instruction at all.
+    unsafe { std::arch::asm!("/* {0} */", inout(reg) word, options(nomem, nostack, preserves_flags)) };
+    word
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_come_back() {
+        for index in [1, 77, (1 << INDEX_BITS) - 1] {
+            for slot in [0, 5, (1 << SLOT_BITS) - 1] {
+                for generation in [0, 1, u16::MAX] {
+                    let tag = Tag { slot, generation };
+                    let word = Word::consumed(Word::new(index, tag).made());
+                    assert_eq!((word.index(), word.tag()), (index, tag));
+                }
+            }
+        }
+    }
+}

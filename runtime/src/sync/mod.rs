@@ -1,0 +1,22 @@
+//! The primitives that tasks wait on. All of them also work from plain OS threads, which then block.
+//!
+//! | primitive | who wakes a waiter | lock held meanwhile | order |
+//! |---|---|---|---|
+//! | [`Chan`] receive | a sender (hands its value over), [`Chan::close`] | the channel's, for the queue only | first in, first out |
+//! | [`Chan`] send | a receiver (takes the value), [`Chan::close`] | the channel's, for the queue only | first in, first out |
+//! | [`Mutex`] lock | the guard's drop | the mutex's own, for the queue only | first in, first out among waiters; a newcomer may overtake for up to a millisecond |
+//! | [`WaitGroup`] wait | the `done` that reaches zero | the wait group's | all at once |
+//!
+//! Shareable primitives are handles to a *core* that lies in memory of its own, made so that a leak scan can tell a live
+//! handle from the bytes that a moved one has left behind.
+
+mod chan;
+mod core;
+pub(crate) mod handle;
+mod mutex;
+mod wait_group;
+mod waiter;
+
+pub use chan::{Chan, Iter, SendError, TryRecvError, TrySendError};
+pub use mutex::{Mutex, MutexGuard};
+pub use wait_group::WaitGroup;

@@ -1,0 +1,18 @@
+//! Monotonic time in nanoseconds, precise or coarse.
+
+/// `CLOCK_MONOTONIC` in nanoseconds. Some 20 ns through the vDSO.
+pub(crate) fn now() -> u64 {
+    read(libc::CLOCK_MONOTONIC)
+}
+
+/// `CLOCK_MONOTONIC_COARSE` in nanoseconds: as of the last kernel tick (4 ms at 250 Hz), and a few times cheaper.
+pub(crate) fn coarse() -> u64 {
+    read(libc::CLOCK_MONOTONIC_COARSE)
+}
+
+fn read(clock: libc::clockid_t) -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a valid place for the result, and both clocks exist on every Linux.
+    unsafe { libc::clock_gettime(clock, &mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}

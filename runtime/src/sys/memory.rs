@@ -1,0 +1,84 @@
+//! Anonymous mappings that are reserved large and committed page by page on first touch.
+
+use std::{io, ptr};
+
+/// The page size of every Linux on x86_64, and of the aarch64 kernels that this crate supports.
+pub(crate) const PAGE: usize = 4096;
+
+const MADV_GUARD_INSTALL: libc::c_int = 102;
+
+/// Reserves `bytes` of zeroed memory, aligned to `align` (a power of two, at least a page). Pages are committed when
+/// they are first written, never as huge pages: a parked task should cost one small page, not one of 2 MiB.
+pub(crate) fn reserve(bytes: usize, align: usize) -> io::Result<*mut u8> {
+    let padded = bytes.checked_add(align - PAGE).ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))?;
+    // SAFETY: a fresh anonymous mapping at an address of the kernel's choosing touches no memory of ours.
+    let start = unsafe {
+        libc::mmap(
+            ptr::null_mut(),
+            padded,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+            -1,
+            0,
+        )
+    };
+    if start == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    let start = start.cast::<u8>();
+    let head = start.align_offset(align);
+    let tail = padded - head - bytes;
+    // SAFETY: head, bytes and tail lie next to each other inside the mapping just made; nobody else knows of it yet.
+    // A failing munmap or madvise costs address space or memory, not correctness.
+    unsafe {
+        let aligned = start.add(head);
+        if head > 0 {
+            libc::munmap(start.cast(), head);
+        }
+        if tail > 0 {
+            libc::munmap(aligned.add(bytes).cast(), tail);
+        }
+        libc::madvise(aligned.cast(), bytes, libc::MADV_NOHUGEPAGE);
+        Ok(aligned)
+    }
+}
+
+/// Gives a mapping of [`reserve`] back.
+///
+/// # Safety
+/// Nothing may use the range any more.
+pub(crate) unsafe fn unmap(start: *mut u8, bytes: usize) {
+    // SAFETY: the caller says that the range is unused.
+    unsafe { libc::munmap(start.cast(), bytes) };
+}
+
+/// Makes every access to a range of whole pages a fault.
+///
+/// `MADV_GUARD_INSTALL` (Linux 6.13) does it in the page tables; before that the range becomes a mapping of its own,
+/// of which a process has 65 530 unless vm.max_map_count is raised. Which one the kernel has is found by asking.
+///
+/// # Safety
+/// Nothing may use the range.
+pub(crate) unsafe fn guard(start: *mut u8, bytes: usize) -> io::Result<()> {
+    // SAFETY: the caller says that nothing uses the range.
+    unsafe {
+        if libc::madvise(start.cast(), bytes, MADV_GUARD_INSTALL) == 0 {
+            return Ok(());
+        }
+        if io::Error::last_os_error().raw_os_error() == Some(libc::EINVAL)
+            && libc::mprotect(start.cast(), bytes, libc::PROT_NONE) == 0
+        {
+            return Ok(());
+        }
+    }
+    Err(io::Error::last_os_error())
+}
+
+/// Gives the pages of a range back to the system; they read as zero afterwards.
+///
+/// # Safety
+/// Nothing may rely on what the range holds.
+pub(crate) unsafe fn discard(start: *mut u8, bytes: usize) {
+    // SAFETY: the caller says that the content is not needed.
+    unsafe { libc::madvise(start.cast(), bytes, libc::MADV_DONTNEED) };
+}

@@ -1,0 +1,9 @@
+//! What the runtime asks of the system: futexes, clocks, memory and threads. Nothing here knows of tasks.
+
+pub(crate) mod atomic;
+pub(crate) mod clock;
+pub(crate) mod futex;
+pub(crate) mod memory;
+#[cfg(all(test, loom))]
+pub(crate) mod model;
+pub(crate) mod thread;

@@ -1,0 +1,227 @@
+//! The control block: what the runtime knows of a task. It lies at the top of the task's stack.
+//!
+//! Blocks are type-stable: once made, the memory is a control block for the life of the process, used by one task after
+//! another. So a late waker or a profiler that looks at a block which has moved on reads another task's fields, sees by
+//! the generation that it did, and nothing worse. That is why every field is an atomic or is owned as stated.
+//!
+//! # Who writes what
+//! - the spawner, before the task is started: all of `About`, `sp`, `entry`;
+//! - the worker that runs the task: `epoch`, and `sp` through the switch;
+//! - the task itself: `wait_reason`, `waiting_since`, `labels`;
+//! - the owner of the list the task is in (injector, free list): `next`.
+
+use std::{
+    panic::Location,
+    ptr::{self, NonNull},
+    sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
+};
+
+use super::{WaitReason, park::ParkWord};
+use crate::scheduler::Shared;
+
+/// Return addresses kept of the stack that spawned a task.
+pub(crate) const SPAWN_FRAMES: usize = 6;
+
+/// Bytes of a task's name that are kept. Names lie in the block, so that reading one never follows a pointer.
+pub(crate) const NAME_BYTES: usize = 48;
+
+#[repr(C, align(64))]
+pub(crate) struct Control {
+    pub(crate) park: ParkWord,
+    /// The saved stack pointer; meaningful while `epoch` is even.
+    pub(crate) sp: AtomicPtr<u8>,
+    epoch: AtomicU64,
+    /// Link of the list that holds the block: the injector's while runnable, the free list's while unused.
+    pub(crate) next: AtomicPtr<Control>,
+    pub(crate) runtime: AtomicPtr<Shared>,
+    pub(crate) entry: AtomicPtr<()>,
+    pub(crate) closure: AtomicPtr<u8>,
+    /// The stack's lowest usable address and its whole stride; written once, when the slot is made.
+    pub(crate) stack_low: AtomicUsize,
+    pub(crate) stack_size: AtomicUsize,
+    pub(crate) wait_reason: AtomicU8,
+    pub(crate) labels: AtomicU32,
+    pub(crate) waiting_since: AtomicU64,
+    pub(crate) about: About,
+}
+
+/// What is told of a task at its spawn and never changes while it lives.
+pub(crate) struct About {
+    pub(crate) id: AtomicU64,
+    pub(crate) parent: AtomicU64,
+    pub(crate) runtime_id: AtomicU32,
+    name_length: AtomicU8,
+    name: [AtomicU64; NAME_BYTES / 8],
+    spawn_site: AtomicPtr<Location<'static>>,
+    spawn_stack: [AtomicUsize; SPAWN_FRAMES],
+}
+
+/// A task of a known generation: what a waker holds. Cheap to copy, never dangling.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TaskRef {
+    pub(crate) control: NonNull<Control>,
+    pub(crate) generation: u32,
+}
+
+// SAFETY: control blocks are never unmapped and are made of atomics.
+unsafe impl Send for TaskRef {}
+// SAFETY: as above.
+unsafe impl Sync for TaskRef {}
+
+impl TaskRef {
+    pub(crate) fn control(&self) -> &'static Control {
+        // SAFETY: control blocks are type-stable and never unmapped, and only shared references to them are made.
+        unsafe { self.control.as_ref() }
+    }
+}
+
+impl Control {
+    /// Makes a block in fresh, zeroed memory.
+    ///
+    /// # Safety
+    /// `at` must be aligned, writable, and known to nobody else.
+    pub(crate) unsafe fn init(at: NonNull<Control>, stack_low: usize, stack_size: usize) {
+        // SAFETY: the caller gives us the memory.
+        unsafe {
+            at.write(Control {
+                park: ParkWord::new(),
+                sp: AtomicPtr::new(ptr::null_mut()),
+                epoch: AtomicU64::new(0),
+                next: AtomicPtr::new(ptr::null_mut()),
+                runtime: AtomicPtr::new(ptr::null_mut()),
+                entry: AtomicPtr::new(ptr::null_mut()),
+                closure: AtomicPtr::new(ptr::null_mut()),
+                stack_low: AtomicUsize::new(stack_low),
+                stack_size: AtomicUsize::new(stack_size),
+                wait_reason: AtomicU8::new(0),
+                labels: AtomicU32::new(0),
+                waiting_since: AtomicU64::new(0),
+                about: About {
+                    id: AtomicU64::new(0),
+                    parent: AtomicU64::new(0),
+                    runtime_id: AtomicU32::new(0),
+                    name_length: AtomicU8::new(0),
+                    name: [const { AtomicU64::new(0) }; NAME_BYTES / 8],
+                    spawn_site: AtomicPtr::new(ptr::null_mut()),
+                    spawn_stack: [const { AtomicUsize::new(0) }; SPAWN_FRAMES],
+                },
+            });
+        }
+    }
+
+    /// The stack's range: from the lowest usable address to the control block.
+    pub(crate) fn stack(&self) -> std::ops::Range<usize> {
+        // Relaxed: written once, before the block could be found.
+        self.stack_low.load(Ordering::Relaxed)..ptr::from_ref(self) as usize
+    }
+
+    pub(crate) fn wait_reason(&self) -> WaitReason {
+        // Relaxed: a reader validates what it read by epoch and generation.
+        WaitReason::from_index(self.wait_reason.load(Ordering::Relaxed))
+    }
+
+    /// Called by a worker before it switches to the task: from here on its stack may change.
+    pub(crate) fn begin_run(&self) {
+        // Relaxed: only the worker that holds the task writes the epoch.
+        let epoch = self.epoch.load(Ordering::Relaxed);
+        debug_assert!(epoch.is_multiple_of(2));
+        self.epoch.store(epoch + 1, Ordering::Relaxed);
+        // Release: the odd epoch becomes visible before any change of the stack; pairs with the fence in `still`.
+        fence(Ordering::Release);
+    }
+
+    /// Called by the worker when the task has left and its context is saved.
+    pub(crate) fn end_run(&self) {
+        let epoch = self.epoch.load(Ordering::Relaxed);
+        // Release: pairs with the Acquire in `epoch`: an even epoch means that the stack is as the task left it.
+        self.epoch.store(epoch + 1, Ordering::Release);
+    }
+
+    /// A number that changes whenever the task runs; odd while it does.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Whether the task has not run since [`Control::epoch`] gave `epoch`, so that what was read from its stack in
+    /// between is one consistent state.
+    pub(crate) fn still(&self, epoch: u64) -> bool {
+        // Acquire: keeps the reads before it from moving behind the load; pairs with the fence in `begin_run`.
+        fence(Ordering::Acquire);
+        self.epoch.load(Ordering::Relaxed) == epoch
+    }
+}
+
+// All Relaxed below: a spawner writes these before `ParkWord::start` (Release), readers come after `ParkWord::load`
+// (Acquire) and look at the generation again afterwards.
+impl About {
+    pub(crate) fn set_name(&self, name: &str) {
+        let mut end = name.len().min(NAME_BYTES);
+        while !name.is_char_boundary(end) {
+            end -= 1;
+        }
+        let mut bytes = [0; NAME_BYTES];
+        bytes[..end].copy_from_slice(&name.as_bytes()[..end]);
+        for (word, chunk) in self.name.iter().zip(bytes.as_chunks::<8>().0) {
+            word.store(u64::from_ne_bytes(*chunk), Ordering::Relaxed);
+        }
+        self.name_length.store(end as u8, Ordering::Relaxed);
+    }
+
+    /// Copies the name and returns its length. Safe in a signal handler.
+    pub(crate) fn copy_name(&self, bytes: &mut [u8; NAME_BYTES]) -> usize {
+        for (word, chunk) in self.name.iter().zip(bytes.as_chunks_mut::<8>().0) {
+            *chunk = word.load(Ordering::Relaxed).to_ne_bytes();
+        }
+        usize::from(self.name_length.load(Ordering::Relaxed)).min(NAME_BYTES)
+    }
+
+    /// The name, or nothing if the block was being reused and the bytes are not text.
+    pub(crate) fn name(&self) -> Option<String> {
+        let mut bytes = [0; NAME_BYTES];
+        let length = self.copy_name(&mut bytes);
+        (length > 0).then(|| str::from_utf8(&bytes[..length]).ok().map(str::to_owned)).flatten()
+    }
+
+    pub(crate) fn set_spawn_site(&self, site: &'static Location<'static>, stack: &[usize]) {
+        self.spawn_site.store(ptr::from_ref(site).cast_mut(), Ordering::Relaxed);
+        for (i, slot) in self.spawn_stack.iter().enumerate() {
+            slot.store(stack.get(i).copied().unwrap_or(0), Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn spawn_site(&self) -> Option<&'static Location<'static>> {
+        // SAFETY: null, or a reference with static lifetime stored by `set_spawn_site`.
+        unsafe { self.spawn_site.load(Ordering::Relaxed).as_ref() }
+    }
+
+    pub(crate) fn spawn_stack(&self) -> Vec<usize> {
+        self.spawn_stack.iter().map(|f| f.load(Ordering::Relaxed)).take_while(|f| *f != 0).collect()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_cut_at_a_character() {
+        let mut memory = Box::new(std::mem::MaybeUninit::<Control>::uninit());
+        let at = NonNull::from(memory.as_mut()).cast();
+        // SAFETY: fresh memory of the right size and alignment.
+        let control = unsafe {
+            Control::init(at, 0, 0);
+            at.as_ref()
+        };
+        assert_eq!(control.about.name(), None);
+        let long = "ä".repeat(40);
+        control.about.set_name(&long);
+        assert_eq!(control.about.name().unwrap(), "ä".repeat(NAME_BYTES / 2));
+        control.about.set_name("x");
+        assert_eq!(control.about.name().unwrap(), "x");
+    }
+
+    #[test]
+    fn a_small_parked_task_fits_its_page() {
+        assert!(size_of::<Control>() <= 512, "{} bytes", size_of::<Control>());
+    }
+}

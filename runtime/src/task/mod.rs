@@ -1,0 +1,62 @@
+//! Tasks: spawning, joining, yielding, names.
+//!
+//! ```
+//! use greenprof_runtime::{Runtime, task};
+//!
+//! let runtime = Runtime::builder().workers(1).build()?;
+//! runtime.run(|| {
+//!     let half = task::Builder::new().name("halver").stack_size(32 << 10).spawn(|| 84 / 2).expect("memory");
+//!     assert_eq!(half.join().unwrap(), 42);
+//! });
+//! # Ok::<(), greenprof_runtime::BuildError>(())
+//! ```
+
+pub(crate) mod control;
+mod join;
+pub(crate) mod park;
+pub(crate) mod parker;
+mod reason;
+mod spawn;
+pub(crate) mod stack;
+pub(crate) mod switch;
+
+pub use join::JoinHandle;
+pub use reason::WaitReason;
+pub use spawn::{Builder, spawn};
+pub(crate) use spawn::{Options, spawn_unchecked};
+
+use crate::scheduler::{self, Departure, current_worker};
+
+/// The number of a task; unique in the process, in the order of spawning as seen by one spawner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TaskId(pub(crate) u64);
+
+impl TaskId {
+    /// The bare number, as it stands in profiles.
+    pub fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl std::fmt::Display for TaskId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The task that the caller runs in; nothing on a thread that runs none.
+pub fn current_id() -> Option<TaskId> {
+    let task = current_worker()?.task()?;
+    Some(TaskId(task.control().about.id.load(std::sync::atomic::Ordering::Relaxed)))
+}
+
+/// Lets the other runnable tasks of this worker run first. On a thread that runs no task it yields the thread.
+///
+/// A task that unwinds from a panic does not yield: its thread counts the panic.
+pub fn yield_now() {
+    if current_worker().is_none_or(|worker| worker.task().is_none()) {
+        std::thread::yield_now();
+    } else if !std::thread::panicking() {
+        scheduler::leave(Departure::Yield);
+    }
+}

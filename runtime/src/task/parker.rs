@@ -1,0 +1,173 @@
+//! Waiting and waking, for tasks and for plain OS threads alike.
+//!
+//! A primitive keeps the [`Parker`] of each waiter, changes the waiter's state, and then unparks. The waiter loops:
+//! [`Parker::park`] may return without reason, and a waker that comes late may touch a parker whose owner has gone on.
+//! Both kinds are type-stable, so that is harmless.
+
+use std::{
+    cell::Cell,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use parking_lot::Mutex;
+
+use super::{
+    WaitReason,
+    control::{Control, TaskRef},
+};
+use crate::{
+    scheduler::{self, Departure, current_worker},
+    sys::{clock, futex},
+};
+
+/// Who waits. Copied freely; never dangles.
+#[derive(Clone, Copy)]
+pub(crate) enum Parker {
+    Task(TaskRef),
+    Thread(&'static ThreadParker),
+}
+
+impl Parker {
+    /// The parker of the calling task, or of the calling thread when it runs none.
+    pub(crate) fn current() -> Self {
+        match current_worker().and_then(|worker| worker.task()) {
+            Some(task) => Self::Task(task),
+            None => Self::Thread(ThreadParker::current()),
+        }
+    }
+
+    /// Waits until unparked, or returns at once if that has happened already. May return for no reason.
+    ///
+    /// Only its owner may call this. No lock of the runtime may be held: the waker needs it.
+    pub(crate) fn park(self, reason: WaitReason) {
+        match self {
+            Self::Task(task) => park_task(task.control(), reason),
+            Self::Thread(thread) => thread.park(),
+        }
+    }
+
+    /// Wakes the owner, or makes its next `park` return at once.
+    pub(crate) fn unpark(self) {
+        match self {
+            Self::Task(task) => scheduler::wake(task),
+            Self::Thread(thread) => thread.unpark(),
+        }
+    }
+}
+
+#[inline(never)]
+fn park_task(control: &Control, reason: WaitReason) {
+    // Relaxed: for readers that validate by epoch; the task's departure publishes them.
+    control.wait_reason.store(reason as u8, Ordering::Relaxed);
+    control.waiting_since.store(clock::coarse(), Ordering::Relaxed);
+    if control.park.take_token() {
+        return;
+    }
+    if std::thread::panicking() {
+        // std counts panics per OS thread: if this task left now, the next one here would see itself panicking and
+        // poison its locks, and this one would continue on a thread that knows of no panic.
+        block_in_place(control);
+    } else {
+        scheduler::leave(Departure::Park);
+    }
+}
+
+#[cold]
+fn block_in_place(control: &Control) {
+    if control.park.begin_block() {
+        let (word, value) = control.park.futex();
+        while control.park.is_blocked() {
+            // SAFETY: the word is half of the control block's park word, which is never unmapped.
+            futex::wait(unsafe { AtomicU32::from_ptr(word.cast_mut()) }, value, None);
+        }
+    }
+}
+
+const EMPTY: u32 = 0;
+const TOKEN: u32 = 1;
+const PARKED: u32 = 2;
+
+/// The park word of a plain OS thread.
+pub(crate) struct ThreadParker {
+    word: AtomicU32,
+}
+
+/// Parkers without a thread. They are leaked, and handed from thread to thread.
+static UNUSED: Mutex<Vec<&'static ThreadParker>> = Mutex::new(Vec::new());
+
+/// Gives the parker back when its thread ends.
+struct Lease(&'static ThreadParker);
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        UNUSED.lock().push(self.0);
+    }
+}
+
+thread_local! {
+    static LEASE: Cell<Option<Lease>> = const { Cell::new(None) };
+}
+
+impl ThreadParker {
+    fn take() -> &'static Self {
+        UNUSED.lock().pop().unwrap_or_else(|| Box::leak(Box::new(ThreadParker { word: AtomicU32::new(EMPTY) })))
+    }
+
+    /// Never inlined, like everything that touches a thread-local and may be called near a switch.
+    #[inline(never)]
+    fn current() -> &'static Self {
+        LEASE
+            .try_with(|cell| {
+                let lease = cell.take().unwrap_or_else(|| Lease(Self::take()));
+                let parker = lease.0;
+                cell.set(Some(lease));
+                parker
+            })
+            // The thread is ending and its lease is gone: this wait leaks a parker.
+            .unwrap_or_else(|_| Self::take())
+    }
+
+    fn park(&self) {
+        // Acquire: pairs with the Release in `unpark`.
+        if self.word.compare_exchange(EMPTY, PARKED, Ordering::Acquire, Ordering::Acquire).is_ok() {
+            while self.word.load(Ordering::Acquire) == PARKED {
+                futex::wait(&self.word, PARKED, None);
+            }
+        }
+        // A token that arrives in between belongs to this wait as well: waiters look at their own condition afterwards.
+        // Acquire: pairs with the Release in `unpark`, also of that later token.
+        self.word.swap(EMPTY, Ordering::Acquire);
+    }
+
+    fn unpark(&self) {
+        // Release: pairs with the Acquire in `park`.
+        if self.word.swap(TOKEN, Ordering::Release) == PARKED {
+            futex::wake_one(self.word.as_ptr());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_thread_wakes_a_thread_before_and_after_it_parks() {
+        let (give, take) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let parker = Parker::current();
+            give.send(parker).unwrap();
+            parker.park(WaitReason::ChanReceive);
+            give.send(parker).unwrap();
+            parker.park(WaitReason::ChanReceive);
+        });
+        let parker = take.recv().unwrap();
+        parker.unpark();
+        take.recv().unwrap();
+        std::thread::sleep(Duration::from_millis(10));
+        parker.unpark();
+        thread.join().unwrap();
+        parker.unpark();
+    }
+}

@@ -1,0 +1,64 @@
+//! What a task can wait for, in the words that Go uses where it has the same state.
+
+use std::fmt;
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+        /// What a parked task waits for.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u8)]
+        pub enum WaitReason {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl WaitReason {
+            const ALL: &[WaitReason] = &[$(Self::$name),*];
+
+            /// The words of Go's goroutine dumps, or ours where Go has no such wait.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)*
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Receiving from a channel.
+    ChanReceive = "chan receive",
+    /// Sending to a channel.
+    ChanSend = "chan send",
+    /// Locking a mutex.
+    MutexLock = "sync.Mutex.Lock",
+    /// Waiting for a wait group to reach zero.
+    WaitGroupWait = "sync.WaitGroup.Wait",
+    /// Sleeping.
+    Sleep = "sleep",
+    /// Joining a task. Go has no such wait.
+    Join = "task join",
+}
+
+impl WaitReason {
+    pub(crate) fn from_index(index: u8) -> Self {
+        Self::ALL.get(usize::from(index)).copied().unwrap_or(Self::ChanReceive)
+    }
+}
+
+impl fmt::Display for WaitReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn indices_name_their_reasons() {
+        for reason in WaitReason::ALL {
+            assert_eq!(WaitReason::from_index(*reason as u8), *reason);
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! Making a task: a stack, a closure on it, and a place in a run queue.
+
+use std::{
+    mem,
+    panic::{AssertUnwindSafe, Location, catch_unwind},
+    process, ptr,
+    sync::{Arc, atomic::Ordering},
+};
+
+use super::{
+    TaskId,
+    control::{Control, SPAWN_FRAMES, TaskRef},
+    join::{JoinHandle, Packet},
+    stack::{Class, pool},
+    switch,
+};
+use crate::{
+    SpawnError, hooks, labels,
+    scheduler::{self, Departure, Shared, current_worker},
+    world::unwind,
+};
+
+/// Closures larger than this go to the heap instead of the new stack, of which they might be most.
+const LARGE_CLOSURE: usize = 4096;
+
+/// Spawns a task on the runtime of the calling task.
+///
+/// # Panics
+/// Outside a runtime, or when there is no memory for another stack. [`Builder::spawn`] gives errors instead.
+#[track_caller]
+pub fn spawn<T: Send + 'static>(task: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    match Builder::new().spawn(task) {
+        Ok(handle) => handle,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// The name and the stack size of a task to be spawned.
+#[derive(Clone, Debug, Default)]
+pub struct Builder {
+    name: Option<String>,
+    stack_size: Option<usize>,
+}
+
+impl Builder {
+    /// A task without a name, with its runtime's stack size.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The name under which the task appears in task profiles; the first 48 bytes are kept.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// The usable size of the task's stack in bytes, rounded up; from 16 KiB to a little under 1 GiB. Only pages that are
+    /// touched take memory.
+    pub fn stack_size(mut self, bytes: usize) -> Self {
+        self.stack_size = Some(bytes);
+        self
+    }
+
+    /// Spawns the task on the runtime of the calling task.
+    ///
+    /// # Errors
+    /// See [`SpawnError`].
+    #[track_caller]
+    pub fn spawn<T: Send + 'static>(
+        self,
+        task: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<JoinHandle<T>, SpawnError> {
+        let site = Location::caller();
+        let shared = current_worker().ok_or(SpawnError::NoRuntime)?.shared_arc().clone();
+        self.spawn_on(&shared, site, task)
+    }
+
+    pub(crate) fn spawn_on<T: Send + 'static>(
+        self,
+        shared: &Arc<Shared>,
+        site: &'static Location<'static>,
+        task: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<JoinHandle<T>, SpawnError> {
+        let options = Options { name: self.name.as_deref(), stack_size: self.stack_size, site };
+        // SAFETY: the task and its result borrow nothing.
+        unsafe { spawn_unchecked(shared, options, task) }
+    }
+}
+
+/// What is known of a task before it exists.
+pub(crate) struct Options<'a> {
+    name: Option<&'a str>,
+    stack_size: Option<usize>,
+    site: &'static Location<'static>,
+}
+
+impl<'a> Options<'a> {
+    pub(crate) fn new(site: &'static Location<'static>) -> Self {
+        Self { name: None, stack_size: None, site }
+    }
+
+    pub(crate) fn name(self, name: &'a str) -> Self {
+        Self { name: Some(name), ..self }
+    }
+}
+
+/// A task's closure and where its result goes, as they lie on the new stack.
+struct Start<F, T> {
+    body: F,
+    packet: Arc<Packet<T>>,
+}
+
+/// Spawns a task that may borrow.
+///
+/// # Safety
+/// Whatever `body` and its result borrow must outlive the task.
+pub(crate) unsafe fn spawn_unchecked<T: Send, F: FnOnce() -> T + Send>(
+    shared: &Arc<Shared>,
+    options: Options<'_>,
+    body: F,
+) -> Result<JoinHandle<T>, SpawnError> {
+    if size_of::<F>() > LARGE_CLOSURE || align_of::<F>() > 64 {
+        let body = Box::new(body);
+        // SAFETY: the caller's promise; this closure is the size of a pointer.
+        unsafe { spawn_on_stack(shared, options, move || call_boxed(body)) }
+    } else {
+        // SAFETY: the caller's promise; the closure is small.
+        unsafe { spawn_on_stack(shared, options, body) }
+    }
+}
+
+/// Spawns a task whose closure goes onto the new stack.
+///
+/// # Safety
+/// As for [`spawn_unchecked`]; the closure must be small.
+unsafe fn spawn_on_stack<T: Send, F: FnOnce() -> T + Send>(
+    shared: &Arc<Shared>,
+    options: Options<'_>,
+    body: F,
+) -> Result<JoinHandle<T>, SpawnError> {
+    let control = allocate(shared, &options)?;
+    // SAFETY: `allocate` gives a control block that only we use until it is started.
+    let block = unsafe { control.as_ref() };
+    let packet = Packet::new();
+    let start = Start { body, packet: packet.clone() };
+    let top = block.stack().end;
+    let at = (top - size_of::<Start<F, T>>()) & !(align_of::<Start<F, T>>().max(16) - 1);
+    let at = control.as_ptr().cast::<u8>().wrapping_sub(top - at);
+    // SAFETY: the space below the control block belongs to the new task, and is larger than any closure put there.
+    let sp = unsafe {
+        at.cast::<Start<F, T>>().write(start);
+        switch::prepare(at, first)
+    };
+    block.closure.store(at, Ordering::Relaxed);
+    block.entry.store(run::<F, T> as *mut (), Ordering::Relaxed);
+    block.sp.store(sp, Ordering::Relaxed);
+    let id = TaskId(block.about.id.load(Ordering::Relaxed));
+    start_task(shared, control);
+    Ok(JoinHandle { packet, id })
+}
+
+/// Out of line, so that the large closure passes through no frame of the spawner.
+#[inline(never)]
+fn call_boxed<T, F: FnOnce() -> T>(body: Box<F>) -> T {
+    body()
+}
+
+/// A stack with the task's description filled in; everything of `spawn` that does not depend on the closure's type.
+#[inline(never)]
+fn allocate(shared: &Arc<Shared>, options: &Options<'_>) -> Result<ptr::NonNull<Control>, SpawnError> {
+    if shared.shutdown.load(Ordering::Relaxed) {
+        return Err(SpawnError::ShutDown);
+    }
+    let class = options.stack_size.map_or(Ok(shared.stack), Class::for_size)?;
+    let worker = current_worker();
+    let spawner = worker.and_then(|worker| worker.task());
+    let control = match worker {
+        Some(worker) => worker.take_stack(class)?,
+        None => pool::take(class)?,
+    };
+    // SAFETY: control blocks are never unmapped.
+    let block = unsafe { control.as_ref() };
+    let about = &block.about;
+    let id = worker.map_or_else(scheduler::next_task_id, scheduler::Worker::next_task_id);
+    // All Relaxed: `start_task` publishes them.
+    about.id.store(id, Ordering::Relaxed);
+    let mut stack = [0; SPAWN_FRAMES];
+    let mut frames = 0;
+    if let Some(spawner) = spawner {
+        let spawner = spawner.control();
+        about.parent.store(spawner.about.id.load(Ordering::Relaxed), Ordering::Relaxed);
+        frames = unwind::callers(&spawner.stack(), &mut stack);
+    } else {
+        about.parent.store(0, Ordering::Relaxed);
+    }
+    about.set_spawn_site(options.site, &stack[..frames]);
+    about.set_name(options.name.unwrap_or_default());
+    about.runtime_id.store(shared.id, Ordering::Relaxed);
+    block.runtime.store(Arc::as_ptr(shared).cast_mut(), Ordering::Relaxed);
+    block.labels.store(labels::current_set().index(), Ordering::Relaxed);
+    Ok(control)
+}
+
+#[inline(never)]
+fn start_task(shared: &Arc<Shared>, control: ptr::NonNull<Control>) {
+    // SAFETY: control blocks are never unmapped.
+    let generation = unsafe { control.as_ref() }.park.start();
+    hooks::task_spawned(TaskRef { control, generation });
+    match current_worker() {
+        Some(worker) if ptr::eq(worker.shared(), &**shared) => {
+            worker.count_spawned();
+            worker.queue_spawned(control);
+        }
+        _ => {
+            shared.spawned_outside.fetch_add(1, Ordering::Relaxed);
+            shared.inject([control]);
+        }
+    }
+}
+
+/// The first Rust function of every task.
+extern "C" fn first(_: usize) -> ! {
+    let task = current_worker().and_then(|worker| worker.task()).expect("a worker has switched here");
+    let control = task.control();
+    // SAFETY: `spawn_on_stack` has stored a `run` and the closure that it fits, and this is their only use.
+    unsafe {
+        let entry: unsafe fn(*mut u8) = mem::transmute(control.entry.load(Ordering::Relaxed));
+        entry(control.closure.load(Ordering::Relaxed));
+    }
+    scheduler::leave(Departure::Exit);
+    process::abort() // a task that has ended is never resumed
+}
+
+/// Runs the closure at `at` and delivers its result.
+///
+/// # Safety
+/// `at` holds a `Start<F, T>`, which is used up.
+unsafe fn run<F: FnOnce() -> T, T>(at: *mut u8) {
+    let at = at.cast::<Start<F, T>>();
+    // SAFETY: read once. The bytes are wiped, because a leak scan would take what was moved out for live references.
+    let start = unsafe {
+        let start = at.read();
+        ptr::write_bytes(at.cast::<u8>(), 0, size_of::<Start<F, T>>());
+        start
+    };
+    let Start { body, packet } = start;
+    packet.complete(catch_unwind(AssertUnwindSafe(body)));
+}

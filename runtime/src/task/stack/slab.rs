@@ -1,0 +1,132 @@
+//! Slabs: large reserved ranges, cut into stack slots of one size, and the table of all of them.
+//!
+//! Slabs are never given back, and the table only grows. So it can be read without a lock, by the overflow handler (in a
+//! signal) and by whoever looks at all tasks.
+
+use std::{
+    io,
+    ptr::{self, NonNull},
+    sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering},
+};
+
+use super::GUARD;
+use crate::{SpawnError, sys::memory, task::control::Control};
+
+/// Enough for 4096 slabs of 256 MiB: a TiB of stacks.
+const MAX_SLABS: usize = 4096;
+
+static SLABS: [AtomicPtr<Slab>; MAX_SLABS] = [const { AtomicPtr::new(ptr::null_mut()) }; MAX_SLABS];
+static SLAB_COUNT: AtomicUsize = AtomicUsize::new(0);
+
+pub(crate) struct Slab {
+    base: *mut u8,
+    stride: usize,
+    slots: usize,
+    /// One bit a slot: set when its control block exists.
+    ready: Box<[AtomicU64]>,
+}
+
+// SAFETY: the base is an address that stays mapped; what lies there is guarded by `ready` and by the pool.
+unsafe impl Send for Slab {}
+// SAFETY: as above.
+unsafe impl Sync for Slab {}
+
+impl Slab {
+    /// Reserves a slab and enters it in the table. It lives for ever.
+    pub(crate) fn reserve(stride: usize, slots: usize) -> Result<&'static Slab, SpawnError> {
+        let base = memory::reserve(stride * slots, stride.min(1 << 21)).map_err(SpawnError::OutOfMemory)?;
+        let slab = Slab { base, stride, slots, ready: (0..slots.div_ceil(64)).map(|_| AtomicU64::new(0)).collect() };
+        // Relaxed: the index is only a ticket.
+        let index = SLAB_COUNT.fetch_add(1, Ordering::Relaxed);
+        let Some(entry) = SLABS.get(index) else {
+            SLAB_COUNT.fetch_sub(1, Ordering::Relaxed);
+            // SAFETY: nobody else knows the mapping.
+            unsafe { memory::unmap(base, stride * slots) };
+            return Err(SpawnError::OutOfMemory(io::Error::from_raw_os_error(libc::ENOMEM)));
+        };
+        let slab: &'static Slab = Box::leak(Box::new(slab));
+        // Release: pairs with the Acquire in `all`.
+        entry.store(ptr::from_ref(slab).cast_mut(), Ordering::Release);
+        Ok(slab)
+    }
+
+    /// All slabs, without a lock.
+    pub(crate) fn all() -> impl Iterator<Item = &'static Slab> {
+        SLABS.iter().take(SLAB_COUNT.load(Ordering::Relaxed)).filter_map(|slab| {
+            // SAFETY: null, or a leaked slab. Acquire: pairs with the Release in `reserve`.
+            unsafe { slab.load(Ordering::Acquire).as_ref() }
+        })
+    }
+
+    pub(crate) fn slots(&self) -> usize {
+        self.slots
+    }
+
+    /// Makes the guard and the control block of a slot that has been handed out for the first time.
+    ///
+    /// # Safety
+    /// Only one caller may ever succeed for a slot.
+    pub(crate) unsafe fn open(&self, index: usize) -> Result<NonNull<Control>, SpawnError> {
+        // SAFETY: the slot is inside the slab, and unused as the caller says.
+        unsafe {
+            let slot = self.base.add(index * self.stride);
+            memory::guard(slot, GUARD).map_err(SpawnError::OutOfMappings)?;
+            let control = self.control(index);
+            Control::init(control, slot as usize + GUARD, self.stride);
+            // Release: pairs with the Acquire in `controls`.
+            self.ready[index / 64].fetch_or(1 << (index % 64), Ordering::Release);
+            Ok(control)
+        }
+    }
+
+    fn control(&self, index: usize) -> NonNull<Control> {
+        // SAFETY: the end of a slot is inside the slab's mapping, or one past it, and a control block lies below.
+        unsafe { NonNull::new_unchecked(self.base.add((index + 1) * self.stride).cast::<Control>().sub(1)) }
+    }
+
+    /// The control blocks that exist.
+    pub(crate) fn controls(&self) -> impl Iterator<Item = NonNull<Control>> {
+        self.ready.iter().enumerate().flat_map(move |(word, bits)| {
+            // Acquire: pairs with the Release in `open`.
+            let bits = bits.load(Ordering::Acquire);
+            (0..64).filter(move |bit| bits >> bit & 1 == 1).map(move |bit| self.control(word * 64 + bit))
+        })
+    }
+
+    /// The control block above the guard that `address` lies in, if it lies in one.
+    pub(crate) fn guard_hit(&self, address: usize) -> Option<NonNull<Control>> {
+        let offset = address.checked_sub(self.base as usize)?;
+        let index = offset / self.stride;
+        let ready = index < self.slots
+            && offset % self.stride < GUARD
+            // Acquire: pairs with the Release in `open`.
+            && self.ready[index / 64].load(Ordering::Acquire) >> (index % 64) & 1 == 1;
+        ready.then(|| self.control(index))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_do_not_overlap_and_guards_are_found() {
+        let stride = 64 << 10;
+        let slab = Slab::reserve(stride, 3).unwrap();
+        assert_eq!(slab.controls().count(), 0);
+        // SAFETY: each slot is opened once.
+        let controls: Vec<_> = (0..3).map(|i| unsafe { slab.open(i).unwrap() }).collect();
+        assert_eq!(slab.controls().collect::<Vec<_>>(), controls);
+        for (i, control) in controls.iter().enumerate() {
+            // SAFETY: opened above.
+            let stack = unsafe { control.as_ref() }.stack();
+            assert_eq!(stack.start, slab.base as usize + i * stride + GUARD);
+            assert_eq!(slab.guard_hit(stack.start - 1), Some(*control));
+            assert_eq!(slab.guard_hit(stack.start), None);
+            // SAFETY: the lowest word of an unused stack.
+            unsafe { (stack.start as *mut usize).write(1) };
+        }
+        assert_eq!(slab.guard_hit(slab.base as usize + 3 * stride), None);
+        assert!(Slab::all().any(|s| ptr::eq(s, slab)));
+    }
+}

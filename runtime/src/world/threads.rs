@@ -1,0 +1,141 @@
+//! The worker threads of all runtimes, and what each of them runs at the moment.
+//!
+//! A record is type-stable, as control blocks are: it is used by one worker after another and never freed. So a signal
+//! handler may hold a reference to the record of the thread that it interrupted.
+
+use std::{
+    ops::Range,
+    ptr,
+    sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicUsize, Ordering},
+};
+
+use parking_lot::Mutex;
+
+use crate::{
+    labels::LabelSet,
+    sys::thread,
+    task::{TaskId, control::Control},
+};
+
+/// A worker thread, as other threads and signal handlers see it.
+#[derive(Debug)]
+pub struct WorkerThread {
+    alive: AtomicBool,
+    thread_id: AtomicI32,
+    runtime_id: AtomicU32,
+    index: AtomicUsize,
+    stack_low: AtomicUsize,
+    stack_high: AtomicUsize,
+    task: AtomicPtr<Control>,
+}
+
+/// The task that a worker has switched to.
+#[derive(Clone, Debug)]
+pub struct RunningTask {
+    /// The task's number.
+    pub id: TaskId,
+    /// Its labels.
+    pub labels: LabelSet,
+    /// Its stack, all of it readable, lowest address first.
+    pub stack: Range<usize>,
+}
+
+/// All records that were ever made. Guards which of them are in use.
+static RECORDS: Mutex<Vec<&'static WorkerThread>> = Mutex::new(Vec::new());
+
+/// The record of a worker while its thread runs.
+pub(crate) struct Registration(&'static WorkerThread);
+
+impl std::ops::Deref for Registration {
+    type Target = &'static WorkerThread;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        // Held, so that nobody takes the record over between the two stores.
+        let _records = RECORDS.lock();
+        self.0.alive.store(false, Ordering::Relaxed);
+        self.0.thread_id.store(0, Ordering::Relaxed);
+    }
+}
+
+/// Enters the calling thread as a worker.
+pub(crate) fn register(runtime_id: u32, index: usize) -> Registration {
+    let stack = thread::stack_bounds();
+    let mut records = RECORDS.lock();
+    let record = match records.iter().copied().find(|record| !record.alive.load(Ordering::Relaxed)) {
+        Some(record) => record,
+        None => {
+            let record: &'static WorkerThread = Box::leak(Box::new(WorkerThread {
+                alive: AtomicBool::new(false),
+                thread_id: AtomicI32::new(0),
+                runtime_id: AtomicU32::new(0),
+                index: AtomicUsize::new(0),
+                stack_low: AtomicUsize::new(0),
+                stack_high: AtomicUsize::new(0),
+                task: AtomicPtr::new(ptr::null_mut()),
+            }));
+            records.push(record);
+            record
+        }
+    };
+    // Relaxed: readers go through the mutex, or are on this thread.
+    record.thread_id.store(thread::id(), Ordering::Relaxed);
+    record.runtime_id.store(runtime_id, Ordering::Relaxed);
+    record.index.store(index, Ordering::Relaxed);
+    record.stack_low.store(stack.start, Ordering::Relaxed);
+    record.stack_high.store(stack.end, Ordering::Relaxed);
+    record.task.store(ptr::null_mut(), Ordering::Relaxed);
+    record.alive.store(true, Ordering::Relaxed);
+    Registration(record)
+}
+
+/// The workers that exist now.
+pub fn workers() -> Vec<&'static WorkerThread> {
+    RECORDS.lock().iter().copied().filter(|record| record.alive.load(Ordering::Relaxed)).collect()
+}
+
+impl WorkerThread {
+    /// The kernel's thread id; 0 when the worker has ended.
+    pub fn thread_id(&self) -> i32 {
+        self.thread_id.load(Ordering::Relaxed)
+    }
+
+    /// The runtime that the worker belongs to.
+    pub fn runtime_id(&self) -> u32 {
+        self.runtime_id.load(Ordering::Relaxed)
+    }
+
+    /// The worker's number within its runtime.
+    pub fn index(&self) -> usize {
+        self.index.load(Ordering::Relaxed)
+    }
+
+    /// The thread's own stack, on which it runs while it runs no task.
+    pub fn stack(&self) -> Range<usize> {
+        self.stack_low.load(Ordering::Relaxed)..self.stack_high.load(Ordering::Relaxed)
+    }
+
+    /// The task that the worker has switched to. May be called in a signal handler.
+    ///
+    /// On the worker itself it is exact but for the instructions around a switch, where the stack pointer tells whether
+    /// the task's stack or the thread's own is in use. On other threads it is a moment's answer.
+    pub fn task(&self) -> Option<RunningTask> {
+        // SAFETY: null, or a control block, which is never unmapped. Relaxed: on the worker's own thread, or a snapshot.
+        let control = unsafe { self.task.load(Ordering::Relaxed).as_ref() }?;
+        Some(RunningTask {
+            id: TaskId(control.about.id.load(Ordering::Relaxed)),
+            labels: LabelSet::from_index(control.labels.load(Ordering::Relaxed)),
+            stack: control.stack(),
+        })
+    }
+
+    pub(crate) fn set_task(&self, task: *mut Control) {
+        // Relaxed: for the signal handler on this thread, which sees this thread's stores in order.
+        self.task.store(task, Ordering::Relaxed);
+    }
+}
