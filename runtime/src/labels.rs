@@ -68,11 +68,13 @@ impl Labels {
 pub struct LabelSet(u32);
 
 impl LabelSet {
-    pub(crate) const fn from_index(index: u32) -> Self {
+    /// The set of a number that [`LabelSet::index`] gave; of any other, one without labels.
+    pub const fn from_index(index: u32) -> Self {
         Self(index)
     }
 
-    pub(crate) const fn index(self) -> u32 {
+    /// The bare number, for a sample to carry.
+    pub const fn index(self) -> u32 {
         self.0
     }
 

@@ -17,7 +17,13 @@ use super::unwind;
 use crate::{
     labels::LabelSet,
     sys::clock,
-    task::{TaskId, WaitReason, control::Control, park::ParkState, stack::slab::Slab, switch},
+    task::{
+        TaskId, WaitReason,
+        control::{Control, TaskRef},
+        park::ParkState,
+        stack::slab::Slab,
+        switch,
+    },
 };
 
 /// How often a stack is tried to be read before its task counts as running.
@@ -55,6 +61,7 @@ pub struct TaskInfo {
     pub spawn_site: Option<&'static Location<'static>>,
     /// The innermost return addresses of the stack that spawned it; empty if a thread did.
     pub spawn_stack: Vec<usize>,
+    task: TaskRef,
     stack: Range<usize>,
 }
 
@@ -81,6 +88,25 @@ impl Tasks {
         self.tasks.is_empty()
     }
 
+    /// Takes a task out.
+    pub fn remove(&mut self, task: &TaskInfo) {
+        self.tasks.retain(|other| other.task != task.task);
+    }
+
+    /// Looks again at the tasks that were running: those that run no more get their stack, those that have ended go.
+    pub fn look_again(&mut self, depth: usize) {
+        let now = clock::coarse();
+        let (running, mut rest) =
+            std::mem::take(&mut self.tasks).into_iter().partition(|task: &TaskInfo| task.state == TaskState::Running);
+        self.tasks.append(&mut rest);
+        let running: Vec<TaskInfo> = running;
+        for TaskInfo { task, .. } in running {
+            if task.control().park.load().0 == task.generation {
+                self.add(task.control, depth, now);
+            }
+        }
+    }
+
     /// A task's return addresses, innermost first; nothing if the task was running.
     pub fn stack(&self, task: &TaskInfo) -> Option<&[usize]> {
         (task.state != TaskState::Running).then(|| &self.addresses[task.stack.clone()])
@@ -100,8 +126,7 @@ pub fn tasks(depth: usize) -> Tasks {
     let mut all = Tasks::default();
     let now = clock::coarse();
     for block in blocks() {
-        // SAFETY: control blocks are never unmapped.
-        all.add(unsafe { block.as_ref() }, depth, now);
+        all.add(block, depth, now);
     }
     all
 }
@@ -112,7 +137,9 @@ fn blocks() -> impl Iterator<Item = NonNull<Control>> {
 
 impl Tasks {
     /// Adds the task that uses the control block, if one does.
-    fn add(&mut self, control: &Control, depth: usize, now: u64) {
+    fn add(&mut self, block: NonNull<Control>, depth: usize, now: u64) {
+        // SAFETY: control blocks are never unmapped.
+        let control = unsafe { block.as_ref() };
         let start = self.addresses.len();
         for attempt in 0.. {
             let (generation, park) = control.park.load();
@@ -141,6 +168,7 @@ impl Tasks {
                 },
                 spawn_site: about.spawn_site(),
                 spawn_stack: about.spawn_stack(),
+                task: TaskRef { control: block, generation },
                 stack: start..start,
             };
             if off_worker {

@@ -1,0 +1,89 @@
+//! Answers that take time: CPU profiles and differences of two snapshots.
+//!
+//! The waiting is asynchronous and holds no thread. If the client goes away, hyper drops the future, and with it the CPU
+//! session, which stops the sampling; nothing else has to notice.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::StatusCode;
+
+use super::query::Query;
+use super::reply::{self, Reply};
+use super::{CpuCapture, NamedProfile};
+use crate::profile::{Profile, encode};
+use crate::symbolize;
+
+/// The longest capture that can be asked for, in seconds. A forgotten request must not sample for ever; an hour is far
+/// beyond what the sample buffers and a reader's patience are made for.
+pub const MAX_SECONDS: i64 = 3600;
+
+/// Length of a CPU profile when the request does not say.
+const DEFAULT_SECONDS: i64 = 30;
+
+/// Runs what may block on a thread that may; `None` if it panicked.
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    tokio::task::spawn_blocking(work).await.ok()
+}
+
+fn too_long() -> Reply {
+    reply::error(StatusCode::BAD_REQUEST, format_args!("invalid value for \"seconds\" - must be at most {MAX_SECONDS}"))
+}
+
+/// `/debug/pprof/profile`. As in Go a length that is no positive integer means 30 seconds, never an error.
+pub(super) async fn cpu(capture: Arc<dyn CpuCapture>, query: &Query) -> Reply {
+    let asked = query.get("seconds").and_then(|value| value.parse::<i64>().ok());
+    let seconds = asked.filter(|&seconds| seconds > 0).unwrap_or(DEFAULT_SECONDS);
+    if seconds > MAX_SECONDS {
+        return too_long();
+    }
+    let internal = |message: &str| reply::error(StatusCode::INTERNAL_SERVER_ERROR, message);
+    let session = match blocking(move || capture.start()).await {
+        Some(Ok(session)) => session,
+        Some(Err(error)) => return internal(&format!("Could not enable CPU profiling: {error}")),
+        None => return internal("Could not enable CPU profiling: the profiler failed"),
+    };
+    tokio::time::sleep(Duration::from_secs(seconds.unsigned_abs())).await;
+    match blocking(move || session.finish()).await {
+        Some(Ok(bytes)) => reply::attachment("profile", bytes),
+        Some(Err(error)) => internal(&format!("Could not finish CPU profiling: {error}")),
+        None => internal("Could not finish CPU profiling: the profiler failed"),
+    }
+}
+
+/// `/debug/pprof/NAME?seconds=N`: what changed in N seconds. The checks come in Go's order.
+pub(super) async fn delta(profile: Arc<dyn NamedProfile>, asked: &str, query: &Query) -> Reply {
+    let bad_request = |message: &str| reply::error(StatusCode::BAD_REQUEST, message);
+    let internal = |message: &str| reply::error(StatusCode::INTERNAL_SERVER_ERROR, message);
+    let seconds = match asked.parse::<i64>() {
+        Ok(seconds) if seconds > 0 => seconds,
+        _ => return bad_request("invalid value for \"seconds\" - must be a positive integer"),
+    };
+    let unsupported = || bad_request("\"seconds\" parameter is not supported for this profile type");
+    if !profile.supports_delta() {
+        return unsupported();
+    }
+    if query.debug() != 0 {
+        return bad_request("seconds and debug params are incompatible");
+    }
+    if seconds > MAX_SECONDS {
+        return too_long();
+    }
+    let before = match collect(&profile).await {
+        Some(Some(before)) => before,
+        Some(None) => return unsupported(),
+        None => return internal("failed to collect profile"),
+    };
+    tokio::time::sleep(Duration::from_secs(seconds.unsigned_abs())).await;
+    let Some(Some(after)) = collect(&profile).await else { return internal("failed to collect profile") };
+    let encoded = blocking(move || encode::encode(&after.since(before), &mut symbolize::shared().lock())).await;
+    match encoded {
+        Some(Ok(bytes)) => reply::attachment(&format!("{}-delta", profile.name()), bytes),
+        _ => internal("failed to compute delta"),
+    }
+}
+
+async fn collect(profile: &Arc<dyn NamedProfile>) -> Option<Option<Profile>> {
+    let profile = profile.clone();
+    blocking(move || profile.collect()).await
+}
