@@ -1,1 +1,14 @@
+//! What the black-box tests share: a small HTTP client, Go's tools, decoded profiles, and binaries of other builds.
 
+pub mod build;
+pub mod client;
+pub mod go;
+pub mod pprof;
+
+use parking_lot::{Mutex, MutexGuard};
+
+/// CPU sampling belongs to the process, so the tests of one binary that use it go one after the other.
+pub fn cpu_profiler() -> MutexGuard<'static, ()> {
+    static LOCK: Mutex<()> = Mutex::new(());
+    LOCK.lock()
+}

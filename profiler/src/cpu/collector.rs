@@ -12,6 +12,7 @@ use std::{
 use greenprof_runtime::{
     hooks::{self, Instrument, Interest, WorkerThread},
     labels::LabelSet,
+    world,
 };
 use nix::sys::timer::Timer;
 use parking_lot::Mutex;
@@ -24,6 +25,9 @@ const ROUND: Duration = Duration::from_millis(20);
 
 /// Distinct stacks that are kept. The weight of further ones is counted under a stack of its own.
 const MAX_STACKS: usize = 1 << 16;
+
+/// How often a thread is tried to be sampled before it counts as one that cannot be.
+const TRIES: u32 = 3;
 
 /// Wakes the collector when a worker starts. Guards that there is one collector at a time.
 static CURRENT: Mutex<Option<mpsc::Sender<Message>>> = Mutex::new(None);
@@ -140,8 +144,8 @@ struct Sampled {
 struct State {
     collected: Collected,
     sampled: HashMap<i32, Sampled>,
-    /// Threads that could not be sampled, so that they are not tried and counted in each round.
-    refused: HashMap<i32, ()>,
+    /// Threads that could not be sampled, and how often that was tried. One that is about to end is refused once.
+    refused: HashMap<i32, u32>,
     stack: Vec<usize>,
     random: u64,
 }
@@ -180,10 +184,18 @@ impl State {
         let ids = threads::ids()?;
         let ended: Vec<_> = self.sampled.keys().filter(|thread| !ids.contains(thread)).copied().collect();
         ended.into_iter().for_each(|thread| self.release(thread));
-        self.refused.retain(|thread, ()| ids.contains(thread));
+        self.refused.retain(|thread, _| ids.contains(thread));
         for thread in ids {
-            if !self.sampled.contains_key(&thread) && !self.refused.contains_key(&thread) {
+            if !self.sampled.contains_key(&thread) && self.refused.get(&thread).is_none_or(|tries| *tries < TRIES) {
                 self.sample(thread);
+            }
+        }
+        // A thread is found a moment before it says that it is a worker.
+        for worker in world::workers() {
+            if let Some(Sampled { lease, .. }) = self.sampled.get(&worker.thread_id())
+                && lease.slot().worker().is_none()
+            {
+                lease.describe(Some(worker), worker.stack());
             }
         }
         Ok(())
@@ -205,8 +217,11 @@ impl State {
                 self.collected.threads += 1;
             }
             None => {
-                self.refused.insert(thread, ());
-                self.collected.unsampled_threads += 1;
+                let tries = self.refused.entry(thread).or_default();
+                *tries += 1;
+                if *tries == TRIES {
+                    self.collected.unsampled_threads += 1;
+                }
             }
         }
     }

@@ -79,13 +79,20 @@ impl Lease {
                 number
             }
         };
-        let slot = by_number(number)?;
-        slot.worker.store(worker.map_or(ptr::null_mut(), |w| ptr::from_ref(w).cast_mut()), Ordering::Relaxed);
+        let lease = Self { number, slot: by_number(number)? };
+        lease.describe(worker, stack);
+        // Release: pairs with the Acquire in the handler.
+        lease.slot.active.store(true, Ordering::Release);
+        Some(lease)
+    }
+
+    /// Says whose slot it is. Also while it is in use: a thread may turn out to be a worker after it was found.
+    pub(super) fn describe(&self, worker: Option<&'static WorkerThread>, stack: Range<usize>) {
+        let slot = self.slot;
+        // Relaxed: each by itself is right for the thread, whichever the handler sees.
         slot.stack_low.store(stack.start, Ordering::Relaxed);
         slot.stack_high.store(stack.end, Ordering::Relaxed);
-        // Release: pairs with the Acquire in the handler.
-        slot.active.store(true, Ordering::Release);
-        Some(Self { number, slot })
+        slot.worker.store(worker.map_or(ptr::null_mut(), |w| ptr::from_ref(w).cast_mut()), Ordering::Relaxed);
     }
 
     pub(super) fn number(&self) -> u32 {

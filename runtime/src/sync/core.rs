@@ -177,7 +177,18 @@ pub(super) fn core(index: u32) -> &'static Core {
     unsafe { &*BASE.load(Ordering::Relaxed).add(index as usize) }
 }
 
+/// The indices of the cores that were ever used.
+pub(super) fn indices() -> std::ops::Range<u32> {
+    1..FREE_CORES.lock().fresh
+}
+
 impl Core {
+    pub(super) fn kind(&self) -> Option<Kind> {
+        // Acquire: pairs with the Release in `allocate`.
+        let kind = self.kind.load(Ordering::Acquire);
+        [Kind::Chan, Kind::Mutex, Kind::WaitGroup].into_iter().find(|k| *k as u8 == kind)
+    }
+
     pub(super) fn lock(&self) {
         let GuardNoSend { .. } = self.lock.lock();
     }

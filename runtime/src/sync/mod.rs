@@ -17,6 +17,21 @@ mod mutex;
 mod wait_group;
 mod waiter;
 
+use handle::word::Word;
+
+/// The words of all live handles and of the guards of all locked locks, as the cores' own tables have them.
+pub(crate) fn live_words() -> Vec<u64> {
+    let mut words = Vec::new();
+    for index in core::indices() {
+        let core = core::core(index);
+        words.extend(core.tags.live().into_iter().map(|tag| Word::new(index, tag).bits()));
+        if core.kind() == Some(core::Kind::Mutex) {
+            words.extend(mutex::guard_word(index, core));
+        }
+    }
+    words
+}
+
 pub use chan::{Chan, Iter, SendError, TryRecvError, TrySendError};
 pub use mutex::{Mutex, MutexGuard};
 pub use wait_group::WaitGroup;

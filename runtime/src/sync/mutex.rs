@@ -245,6 +245,14 @@ impl State {
     }
 }
 
+/// The word of the guard that holds the lock of a core, if somebody does.
+pub(super) fn guard_word(index: u32, core: &Core) -> Option<u64> {
+    // SAFETY: the caller says that the core is a mutex's; cores are type-stable, and the fields read are atomics.
+    let state = unsafe { &*core.body::<State>() };
+    let locked = state.lock.load(Ordering::Acquire) & LOCKED != 0;
+    locked.then(|| Word::with_generation(index, state.guard.load(Ordering::Acquire)).bits())
+}
+
 /// Holds a [`Mutex`]; dropping it unlocks. It may be dropped by another task or thread than the one that locked.
 ///
 /// A guard is a word like a handle (see the module `handle` of this crate's source): the core's index and the lock's

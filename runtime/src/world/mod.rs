@@ -7,3 +7,11 @@ pub mod unwind;
 
 pub use tasks::{TaskInfo, TaskState, Tasks, tasks};
 pub use threads::{RunningTask, WorkerThread, workers};
+
+/// The words of all handles to primitives, and of all guards, that are alive: what a scan of memory accepts as a
+/// reference. A stale copy of a handle is not among them.
+///
+/// A moment's answer for each primitive, not for all together. Costs some 20 ns a primitive that was ever used.
+pub fn handle_words() -> Vec<u64> {
+    crate::sync::live_words()
+}

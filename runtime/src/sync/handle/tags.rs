@@ -138,6 +138,20 @@ impl TagTable {
         unsafe { &*extension }
     }
 
+    /// The allocated tags, as of about now.
+    pub(crate) fn live(&self) -> Vec<Tag> {
+        // Acquire: as in `is_live`.
+        let live = self.live.load(Ordering::Acquire);
+        let inline = (0..INLINE).filter(|slot| live >> slot & 1 == 1).map(|slot| Tag {
+            slot,
+            generation: self.generations[slot as usize].load(Ordering::Acquire),
+        });
+        // SAFETY: as in `is_live`.
+        let extension = unsafe { self.extension.load(Ordering::Acquire).as_ref() };
+        let beyond = extension.map(|extension| extension.0.lock().all_live());
+        inline.chain(beyond.into_iter().flatten()).collect()
+    }
+
     /// Frees the extension. The core must be out of use; generations go on, for the sake of stale words.
     pub(crate) fn reset(&self) {
         debug_assert_eq!(self.live.load(Ordering::Relaxed), 0);
@@ -181,6 +195,14 @@ impl Slots {
         }
     }
 
+    fn all_live(&self) -> Vec<Tag> {
+        let slots = self.live.iter().zip(&self.generations).enumerate();
+        slots
+            .filter(|(_, (live, _))| **live)
+            .map(|(position, (_, generation))| Tag { slot: INLINE + position as u32, generation: *generation })
+            .collect()
+    }
+
     fn is_live(&self, tag: Tag) -> bool {
         let position = (tag.slot - INLINE) as usize;
         self.live.get(position) == Some(&true) && self.generations[position] == tag.generation
@@ -215,6 +237,8 @@ mod tests {
                     }
                 }
                 prop_assert_eq!(table.count(), live.len() as u64);
+                prop_assert_eq!(table.live().len(), live.len());
+                prop_assert!(table.live().iter().all(|tag| live.contains(tag)));
                 prop_assert!(live.iter().all(|tag| table.is_live(*tag)));
                 let revived = dead.keys().find(|(slot, generation)| {
                     table.is_live(Tag { slot: *slot, generation: *generation })
