@@ -3,6 +3,8 @@
 pub mod build;
 pub mod client;
 pub mod go;
+#[cfg(target_arch = "x86_64")]
+pub mod machine_code;
 pub mod pprof;
 
 use parking_lot::{Mutex, MutexGuard};
