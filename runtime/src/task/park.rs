@@ -182,6 +182,12 @@ impl ParkWord {
     }
 
     /// The half of the word that a blocked task's thread sleeps on, and the value it has while blocked.
+    #[cfg(loom)]
+    pub(crate) fn futex(&self) -> (*const u32, u32) {
+        unreachable!("a model has no kernel to sleep in")
+    }
+
+    /// The half of the word that a blocked task's thread sleeps on, and the value it has while blocked.
     #[cfg(not(loom))]
     pub(crate) fn futex(&self) -> (*const u32, u32) {
         const { assert!(cfg!(target_endian = "little"), "the state is the first half of the word") };
