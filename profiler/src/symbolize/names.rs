@@ -9,7 +9,9 @@
 //! Kept on purpose: `<T as Trait>::method`, since the method alone would not say whose it is, and the type that
 //! `drop_in_place` drops.
 
-/// The crate whose leading frames a text form hides, as Go hides `runtime.`.
+use std::ops::Range;
+
+/// The crate whose frames at the ends of a stack a text form hides, as Go hides `runtime.`.
 const PLUMBING: &str = "greenprof_runtime::";
 
 /// Crates whose functions end up inlined into the plumbing and are hidden with it.
@@ -137,23 +139,26 @@ fn own_path(function: &str) -> &str {
     }
 }
 
-/// How many leading (leaf side) frames a text form leaves out: the runtime's own, with what was inlined into them.
+/// Which frames of a stack, innermost first, a text form shows: not the runtime's own at either end.
 ///
-/// Library frames are hidden only when the runtime called them; `core::` code that a user's function called is that
-/// user's business. When nothing would be left, nothing is hidden, so that no record is ever empty.
-pub fn hidden_leading_frames<'a>(functions: impl IntoIterator<Item = &'a str>) -> usize {
-    let mut hidden = 0;
-    let mut count = 0;
-    let mut leading = true;
-    for function in functions {
-        count += 1;
-        if leading && is_plumbing(function) {
-            hidden = count;
-        } else if leading && !is_support(function) {
-            leading = false;
+/// At the inner end those are the functions by which the task waits, with what was inlined into them; at the outer end
+/// the ones that start a task, down to where the runtime calls the user's closure. Library frames are hidden only when
+/// the runtime called them; `core::` code that a user's function called is that user's business. When nothing would be
+/// left, nothing is hidden, so that no record is ever empty.
+pub fn shown_frames(functions: &[&str]) -> Range<usize> {
+    let mut start = 0;
+    for (index, function) in functions.iter().enumerate() {
+        if is_plumbing(function) {
+            start = index + 1;
+        } else if !is_support(function) {
+            break;
         }
     }
-    if hidden == count { 0 } else { hidden }
+    let mut end = functions.len();
+    if functions.last().is_some_and(|outermost| is_plumbing(outermost)) {
+        end = functions.iter().rposition(|f| !is_plumbing(f) && !is_support(f)).map_or(0, |last| last + 1);
+    }
+    if start < end { start..end } else { 0..functions.len() }
 }
 
 #[cfg(test)]
@@ -213,7 +218,7 @@ mod tests {
 
     #[test]
     fn leading_runtime_frames_are_hidden_with_what_they_called() {
-        let hidden = |names: &[&str]| hidden_leading_frames(names.iter().copied());
+        let hidden = |names: &[&str]| shown_frames(names).start;
         assert_eq!(
             hidden(&[
                 "greenprof_runtime::park",
@@ -231,6 +236,23 @@ mod tests {
         assert_eq!(hidden(&["greenprof_runtime::park", "core::ops::call_once", "app::work"]), 1);
         assert_eq!(hidden(&["", "greenprof_runtime::park"]), 0);
         assert_eq!(hidden(&[]), 0);
+    }
+
+    #[test]
+    fn the_start_of_a_task_is_hidden_at_the_outer_end() {
+        let stack = [
+            "greenprof_runtime::sync::chan::Chan::recv",
+            "app::wait",
+            "core::iter::Iterator::fold",
+            "app::main::{{closure}}",
+            "<core::panic::unwind_safe::AssertUnwindSafe as core::ops::function::FnOnce>::call_once",
+            "std::panic::catch_unwind",
+            "greenprof_runtime::task::spawn::run",
+            "greenprof_runtime::task::switch::x86_64::trampoline",
+        ];
+        assert_eq!(shown_frames(&stack), 1..4);
+        assert_eq!(shown_frames(&stack[..4]), 1..4, "a stack that is no task's is left as it is");
+        assert_eq!(shown_frames(&stack[6..]), 0..2);
     }
 
     #[test]

@@ -4,8 +4,8 @@
 //! lines if the profile has any, one line per frame, and a blank line. Records come largest first. Frame lines give the
 //! looked-up address (return address minus one), since that is what the function and line belong to.
 //!
-//! Leading frames of the runtime are left out, as Go leaves out its own; see
-//! [`hidden_leading_frames`]. The hex list always has all of them.
+//! The runtime's own frames are left out at both ends, as Go leaves out its own; see
+//! [`shown_frames`]. The hex list always has all of them.
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -13,7 +13,7 @@ use std::fmt::Write;
 use super::quote::quote;
 use super::tabs;
 use crate::profile::lookup_address;
-use crate::symbolize::names::hidden_leading_frames;
+use crate::symbolize::names::shown_frames;
 use crate::symbolize::{Frame, Symbolizer};
 
 /// Things that share a stack: tasks that wait at the same place, threads created by the same call.
@@ -84,8 +84,9 @@ fn write_frames(text: &mut String, stack: &[usize], symbolizer: &mut Symbolizer)
         }
         frames.extend(found.iter().map(|frame| (address, Some(frame.clone()))));
     }
-    let hidden = hidden_leading_frames(frames.iter().map(|(_, frame)| frame.as_ref().map_or("", |f| &*f.function)));
-    for (address, frame) in &frames[hidden..] {
+    let functions: Vec<&str> = frames.iter().map(|(_, frame)| frame.as_ref().map_or("", |f| &*f.function)).collect();
+    let shown = shown_frames(&functions);
+    for (address, frame) in &frames[shown] {
         let _ = match frame {
             Some(frame) => {
                 let offset = if frame.function_address == 0 { 0 } else { address - frame.function_address };

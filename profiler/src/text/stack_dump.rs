@@ -18,7 +18,7 @@ use std::fmt::Write;
 
 use super::quote::quote_if_needed;
 use crate::profile::lookup_address;
-use crate::symbolize::names::hidden_leading_frames;
+use crate::symbolize::names::shown_frames;
 use crate::symbolize::{Frame, Symbolizer};
 
 /// Frames shown at each end of a stack that is too deep to be shown whole.
@@ -123,8 +123,8 @@ fn write_stack(text: &mut String, stack: &[usize], symbolizer: &mut Symbolizer) 
         }
         frames.extend(found.iter().map(|frame| (return_address, Some(frame.clone()))));
     }
-    let hidden = hidden_leading_frames(frames.iter().map(|(_, frame)| frame.as_ref().map_or("", |f| &*f.function)));
-    let frames = &frames[hidden..];
+    let functions: Vec<&str> = frames.iter().map(|(_, frame)| frame.as_ref().map_or("", |f| &*f.function)).collect();
+    let frames = &frames[shown_frames(&functions)];
     let elided = frames.len().saturating_sub(2 * FRAMES_PER_END);
     for (index, (return_address, frame)) in frames.iter().enumerate() {
         if elided > 0 && index == FRAMES_PER_END {
