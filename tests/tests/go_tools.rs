@@ -1,0 +1,146 @@
+//! Go's own tools read what greenprof writes: on the files of a tour, and on the live port.
+//!
+//! One run of `tour --serve` in a release build is looked at from all sides.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use greenprof_tests::{build, client, go};
+
+/// The function of `orders` that takes most of the time.
+const HOT: &str = "greenprof_demos::orders::price::price_order";
+
+/// A tour that goes on serving; ended when it is dropped.
+struct Tour {
+    child: Child,
+    address: String,
+}
+
+impl Tour {
+    fn start(out: &Path) -> Self {
+        let program = build::release_binary("greenprof-demos", "greenprof-demos");
+        let mut child = Command::new(program)
+            .args(["tour", "--serve", "--seconds", "4", "--workers", "2", "--addr", "127.0.0.1:0", "--out"])
+            .arg(out)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the tour starts");
+        // What it says on the way, the port among it, is on standard error; the report is on standard output.
+        let notes = BufReader::new(child.stderr.take().expect("piped"));
+        let mut address = None;
+        let mut said = String::new();
+        for line in notes.lines().map_while(Result::ok) {
+            if let Some((_, rest)) = line.split_once("http://") {
+                address = rest.split('/').next().map(str::to_owned);
+            }
+            said.push_str(&line);
+            said.push('\n');
+            // Said when the captures are done and the service goes on.
+            if line.contains("goes on") {
+                let address = address.expect("a port");
+                return Self { child, address };
+            }
+        }
+        let _ = child.kill();
+        let mut report = String::new();
+        let _ = child.stdout.take().map(|mut out| std::io::Read::read_to_string(&mut out, &mut report));
+        panic!("the tour has ended:\n{said}{report}");
+    }
+}
+
+impl Drop for Tour {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The hot function comes first, by a wide margin, with its file and lines; labels narrow the profile to a tenant.
+fn assert_cpu_profile_is_read(source: &str) {
+    let top = go::pprof(["-top", source]);
+    assert!(top.contains("Type: cpu"), "{top}");
+    assert!(top.contains("greenprof truncated: "), "the comments say what is missing: {top}");
+    let rows = go::top_rows(&top);
+    assert_eq!(rows[0].name, HOT, "{top}");
+    assert!(rows[0].flat > 50.0, "{top}");
+
+    let lines = go::pprof(["-top", "-lines", source]);
+    let first = &go::top_rows(&lines)[0].name;
+    let place = first.strip_prefix(HOT).unwrap_or_else(|| panic!("{first}: {lines}"));
+    let line = place.trim().rsplit_once("demos/src/orders/price.rs:").expect("the file").1;
+    assert!(line.trim_end_matches(" (inline)").parse::<u32>().is_ok_and(|line| line > 0), "{lines}");
+
+    let all = total(&top);
+    let focused = go::pprof(["-top", "-tagfocus=tenant=acme", source]);
+    let narrowed = go::top_rows(&focused);
+    assert_eq!(narrowed[0].name, HOT, "{focused}");
+    assert!(narrowed[0].cumulative < 80.0, "narrowed to one tenant of several: {focused}");
+    let tags = go::pprof(["-tags", source]);
+    for key in ["tenant:", "route:", "acme", "/orders"] {
+        assert!(tags.contains(key), "{key}: {tags}");
+    }
+    assert!(all > 1.0, "{all} s of samples: {top}");
+
+    let traces = go::pprof(["-traces", source]);
+    assert!(traces.contains(HOT) && traces.contains("tenant:"), "{}", &traces[..traces.len().min(3000)]);
+    // An inlined function is a frame of its own, called by the one that it was inlined into.
+    let inlined = go::pprof(["-peek", "price::rounded", source]);
+    assert!(inlined.contains(HOT), "{inlined}");
+}
+
+/// Seconds of samples that a profile holds, from its header.
+fn total(top: &str) -> f64 {
+    let text = top.split("Total samples = ").nth(1).expect("a total");
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let number: f64 = text[..end].parse().expect("a number");
+    match &text[end..] {
+        unit if unit.starts_with("mins") => number * 60.0,
+        unit if unit.starts_with("ms") => number / 1000.0,
+        _ => number,
+    }
+}
+
+fn assert_task_profile_is_read(source: &str) {
+    let top = go::pprof(["-top", source]);
+    assert!(top.contains("Type: goroutine"), "{top}");
+    let tags = go::pprof(["-tags", source]);
+    for reason in ["wait_reason:", "chan receive", "sleep", "sync.WaitGroup.Wait"] {
+        assert!(tags.contains(reason), "{reason}: {tags}");
+    }
+    let sleeping = go::pprof(["-top", "-tagfocus=wait_reason=sleep", source]);
+    assert!(sleeping.contains("greenprof_runtime::time::sleep"), "{sleeping}");
+    let traces = go::pprof(["-traces", source]);
+    assert!(traces.contains("greenprof_demos::orders::"), "{}", &traces[..traces.len().min(3000)]);
+}
+
+#[test]
+fn pprof_reads_the_files_of_a_tour_and_the_live_port() {
+    if !go::available("pprof_reads_the_files_of_a_tour_and_the_live_port") {
+        return;
+    }
+    let out = tempfile::tempdir().expect("a folder");
+    let tour = Tour::start(out.path());
+    let file = |name: &str| out.path().join(name).to_str().expect("text").to_owned();
+    assert_cpu_profile_is_read(&file("cpu.pb.gz"));
+    assert_task_profile_is_read(&file("goroutine.pb.gz"));
+
+    let url = |path: &str| format!("http://{}/debug/pprof/{path}", tour.address);
+    assert_cpu_profile_is_read(&url("profile?seconds=3"));
+    assert_task_profile_is_read(&url("goroutine"));
+    // The text form is a profile, too: pprof takes it as the older format of the same thing.
+    let text = client::get(tour.address.parse().expect("an address"), "/debug/pprof/goroutine?debug=1");
+    let legacy = out.path().join("goroutine.txt");
+    std::fs::write(&legacy, &text.body).expect("written");
+    let count: i64 =
+        text.text().lines().next().and_then(|l| l.rsplit(' ').next()).and_then(|n| n.parse().ok()).unwrap();
+    let top = go::pprof([legacy.to_str().expect("text")].into_iter().chain(["-top"]).rev());
+    assert!(top.contains(&format!("of {count} total")) || top.contains(&format!(", 100% of {count}")), "{top}");
+    // What pprof writes again it can read again.
+    let again = out.path().join("again.pb.gz");
+    go::pprof(["-proto".to_owned(), format!("-output={}", again.display()), file("cpu.pb.gz")]);
+    assert_eq!(go::top_rows(&go::pprof(["-top".to_owned(), again.display().to_string()]))[0].name, HOT);
+}
