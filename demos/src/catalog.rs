@@ -1,0 +1,18 @@
+//! The demos that exist, for `list`.
+
+use crate::table::Table;
+
+/// Name, and what one sees.
+pub const DEMOS: [(&str, &str); 2] = [
+    ("orders", "a service that prices orders of several tenants: CPU by function, tenant and route; tasks that wait"),
+    ("tour", "orders, looked at through its own port: every profile captured, explained and checked"),
+];
+
+/// The list as a table.
+pub fn list() -> String {
+    let mut table = Table::new(["DEMO", "WHAT IT SHOWS"]);
+    for (name, shows) in DEMOS {
+        table.row([name.to_owned(), shows.to_owned()]);
+    }
+    table.render("")
+}

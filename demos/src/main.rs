@@ -1,0 +1,114 @@
+//! The command line of the demos.
+//!
+//! Exit codes: 0 if all went well, 1 if something was found to be wrong, 2 if a demo could not begin (a port in use, a bad
+//! address, a directory that cannot be written to, a bad argument), each with one sentence on standard error.
+
+use std::{num::NonZero, path::PathBuf, process::ExitCode};
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand, value_parser};
+use greenprof_demos::{
+    catalog, console,
+    interrupt::Interrupt,
+    serve::{self, ServeError},
+    setup::SetupError,
+    tour::{self, TourError, capture::CaptureError},
+};
+use greenprof_profiler::http::{MAX_SECONDS, server::DEFAULT_ADDRESS};
+
+/// Something was found to be wrong.
+const WRONG: u8 = 1;
+
+/// A demo could not begin; clap uses the same for bad arguments.
+const REFUSED: u8 = 2;
+
+/// Programs on green threads that are looked into while they run.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Says which demos there are
+    List,
+    /// Prices orders of several tenants until Ctrl-C, with its port open
+    Orders {
+        #[command(flatten)]
+        service: ServiceArgs,
+        /// Ends after so many seconds
+        #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
+        seconds: Option<u64>,
+    },
+    /// Looks at the orders demo through its port: captures, explains and checks every profile
+    Tour {
+        #[command(flatten)]
+        service: ServiceArgs,
+        /// Length of the CPU profile
+        #[arg(long, value_name = "N", default_value_t = 5)]
+        #[arg(value_parser = value_parser!(u64).range(1..=MAX_SECONDS as u64))]
+        seconds: u64,
+        /// Directory for the captured files; made if it does not exist [default: a fresh one among the temporary files]
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+        /// Goes on serving afterwards, until Ctrl-C
+        #[arg(long)]
+        serve: bool,
+        /// Prints the results as JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// What every demo that serves understands.
+#[derive(Debug, Args)]
+struct ServiceArgs {
+    /// Address of the port; port 0 takes any free one
+    #[arg(long, value_name = "HOST:PORT", default_value = DEFAULT_ADDRESS)]
+    addr: String,
+    /// Number of threads that run tasks [default: one for each processor]
+    #[arg(long, value_name = "N")]
+    workers: Option<NonZero<usize>>,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli.command) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(WRONG),
+        Err(error) => {
+            console::note(&format!("greenprof-demos: {error}"));
+            ExitCode::from(if could_not_begin(&error) { REFUSED } else { WRONG })
+        }
+    }
+}
+
+fn run(command: Command) -> Result<bool> {
+    match command {
+        Command::List => {
+            console::print(&catalog::list());
+            Ok(true)
+        }
+        Command::Orders { service, seconds } => {
+            let interrupt = Interrupt::listen().map_err(SetupError::Interrupt)?;
+            let settings =
+                serve::Settings { address: service.addr, seconds, workers: service.workers.map(NonZero::get) };
+            serve::run(&settings, &interrupt)?;
+            Ok(true)
+        }
+        Command::Tour { service, seconds, out, serve, json } => {
+            let interrupt = Interrupt::listen().map_err(SetupError::Interrupt)?;
+            let (address, workers) = (service.addr, service.workers.map(NonZero::get));
+            Ok(tour::run(&tour::Settings { address, seconds, workers, out, serve, json }, &interrupt)?)
+        }
+    }
+}
+
+/// Whether a demo was refused what it needs, rather than found to be wrong.
+fn could_not_begin(error: &anyhow::Error) -> bool {
+    error.is::<SetupError>()
+        || matches!(error.downcast_ref(), Some(ServeError::Setup(_)))
+        || matches!(error.downcast_ref(), Some(TourError::Setup(_) | TourError::Capture(CaptureError::Write { .. })))
+}

@@ -1,0 +1,188 @@
+//! `tour`: looks at `orders` through its own port, says what it sees, and checks that against what was done.
+//!
+//! 1. The port is opened and the directory made: what can be refused is refused before anything runs.
+//! 2. The service starts, and works until the end.
+//! 3. Every profile is captured through the port ([`capture`]), by a plain thread that knows no more than a tool outside.
+//! 4. The files are read back ([`profile`]) and summed up ([`cpu`], [`tasks`]), and judged ([`checks`]).
+
+pub mod capture;
+pub mod checks;
+pub mod client;
+pub mod cpu;
+pub mod profile;
+pub mod report;
+pub mod tasks;
+
+use std::{
+    path::PathBuf,
+    thread,
+    time::{Duration, Instant},
+};
+
+use thiserror::Error;
+
+use crate::{
+    console::{self, Paint},
+    interrupt::Interrupt,
+    orders::{
+        Service, StopError, load::BUSY_TENANT, parked::LABEL, price::HOT_FUNCTION, store::WRITER_FUNCTION,
+        tally::Counts,
+    },
+    serve,
+    setup::{self, SetupError},
+};
+use capture::{CaptureError, Captured, Capturer, cpu_query};
+use cpu::{CpuReport, Values};
+use profile::{Profile, ReadError};
+use report::Report;
+
+/// How long the service works before it is looked at: the tasks that wait are in place then.
+const WARM_UP: Duration = Duration::from_millis(300);
+
+/// What a tour is to do.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where the port is.
+    pub address: String,
+    /// How long the CPU profile is.
+    pub seconds: u64,
+    /// How many workers.
+    pub workers: Option<usize>,
+    /// Where the files go.
+    pub out: Option<PathBuf>,
+    /// Whether the service goes on afterwards.
+    pub serve: bool,
+    /// Whether the result is JSON.
+    pub json: bool,
+}
+
+/// Why a tour came to no result.
+#[derive(Debug, Error)]
+pub enum TourError {
+    /// It did not begin.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
+    /// Something could not be captured.
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
+    /// A capture could not be read.
+    #[error("{asked}: {source}")]
+    Read {
+        /// What was asked for.
+        asked: String,
+        /// What is wrong.
+        source: ReadError,
+    },
+    /// The port does not have what the tour is about.
+    #[error("the port does not offer {0}")]
+    NotOffered(String),
+    /// The CPU profile is none.
+    #[error("what the port gave as CPU profile does not count samples and CPU time")]
+    NoCpu,
+    /// The service did wrong.
+    #[error(transparent)]
+    Stop(#[from] StopError),
+    /// The report is not printable.
+    #[error("the report could not be written as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// Takes the tour. Whether everything that was checked was right.
+///
+/// # Errors
+/// See [`TourError`].
+pub fn run(settings: &Settings, interrupt: &Interrupt) -> Result<bool, TourError> {
+    let server = setup::open_port(&settings.address)?;
+    let directory = setup::out_directory(settings.out.as_deref())?;
+    let service = setup::start_orders(settings.workers)?;
+    let address = server.local_addr();
+    console::note(&format!(
+        "orders runs on {} workers; its port is http://{address}{}",
+        service.workers(),
+        capture::ROOT
+    ));
+    thread::sleep(WARM_UP);
+
+    let mut capturer = Capturer::new(address, &directory);
+    capturer.listed()?;
+    let (before, start) = (service.counts(), Instant::now());
+    capturer.cpu(settings.seconds)?;
+    let (counts, elapsed) = (service.counts().since(&before), start.elapsed());
+    let captured = capturer.finish();
+
+    let seen = Seen::read(&captured, settings.seconds)?;
+    let mut report = seen.report(&service, &counts);
+    report.address = address;
+    report.directory = directory;
+    report.orders_per_second = counts.total() as f64 / elapsed.as_secs_f64();
+    report.files = captured.files.clone();
+    if settings.json {
+        console::print(&format!("{}\n", serde_json::to_string_pretty(&report)?));
+    } else {
+        console::print(&report.render(Paint::for_stdout(), &captured, settings.seconds, settings.serve));
+    }
+
+    if settings.serve {
+        interrupt.end_in_order();
+        console::note(&format!("\nThe service goes on at http://{address}{} until Ctrl-C.", capture::ROOT));
+        serve::until_asked(&service, interrupt, None);
+    }
+    service.stop()?;
+    server.shutdown();
+    Ok(report.passed)
+}
+
+/// The captures, read back.
+struct Seen {
+    cpu: Profile,
+    values: Values,
+    tasks: Profile,
+    task_counts: Option<tasks::Counted>,
+    task_dump: Vec<tasks::Dumped>,
+}
+
+impl Seen {
+    fn read(captured: &Captured, seconds: u64) -> Result<Self, TourError> {
+        let profile = |asked: &str| {
+            let body = captured.body(asked).ok_or_else(|| TourError::NotOffered(asked.to_owned()))?;
+            Profile::read(body).map_err(|source| TourError::Read { asked: asked.to_owned(), source })
+        };
+        let text = |asked: &str| captured.text(asked).ok_or_else(|| TourError::NotOffered(asked.to_owned()));
+        let cpu = profile(&cpu_query(seconds))?;
+        Ok(Self {
+            values: Values::of(&cpu).ok_or(TourError::NoCpu)?,
+            cpu,
+            tasks: profile("goroutine")?,
+            task_counts: tasks::read_counts(&text("goroutine?debug=1")?, LABEL),
+            task_dump: tasks::read_dump(&text("goroutine?debug=2")?),
+        })
+    }
+
+    /// Sums up and judges. What does not come from a profile is left for the caller to fill in.
+    fn report(&self, service: &Service, counts: &Counts) -> Report {
+        let parked = tasks::census(&self.tasks, Some(LABEL));
+        let cpu = CpuReport::new(&self.cpu, self.values, &counts.by_tenant(), &counts.by_route());
+        let checks = vec![
+            checks::orders_are_right(counts, &service.verify()),
+            checks::hot_function(&self.cpu, self.values, HOT_FUNCTION),
+            checks::busy_tenant(&cpu.tenants, BUSY_TENANT),
+            checks::labels_fit(&self.cpu, self.values, HOT_FUNCTION, WRITER_FUNCTION),
+            checks::coverage(&self.cpu),
+            checks::parked_are_seen(&parked),
+            checks::parked_use_nothing(&self.cpu, self.values, LABEL),
+            checks::forms_agree(&parked, self.task_counts, &tasks::dump_census(&self.task_dump, LABEL)),
+        ];
+        Report {
+            address: ([127, 0, 0, 1], 0).into(),
+            workers: service.workers(),
+            directory: PathBuf::new(),
+            files: Vec::new(),
+            orders_per_second: 0.0,
+            cpu,
+            tasks: tasks::by_reason(&tasks::census(&self.tasks, None)),
+            task_notes: self.tasks.comments.clone(),
+            passed: checks.iter().all(|check| check.passed),
+            checks,
+        }
+    }
+}
