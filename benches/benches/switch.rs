@@ -6,8 +6,10 @@
 //! - `corosensei`: a coroutine that suspends and is resumed. That is two context switches, and nothing else: no queue,
 //!   no thread but one, nobody who looks.
 //!
-//! Not like for like, on purpose: the difference is what a scheduler adds to the bare switch. The runtime's own bare
-//! switch is private.
+//! - `bare switch`: the runtime's own context switch, there and back, between two contexts and without a scheduler: the
+//!   like-for-like partner of corosensei.
+//!
+//! The first is not like for like, on purpose: the difference is what a scheduler adds to the bare switch.
 
 mod common;
 
@@ -23,6 +25,8 @@ fn round_trip(criterion: &mut Criterion) {
     let runtime = workload::runtime(1);
     group.bench_function("greenprof", |b| b.iter_custom(|iterations| workload::yields_alone(&runtime, iterations)));
     drop(runtime);
+
+    group.bench_function("bare switch", |b| b.iter_custom(greenprof_runtime::task::switch_round_trips));
 
     // Ends when it is told to, so that nothing has to be unwound.
     let mut coroutine = Coroutine::new(|yielder, mut go_on: bool| {

@@ -3,7 +3,6 @@
 //! The criterion suites in `benches/` and the binaries `workload` and `hooks-cost` run the same functions of
 //! [`workload`], so their numbers mean the same. `README.md` says which question each of them answers.
 
-pub mod counting;
 pub mod sample;
 pub mod statistics;
 pub mod workload;

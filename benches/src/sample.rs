@@ -2,8 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::counting::Counts;
-
 /// How the instrumentation points of a run were built and used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -33,6 +31,6 @@ pub struct Sample {
     pub wall_ns: f64,
     /// Nanoseconds of processor time of an operation, of all threads of the process, over all batches.
     pub cpu_ns: f64,
-    /// What the instrument has counted, the warm-up included.
-    pub events: Option<Counts>,
+    /// Events that the instrument was told of, the warm-up included; shows that it was really on.
+    pub events: Option<u64>,
 }

@@ -22,32 +22,31 @@ struct Tour {
 impl Tour {
     fn start(out: &Path) -> Self {
         let program = build::release_binary("greenprof-demos", "greenprof-demos");
-        let mut child = Command::new(program)
+        let child = Command::new(program)
             .args(["tour", "--serve", "--seconds", "4", "--workers", "2", "--addr", "127.0.0.1:0", "--out"])
             .arg(out)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .expect("the tour starts");
+        let mut tour = Self { child, address: String::new() };
         // What it says on the way, the port among it, is on standard error; the report is on standard output.
-        let notes = BufReader::new(child.stderr.take().expect("piped"));
-        let mut address = None;
+        let notes = BufReader::new(tour.child.stderr.take().expect("piped"));
         let mut said = String::new();
         for line in notes.lines().map_while(Result::ok) {
             if let Some((_, rest)) = line.split_once("http://") {
-                address = rest.split('/').next().map(str::to_owned);
+                tour.address = rest.split('/').next().unwrap_or_default().to_owned();
             }
             said.push_str(&line);
             said.push('\n');
             // Said when the captures are done and the service goes on.
             if line.contains("goes on") {
-                let address = address.expect("a port");
-                return Self { child, address };
+                return tour;
             }
         }
-        let _ = child.kill();
+        let _ = tour.child.kill();
         let mut report = String::new();
-        let _ = child.stdout.take().map(|mut out| std::io::Read::read_to_string(&mut out, &mut report));
+        let _ = tour.child.stdout.take().map(|mut out| std::io::Read::read_to_string(&mut out, &mut report));
         panic!("the tour has ended:\n{said}{report}");
     }
 }

@@ -101,6 +101,8 @@ fn stuck_workers_do_not_keep_the_port_from_answering() {
     let dump = client::get(address, "/debug/pprof/goroutine?debug=2");
     assert_eq!(dump.text().matches("[running]").count(), 2, "{}", dump.text());
     assert_eq!(dump.text().matches("[runnable]").count(), 2, "{}", dump.text());
+    let waiting = dump.text().split("\n\n").find(|task| task.contains("[runnable]")).expect("one that has not begun");
+    assert!(waiting.contains("trampoline") && waiting.contains("created by"), "{waiting}");
     stop.store(true, Ordering::Relaxed);
     tasks.into_iter().for_each(|task| task.join().unwrap());
 }

@@ -8,7 +8,6 @@ use std::process::ExitCode;
 use anyhow::{Context, ensure};
 use clap::Parser;
 use greenprof_benches::{
-    counting,
     sample::{Hooks, Sample},
     statistics::Summary,
     workload::Workload,
@@ -52,7 +51,7 @@ fn run(options: &Options) -> anyhow::Result<String> {
     let &Options { workload, workers, operations, batches, instrument } = options;
     ensure!(batches > 0, "at least one batch is needed to have a median");
     ensure!(operations >= batches, "{operations} operations are too few for {batches} batches");
-    let _installed = instrument.then(counting::install).transpose()?;
+    let _installed = instrument.then(instrument::install).transpose()?;
     let runtime = Runtime::builder().workers(workers).build()?;
     workload.run(&runtime, operations / 10);
 
@@ -74,7 +73,7 @@ fn run(options: &Options) -> anyhow::Result<String> {
         operations: batch * batches,
         wall_ns: Summary::of(&walls).median,
         cpu_ns: spent / (batch * batches) as f64,
-        events: instrument.then(counting::total),
+        events: instrument.then(instrument::events),
     };
     serde_json::to_string(&sample).context("the sample is no JSON")
 }
@@ -83,4 +82,29 @@ fn run(options: &Options) -> anyhow::Result<String> {
 fn processor_time() -> anyhow::Result<f64> {
     let time = clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).context("the process has no CPU clock")?;
     Ok(time.tv_sec() as f64 * 1e9 + time.tv_nsec() as f64)
+}
+
+/// The instrument of the variant with hooks switched on.
+#[cfg(feature = "hooks")]
+mod instrument {
+    use greenprof_tracer::counts;
+
+    pub use greenprof_tracer::counts::install;
+
+    pub fn events() -> u64 {
+        let counts = counts::total();
+        counts.spawned + counts.resumed + counts.left + counts.woken + counts.waited
+    }
+}
+
+/// A build without hooks has none.
+#[cfg(not(feature = "hooks"))]
+mod instrument {
+    pub fn install() -> anyhow::Result<()> {
+        anyhow::bail!("this program was built without hooks, so it cannot have an instrument")
+    }
+
+    pub fn events() -> u64 {
+        0
+    }
 }

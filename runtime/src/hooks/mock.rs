@@ -18,9 +18,9 @@ pub fn install(_: &'static dyn Instrument, _: Interest) -> Result<Installed, Ins
 #[inline(always)]
 pub(crate) fn task_spawned(_: TaskRef) {}
 #[inline(always)]
-pub(crate) fn task_resumed(_: TaskRef) {}
+pub(crate) fn task_resumed(_: impl Fn() -> TaskRef) {}
 #[inline(always)]
-pub(crate) fn task_left(_: TaskRef, _: bool) {}
+pub(crate) fn task_left(_: impl Fn() -> TaskRef, _: bool) {}
 #[inline(always)]
 pub(crate) fn task_woken(_: TaskRef) {}
 #[inline(always)]

@@ -102,29 +102,31 @@ fn deliver(interest: Interest, event: &dyn Fn(&'static dyn Instrument)) {
 #[inline(always)]
 pub(crate) fn task_spawned(task: TaskRef) {
     if wanted(Interest::SPAWN) {
-        deliver(Interest::SPAWN, &|i| i.task_spawned(TaskView::new(task)));
+        deliver(Interest::SPAWN, &move |i| i.task_spawned(TaskView::new(task)));
     }
 }
 
 #[inline(always)]
-pub(crate) fn task_resumed(task: TaskRef) {
+pub(crate) fn task_resumed(task: impl Fn() -> TaskRef) {
     if wanted(Interest::SCHEDULE) {
-        deliver(Interest::SCHEDULE, &|i| i.task_resumed(TaskView::new(task)));
+        let task = task();
+        deliver(Interest::SCHEDULE, &move |i| i.task_resumed(TaskView::new(task)));
     }
 }
 
 #[inline(always)]
-pub(crate) fn task_left(task: TaskRef, ended: bool) {
+pub(crate) fn task_left(task: impl Fn() -> TaskRef, ended: bool) {
     if wanted(Interest::SCHEDULE) {
+        let task = task();
         let left = if ended { Left::Ended } else { Left::ToContinue };
-        deliver(Interest::SCHEDULE, &|i| i.task_left(TaskView::new(task), left));
+        deliver(Interest::SCHEDULE, &move |i| i.task_left(TaskView::new(task), left));
     }
 }
 
 #[inline(always)]
 pub(crate) fn task_woken(task: TaskRef) {
     if wanted(Interest::SCHEDULE) {
-        deliver(Interest::SCHEDULE, &|i| i.task_woken(TaskView::new(task)));
+        deliver(Interest::SCHEDULE, &move |i| i.task_woken(TaskView::new(task)));
     }
 }
 
@@ -138,20 +140,20 @@ pub(crate) fn wait_begin() -> Option<u64> {
 pub(crate) fn wait_end(begin: Option<u64>, reason: WaitReason) {
     if let Some(begin) = begin {
         let nanoseconds = clock::now().saturating_sub(begin);
-        deliver(Interest::WAIT, &|i| i.waited(reason, nanoseconds));
+        deliver(Interest::WAIT, &move |i| i.waited(reason, nanoseconds));
     }
 }
 
 #[inline(always)]
 pub(crate) fn worker_started(worker: &'static WorkerThread) {
     if wanted(Interest::WORKER) {
-        deliver(Interest::WORKER, &|i| i.worker_started(worker));
+        deliver(Interest::WORKER, &move |i| i.worker_started(worker));
     }
 }
 
 #[inline(always)]
 pub(crate) fn worker_stopping(worker: &'static WorkerThread) {
     if wanted(Interest::WORKER) {
-        deliver(Interest::WORKER, &|i| i.worker_stopping(worker));
+        deliver(Interest::WORKER, &move |i| i.worker_stopping(worker));
     }
 }

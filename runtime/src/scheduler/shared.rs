@@ -97,27 +97,40 @@ pub(crate) fn bump(counter: &AtomicU64) {
     counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
 }
 
+/// Where a woken task is queued on the waker's worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Before all others: it was handed something that is still in the caches.
+    Next,
+    /// Behind all others: a joiner is handed a result, and often waits for the tasks before it in the queue, too. Run
+    /// next, it would wake and wait again once for each of them.
+    Last,
+}
+
 /// Wakes a task: makes it runnable if it waits, or lets its next wait return at once. Harmless if the task is gone.
-pub(crate) fn wake(task: TaskRef) {
+pub(crate) fn wake(task: TaskRef, place: Place) {
     let control = task.control();
     match control.park.unpark(task.generation) {
         Unpark::Nothing => {}
         Unpark::Schedule => {
             crate::hooks::task_woken(task);
-            schedule(task.control);
+            schedule(task.control, place);
         }
         Unpark::WakeThread => crate::sys::futex::wake_one(control.park.futex().0),
     }
 }
 
 /// Queues a task that has become runnable. Only whoever made it runnable may call this.
-pub(crate) fn schedule(task: NonNull<Control>) {
+fn schedule(task: NonNull<Control>, place: Place) {
     // SAFETY: control blocks are never unmapped.
     let runtime = unsafe { task.as_ref() }.runtime.load(Ordering::Relaxed);
     if let Some(worker) = current_worker()
         && ptr::eq(worker.shared(), runtime)
     {
-        return worker.queue_next(task);
+        return match place {
+            Place::Next => worker.queue_next(task),
+            Place::Last => worker.queue_last(task),
+        };
     }
     // SAFETY: a runtime is not freed while it has a task that has not finished.
     unsafe { &*runtime }.inject([task]);

@@ -165,23 +165,21 @@ impl Worker {
     fn run_task(&self, task: NonNull<Control>) {
         // SAFETY: control blocks are never unmapped.
         let control = unsafe { task.as_ref() };
+        let task_ref = || TaskRef { control: task, generation: control.park.generation() };
         let ticks = &self.processor().ticks;
         ticks.store(ticks.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
         loop {
             control.begin_run();
             self.task.set(Some(task));
             self.thread.set_task(task.as_ptr());
-            hooks::task_resumed(TaskRef { control: task, generation: control.park.generation() });
+            hooks::task_resumed(task_ref);
             // SAFETY: the task was taken from a queue, so it has a saved context that nobody else continues.
             let departure =
                 unsafe { switch::switch(self.scheduler_sp.as_ptr(), control.sp.load(Ordering::Relaxed), 0) };
             self.thread.set_task(ptr::null_mut());
             self.task.set(None);
             control.end_run();
-            hooks::task_left(
-                TaskRef { control: task, generation: control.park.generation() },
-                departure == Departure::Exit as usize,
-            );
+            hooks::task_left(task_ref, departure == Departure::Exit as usize);
             if departure == Departure::Park as usize {
                 if control.park.commit_park() {
                     return;
@@ -189,7 +187,8 @@ impl Worker {
                 continue;
             }
             if departure == Departure::Yield as usize {
-                return self.queue_last(task);
+                // Nobody is woken for it: this worker looks at its queue next.
+                return self.push(task);
             }
             control.park.finish();
             bump(&self.processor().finished);
@@ -207,15 +206,10 @@ impl Worker {
         self.shared.idle.notify();
     }
 
-    /// Queues a task that was spawned here, for whoever is free first.
-    pub(crate) fn queue_spawned(&self, task: NonNull<Control>) {
+    /// Queues a task behind the others here, for whoever is free first.
+    pub(crate) fn queue_last(&self, task: NonNull<Control>) {
         self.push(task);
         self.shared.idle.notify();
-    }
-
-    /// Queues a task behind all others of this worker. Nobody is woken for it: this worker looks at its queue next.
-    fn queue_last(&self, task: NonNull<Control>) {
-        self.push(task);
     }
 
     fn push(&self, task: NonNull<Control>) {

@@ -172,6 +172,7 @@ pub(super) unsafe fn free<B: Body>(index: u32) {
 }
 
 /// The core of an index that [`allocate`] has given.
+#[inline]
 pub(super) fn core(index: u32) -> &'static Core {
     // SAFETY: an index exists only after the region does, and cores are never unmapped. Relaxed: see `BASE`.
     unsafe { &*BASE.load(Ordering::Relaxed).add(index as usize) }
@@ -189,17 +190,20 @@ impl Core {
         [Kind::Chan, Kind::Mutex, Kind::WaitGroup].into_iter().find(|k| *k as u8 == kind)
     }
 
+    #[inline]
     pub(super) fn lock(&self) {
         let GuardNoSend { .. } = self.lock.lock();
     }
 
     /// # Safety
     /// The caller must hold the lock.
+    #[inline]
     pub(super) unsafe fn unlock(&self) {
         // SAFETY: the caller's promise.
         unsafe { self.lock.unlock(GuardNoSend::new()) };
     }
 
+    #[inline]
     pub(super) fn body<B: Body>(&self) -> *mut B {
         debug_assert_eq!(self.kind.load(Ordering::Relaxed), B::KIND as u8);
         self.body.get().cast()

@@ -40,6 +40,7 @@ pub(super) struct Waiter {
 }
 
 impl Waiter {
+    #[inline]
     pub(super) fn new(slot: *mut u8) -> Self {
         Self {
             parker: Parker::current(),
@@ -56,6 +57,7 @@ impl Waiter {
     }
 
     /// Waits until somebody has finished the waiter, which must be in a queue whose lock has been released.
+    #[inline]
     pub(super) fn wait(&self, reason: WaitReason) -> Outcome {
         let wait = hooks::wait_begin();
         let outcome = loop {
@@ -83,6 +85,7 @@ impl Waiter {
 ///
 /// # Safety
 /// `waiter` must have been taken from a queue by the caller, and not been finished since.
+#[inline]
 pub(super) unsafe fn finish(waiter: *const Waiter, outcome: Outcome) -> Parker {
     // SAFETY: until the outcome is stored the waiter waits, so it is alive; the parker is copied before.
     unsafe {
@@ -110,6 +113,7 @@ impl WaitQueue {
 
     /// # Safety
     /// The waiter must be in no queue, and must stay where it is until it has been finished.
+    #[inline]
     pub(super) unsafe fn push_back(&mut self, waiter: &Waiter) {
         waiter.next.set(ptr::null());
         if self.tail.is_null() {
@@ -131,6 +135,7 @@ impl WaitQueue {
         self.head = waiter;
     }
 
+    #[inline]
     pub(super) fn pop_front(&mut self) -> Option<*const Waiter> {
         if self.head.is_null() {
             return None;

@@ -53,7 +53,7 @@ impl<T> Packet<T> {
         if self.state.swap(DONE, Ordering::AcqRel) == JOINING {
             // SAFETY: the joiner stored it before JOINING and does not touch it again.
             let joiner = unsafe { *self.joiner.get() };
-            joiner.expect("stored before JOINING").unpark();
+            joiner.expect("stored before JOINING").unpark_last();
         }
     }
 }

@@ -44,6 +44,13 @@ impl std::fmt::Display for TaskId {
     }
 }
 
+/// Times round trips of the bare context switch. For the benches; no part of the API.
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub fn switch_round_trips(count: u64) -> std::time::Duration {
+    switch::round_trips(count)
+}
+
 /// The task that the caller runs in; nothing on a thread that runs none.
 pub fn current_id() -> Option<TaskId> {
     let task = current_worker()?.task()?;

@@ -16,7 +16,7 @@ use super::{
     control::{Control, TaskRef},
 };
 use crate::{
-    scheduler::{self, Departure, current_worker},
+    scheduler::{self, Departure, Place, current_worker},
     sys::{clock, futex},
 };
 
@@ -29,6 +29,7 @@ pub(crate) enum Parker {
 
 impl Parker {
     /// The parker of the calling task, or of the calling thread when it runs none.
+    #[inline]
     pub(crate) fn current() -> Self {
         match current_worker().and_then(|worker| worker.task()) {
             Some(task) => Self::Task(task),
@@ -39,6 +40,7 @@ impl Parker {
     /// Waits until unparked, or returns at once if that has happened already. May return for no reason.
     ///
     /// Only its owner may call this. No lock of the runtime may be held: the waker needs it.
+    #[inline]
     pub(crate) fn park(self, reason: WaitReason) {
         match self {
             Self::Task(task) => park_task(task.control(), reason),
@@ -47,9 +49,18 @@ impl Parker {
     }
 
     /// Wakes the owner, or makes its next `park` return at once.
+    #[inline]
     pub(crate) fn unpark(self) {
         match self {
-            Self::Task(task) => scheduler::wake(task),
+            Self::Task(task) => scheduler::wake(task, Place::Next),
+            Self::Thread(thread) => thread.unpark(),
+        }
+    }
+
+    /// Like `unpark`, but a task runs behind the others of this worker.
+    pub(crate) fn unpark_last(self) {
+        match self {
+            Self::Task(task) => scheduler::wake(task, Place::Last),
             Self::Thread(thread) => thread.unpark(),
         }
     }

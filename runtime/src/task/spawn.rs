@@ -209,7 +209,7 @@ fn start_task(shared: &Arc<Shared>, control: ptr::NonNull<Control>) {
     match current_worker() {
         Some(worker) if ptr::eq(worker.shared(), &**shared) => {
             worker.count_spawned();
-            worker.queue_spawned(control);
+            worker.queue_last(control);
         }
         _ => {
             shared.spawned_outside.fetch_add(1, Ordering::Relaxed);

@@ -142,10 +142,9 @@ impl TagTable {
     pub(crate) fn live(&self) -> Vec<Tag> {
         // Acquire: as in `is_live`.
         let live = self.live.load(Ordering::Acquire);
-        let inline = (0..INLINE).filter(|slot| live >> slot & 1 == 1).map(|slot| Tag {
-            slot,
-            generation: self.generations[slot as usize].load(Ordering::Acquire),
-        });
+        let inline = (0..INLINE)
+            .filter(|slot| live >> slot & 1 == 1)
+            .map(|slot| Tag { slot, generation: self.generations[slot as usize].load(Ordering::Acquire) });
         // SAFETY: as in `is_live`.
         let extension = unsafe { self.extension.load(Ordering::Acquire).as_ref() };
         let beyond = extension.map(|extension| extension.0.lock().all_live());

@@ -33,6 +33,42 @@ pub(crate) use aarch64::{prepare, saved_frame, switch};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use x86_64::{prepare, saved_frame, switch};
 
+/// Times `count` round trips to a context that does nothing but switch back: the bare switch, without a scheduler.
+#[cfg(feature = "bench")]
+pub(crate) fn round_trips(count: u64) -> std::time::Duration {
+    use std::{cell::Cell, ptr, time::Instant};
+
+    /// The two contexts that switch to each other; on the caller's stack.
+    struct Pair {
+        caller: Cell<*mut u8>,
+        echo: Cell<*mut u8>,
+    }
+
+    extern "C" fn echo(pair: usize) -> ! {
+        // SAFETY: the first message is the address of the pair, which outlives the last switch.
+        let pair = unsafe { &*(pair as *const Pair) };
+        loop {
+            // SAFETY: the caller has saved its context there and waits for this switch.
+            unsafe { switch(pair.echo.as_ptr(), pair.caller.get(), 0) };
+        }
+    }
+
+    let mut stack = vec![0_u128; 1024];
+    let top = stack.as_mut_ptr_range().end.cast();
+    // SAFETY: the memory below `top` is ours, and `echo` never returns.
+    let pair = Pair { caller: Cell::new(ptr::null_mut()), echo: Cell::new(unsafe { prepare(top, echo) }) };
+    let round_trip = || {
+        // SAFETY: the echo's context was just made, or saved by its last switch.
+        unsafe { switch(pair.caller.as_ptr(), pair.echo.get(), ptr::from_ref(&pair) as usize) }
+    };
+    round_trip();
+    let start = Instant::now();
+    for _ in 0..count {
+        round_trip();
+    }
+    start.elapsed()
+}
+
 /// Where a switched-out context continues, and where its chain of frame pointers starts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SavedFrame {

@@ -63,7 +63,8 @@ pub(crate) unsafe fn prepare(top: *mut u8, entry: extern "C" fn(usize) -> !) -> 
         entry_slot.write(entry as usize);
         sp.write(0);
         sp.add(1).write(0);
-        sp.add(2).write(trampoline as *const () as usize);
+        // Behind the trampoline's first instruction: one less, as for any return address, is still the trampoline.
+        sp.add(2).write(trampoline as *const () as usize + 1);
     }
     sp.cast()
 }
@@ -87,6 +88,7 @@ unsafe extern "C" fn trampoline() {
     naked_asm!(
         ".cfi_startproc",
         ".cfi_undefined rip",
+        "nop",
         "mov rdi, rdx",
         "mov rax, [rsp]",
         "xor ebp, ebp",

@@ -1,7 +1,7 @@
-//! An instrument that counts every event: the least that one can do that is switched on.
+//! How often the scheduler did what: an instrument that counts every event.
 //!
-//! Each thread counts for itself, so that what is measured is the delivery of events and not a cache line that the
-//! workers fight for.
+//! It is the least that an instrument can do, so it shows what the delivery of events costs. Each thread counts for itself;
+//! otherwise the workers would fight for a cache line.
 
 use std::{
     cell::Cell,
@@ -15,17 +15,24 @@ use greenprof_runtime::{
     hooks::{self, InstallError, Installed, Instrument, Interest, Left, TaskView, WorkerThread},
     task::WaitReason,
 };
-use serde::{Deserialize, Serialize};
 
 /// How many events of each kind there were.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Counts {
+    /// Tasks that were spawned.
     pub spawned: u64,
+    /// Switches to a task.
     pub resumed: u64,
+    /// Switches from a task back to its worker.
     pub left: u64,
+    /// Waiting tasks that were made runnable.
     pub woken: u64,
+    /// Waits that have ended.
     pub waited: u64,
+    /// Workers that have started.
     pub workers_started: u64,
+    /// Workers that have ended.
     pub workers_stopping: u64,
 }
 
@@ -60,7 +67,7 @@ static COUNTING: Counting = Counting;
 /// Installs the instrument with all interests.
 ///
 /// # Errors
-/// Without the feature `hooks`, or if it is installed already.
+/// See [`InstallError`].
 pub fn install() -> Result<Installed, InstallError> {
     let all = Interest::SPAWN.and(Interest::SCHEDULE).and(Interest::WAIT).and(Interest::WORKER);
     hooks::install(&COUNTING, all)
@@ -129,24 +136,32 @@ impl Instrument for Counting {
     }
 }
 
-#[cfg(all(test, feature = "hooks"))]
+#[cfg(test)]
 mod tests {
     use super::*;
-    use crate::workload;
+    use greenprof_runtime::{Runtime, spawn};
 
     /// The only test that installs it, because an instrument is the process's.
     #[test]
-    fn every_event_of_a_workload_is_counted() {
+    fn the_events_of_a_run_are_counted() {
         let before = total();
         let installed = install().expect("hooks are built in");
-        let runtime = workload::runtime(2);
-        workload::spawn_join(&runtime, 10, 100);
-        drop(runtime);
+        assert_eq!(install().err(), Some(InstallError::Installed));
+        Runtime::builder().workers(2).build().unwrap().run(|| {
+            let tasks: Vec<_> = (0..100).map(|i| spawn(move || i)).collect();
+            tasks.into_iter().for_each(|task| {
+                task.join().unwrap();
+            });
+        });
         drop(installed);
         let after = total();
-        // At least: other tests of this process may have run meanwhile.
-        assert!(after.spawned - before.spawned >= 101);
-        assert!(after.resumed - before.resumed >= 101);
-        assert!(after.workers_started - before.workers_started >= 2);
+        assert_eq!(after.spawned - before.spawned, 101, "the tasks and the main one");
+        assert_eq!(after.resumed - before.resumed, after.left - before.left, "who was switched to has left");
+        assert!(after.left - before.left >= 101);
+        assert!(after.waited >= after.woken, "every wake-up ended a wait");
+        assert_eq!(after.workers_started - before.workers_started, 2);
+        assert_eq!(after.workers_stopping - before.workers_stopping, 2);
+        Runtime::builder().workers(1).build().unwrap().run(|| ());
+        assert_eq!(total(), after, "what is removed counts no more");
     }
 }
