@@ -2,8 +2,8 @@
 //!
 //! Every thread of the process gets a timer on its own CPU clock (`timer_create` on the thread's clock with
 //! `SIGEV_THREAD_ID`), as Go does for its threads since 1.18. At each expiry the kernel interrupts that very thread; the
-//! handler ([`tick`]) walks the frame pointers of the interrupted stack into the thread's [`ring`], and the
-//! [`collector`] thread sums equal stacks. Nothing is symbolized before the profile is written.
+//! handler (`tick`) walks the frame pointers of the interrupted stack into the thread's `ring`, and the
+//! `collector` thread sums equal stacks. Nothing is symbolized before the profile is written.
 //!
 //! # What the numbers mean
 //! - The kernel looks at CPU timers in its tick (250 times a second on many systems), so an expiry can be late; the ones
