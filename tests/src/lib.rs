@@ -7,10 +7,24 @@ pub mod go;
 pub mod machine_code;
 pub mod pprof;
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
 use parking_lot::{Mutex, MutexGuard};
 
 /// CPU sampling belongs to the process, so the tests of one binary that use it go one after the other.
 pub fn cpu_profiler() -> MutexGuard<'static, ()> {
     static LOCK: Mutex<()> = Mutex::new(());
     LOCK.lock()
+}
+
+/// Ends the endless loops also when an assertion fails, or the runtime's drop would wait for them for ever.
+pub struct StopOnDrop(pub Arc<AtomicBool>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }

@@ -11,7 +11,7 @@ use std::{
 
 use greenprof_profiler::{http::DebugServer, registry, serve};
 use greenprof_runtime::{Runtime, sync::Chan, task};
-use greenprof_tests::{client, cpu_profiler, pprof};
+use greenprof_tests::{StopOnDrop, client, cpu_profiler, pprof};
 
 /// The paths that the index page links to.
 fn links(page: &str) -> Vec<String> {
@@ -82,6 +82,7 @@ fn stuck_workers_do_not_keep_the_port_from_answering() {
     let address = server.local_addr();
     let stop = Arc::new(AtomicBool::new(false));
     let runtime = Runtime::builder().workers(2).build().unwrap();
+    let stopper = StopOnDrop(stop.clone());
     let tasks: Vec<_> = (0..4)
         .map(|i| {
             let stop = stop.clone();
@@ -103,7 +104,7 @@ fn stuck_workers_do_not_keep_the_port_from_answering() {
     assert_eq!(dump.text().matches("[runnable]").count(), 2, "{}", dump.text());
     let waiting = dump.text().split("\n\n").find(|task| task.contains("[runnable]")).expect("one that has not begun");
     assert!(waiting.contains("trampoline") && waiting.contains("created by"), "{waiting}");
-    stop.store(true, Ordering::Relaxed);
+    drop(stopper);
     tasks.into_iter().for_each(|task| task.join().unwrap());
 }
 

@@ -14,7 +14,7 @@ use greenprof_runtime::{
     sync::{Chan, Mutex, WaitGroup},
     task, yield_now,
 };
-use greenprof_tests::{client, pprof};
+use greenprof_tests::{StopOnDrop, client, pprof};
 use parking_lot::{Mutex as ThreadMutex, MutexGuard as ThreadMutexGuard};
 
 /// The profile shows the tasks of the whole process, so these tests go one after the other.
@@ -170,6 +170,7 @@ fn running_tasks_have_their_stacks() {
     let turns = Arc::new(AtomicU64::new(0));
     let runtime = Runtime::builder().workers(2).build().unwrap();
     let handle = runtime.handle();
+    let stopper = StopOnDrop(stop.clone());
     let tasks: Vec<_> = (0..2)
         .map(|i| {
             let (stop, turns) = (stop.clone(), turns.clone());
@@ -183,7 +184,7 @@ fn running_tasks_have_their_stacks() {
     let before = turns.load(Ordering::Relaxed);
     std::thread::sleep(Duration::from_millis(20));
     assert!(turns.load(Ordering::Relaxed) > before, "being asked does not stop them");
-    stop.store(true, Ordering::Relaxed);
+    drop(stopper);
     tasks.into_iter().for_each(|task| task.join().unwrap());
     for i in 0..2 {
         let header = format!("[running] {{name: \"spinner {i}\"}}:");

@@ -26,6 +26,9 @@ use crate::{
     },
 };
 
+/// At least the bytes of a saved context.
+const SAVED_CONTEXT: usize = 32;
+
 /// How often a stack is tried to be read before its task counts as running.
 const ATTEMPTS: usize = 8;
 
@@ -203,7 +206,7 @@ impl Tasks {
         let bounds = control.stack();
         let sp = control.sp.load(Ordering::Relaxed);
         // A saved context is a few words; a pointer that leaves no room for it was read while the task changed.
-        if !(bounds.start..bounds.end - 64).contains(&(sp as usize)) {
+        if !(bounds.start..=bounds.end - SAVED_CONTEXT).contains(&(sp as usize)) {
             return;
         }
         let limit = self.addresses.len() + depth;
