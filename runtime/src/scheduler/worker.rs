@@ -106,6 +106,32 @@ pub(crate) fn leave(departure: Departure) {
     }
 }
 
+/// A random number, for choices that should not favour anybody.
+pub(crate) fn random() -> u64 {
+    thread_local! {
+        static OUTSIDE: Cell<u64> = const { Cell::new(0) };
+    }
+
+    #[inline(never)]
+    fn outside() -> u64 {
+        let seed = match OUTSIDE.get() {
+            0 => clock::now() | 1,
+            seed => seed,
+        };
+        OUTSIDE.set(xorshift(seed));
+        seed
+    }
+
+    current_worker().map_or_else(outside, Worker::random)
+}
+
+/// The next state of a 64-bit xorshift generator.
+fn xorshift(mut x: u64) -> u64 {
+    x ^= x << 13;
+    x ^= x >> 7;
+    x ^ x << 17
+}
+
 /// An id for a task that is spawned outside any worker.
 pub(crate) fn next_task_id() -> u64 {
     NEXT_TASK.fetch_add(1, Ordering::Relaxed)
@@ -320,13 +346,8 @@ impl Worker {
     }
 
     fn random(&self) -> u64 {
-        // xorshift64
-        let mut x = self.random.get();
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
-        self.random.set(x);
-        x
+        self.random.set(xorshift(self.random.get()));
+        self.random.get()
     }
 
     pub(crate) fn take_stack(&self, class: Class) -> Result<NonNull<Control>, SpawnError> {

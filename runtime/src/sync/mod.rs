@@ -4,6 +4,8 @@
 //! |---|---|---|---|
 //! | [`Chan`] receive | a sender (hands its value over), [`Chan::close`] | the channel's, for the queue only | first in, first out |
 //! | [`Chan`] send | a receiver (takes the value), [`Chan::close`] | the channel's, for the queue only | first in, first out |
+//! | [`select!`](crate::select) | whoever does one of its operations first; the others are told that it is over | those of all its channels, in the order of their indices | random among what is ready |
+//! | [`channel`] | as [`Chan`]; the last drop of a half closes | the channel's, for the queue only | first in, first out |
 //! | [`Mutex`] lock | the guard's drop | the mutex's own, for the queue only | first in, first out among waiters; a newcomer may overtake for up to a millisecond |
 //! | [`WaitGroup`] wait | the `done` that reaches zero | the wait group's | all at once |
 //!
@@ -11,9 +13,11 @@
 //! handle from the bytes that a moved one has left behind.
 
 mod chan;
+pub mod channel;
 mod core;
 pub(crate) mod handle;
 mod mutex;
+pub mod select;
 mod wait_group;
 mod waiter;
 

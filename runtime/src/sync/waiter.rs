@@ -2,11 +2,15 @@
 //!
 //! A waiter lives on the stack of whoever waits. While it is in a queue, the primitive's lock guards its links; whoever
 //! takes it out finishes it, once, with an outcome. After that the waiter may be gone at any moment.
+//!
+//! A select waits on several primitives at once, with a waiter in the queue of each. Its waiters share a [`Race`]: to take
+//! one of them out is to win the race for it, and a waiter whose race is lost is dropped from the queue. The select keeps
+//! its waiters alive until it has taken out those that are left, under each primitive's lock.
 
 use std::{
     cell::Cell,
     ptr,
-    sync::atomic::{AtomicU8, Ordering},
+    sync::atomic::{AtomicBool, AtomicU8, Ordering},
 };
 
 use crate::{
@@ -18,7 +22,7 @@ use crate::{
 /// How a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(super) enum Outcome {
+pub(crate) enum Outcome {
     /// What was waited for has happened.
     Done = 1,
     /// The channel was closed.
@@ -29,25 +33,46 @@ pub(super) enum Outcome {
 
 const WAITING: u8 = 0;
 
-pub(super) struct Waiter {
+/// Decides which of several waiters, or a timeout, ends a wait.
+#[derive(Default)]
+pub(crate) struct Race {
+    over: AtomicBool,
+}
+
+impl Race {
+    /// Ends the race. Only one caller is told that it has won.
+    pub(crate) fn win(&self) -> bool {
+        // AcqRel: the winner sees what the waiter did before it queued; pairs with itself.
+        !self.over.swap(true, Ordering::AcqRel)
+    }
+}
+
+pub(crate) struct Waiter {
     parker: Parker,
     outcome: AtomicU8,
     /// Where a value is taken from or put to.
     pub(super) slot: *mut u8,
     /// When a lock's waiter came, in nanoseconds; 0 for others.
     pub(super) since: u64,
+    /// Null unless the waiter is one of several of a select.
+    race: *const Race,
     next: Cell<*const Waiter>,
+    previous: Cell<*const Waiter>,
+    queued: Cell<bool>,
 }
 
 impl Waiter {
     #[inline]
-    pub(super) fn new(slot: *mut u8) -> Self {
+    pub(crate) fn new(slot: *mut u8) -> Self {
         Self {
             parker: Parker::current(),
             outcome: AtomicU8::new(WAITING),
             slot,
             since: 0,
+            race: ptr::null(),
             next: Cell::new(ptr::null()),
+            previous: Cell::new(ptr::null()),
+            queued: Cell::new(false),
         }
     }
 
@@ -56,21 +81,35 @@ impl Waiter {
         Self { since: clock::now(), ..Self::new(ptr::null_mut()) }
     }
 
+    /// One of the waiters of a select, which must outlive it.
+    pub(super) fn racing(slot: *mut u8, race: *const Race) -> Self {
+        Self { race, ..Self::new(slot) }
+    }
+
     /// Waits until somebody has finished the waiter, which must be in a queue whose lock has been released.
     #[inline]
-    pub(super) fn wait(&self, reason: WaitReason) -> Outcome {
+    pub(crate) fn wait(&self, reason: WaitReason) -> Outcome {
         let wait = hooks::wait_begin();
         let outcome = loop {
-            // Acquire: pairs with the Release in `finish`: the value in the slot is visible.
-            match self.outcome.load(Ordering::Acquire) {
-                WAITING => self.parker.park(reason),
-                1 => break Outcome::Done,
-                2 => break Outcome::Closed,
-                _ => break Outcome::Retry,
+            match self.outcome() {
+                Some(outcome) => break outcome,
+                None => self.parker.park(reason),
             }
         };
         hooks::wait_end(wait, reason);
         outcome
+    }
+
+    /// How the wait ended, if it has.
+    #[inline]
+    pub(crate) fn outcome(&self) -> Option<Outcome> {
+        // Acquire: pairs with the Release in `finish`: the value in the slot is visible.
+        match self.outcome.load(Ordering::Acquire) {
+            WAITING => None,
+            1 => Some(Outcome::Done),
+            2 => Some(Outcome::Closed),
+            _ => Some(Outcome::Retry),
+        }
     }
 
     /// Makes the waiter usable for another wait. It must be finished.
@@ -86,36 +125,39 @@ impl Waiter {
 /// # Safety
 /// `waiter` must have been taken from a queue by the caller, and not been finished since.
 #[inline]
-pub(super) unsafe fn finish(waiter: *const Waiter, outcome: Outcome) -> Parker {
+pub(crate) unsafe fn finish(waiter: *const Waiter, outcome: Outcome) -> Parker {
     // SAFETY: until the outcome is stored the waiter waits, so it is alive; the parker is copied before.
     unsafe {
         let parker = (*waiter).parker;
-        // Release: pairs with the Acquire in `wait`.
+        // Release: pairs with the Acquire in `outcome`.
         (*waiter).outcome.store(outcome as u8, Ordering::Release);
         parker
     }
 }
 
 /// Waiters, first in, first out.
-pub(super) struct WaitQueue {
+pub(crate) struct WaitQueue {
     head: *const Waiter,
     tail: *const Waiter,
 }
 
 impl WaitQueue {
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { head: ptr::null(), tail: ptr::null() }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    /// Whether nobody is in the queue. Those whose select has been served elsewhere still count.
+    pub(crate) fn is_empty(&self) -> bool {
         self.head.is_null()
     }
 
     /// # Safety
-    /// The waiter must be in no queue, and must stay where it is until it has been finished.
+    /// The waiter must be in no queue, and must stay where it is until it has been finished or removed.
     #[inline]
-    pub(super) unsafe fn push_back(&mut self, waiter: &Waiter) {
+    pub(crate) unsafe fn push_back(&mut self, waiter: &Waiter) {
         waiter.next.set(ptr::null());
+        waiter.previous.set(self.tail);
+        waiter.queued.set(true);
         if self.tail.is_null() {
             self.head = waiter;
         } else {
@@ -127,25 +169,87 @@ impl WaitQueue {
 
     /// # Safety
     /// As for `push_back`.
-    pub(super) unsafe fn push_front(&mut self, waiter: &Waiter) {
+    pub(crate) unsafe fn push_front(&mut self, waiter: &Waiter) {
         waiter.next.set(self.head);
-        if self.tail.is_null() {
+        waiter.previous.set(ptr::null());
+        waiter.queued.set(true);
+        if self.head.is_null() {
             self.tail = waiter;
+        } else {
+            // SAFETY: waiters in the queue wait, so they are alive.
+            unsafe { (*self.head).previous.set(waiter) };
         }
         self.head = waiter;
     }
 
+    /// Takes out the waiter that came first, among those that still wait. The caller must finish it.
     #[inline]
-    pub(super) fn pop_front(&mut self) -> Option<*const Waiter> {
-        if self.head.is_null() {
-            return None;
+    pub(crate) fn pop_front(&mut self) -> Option<*const Waiter> {
+        loop {
+            // SAFETY: null, or a waiter in the queue, which is alive. Of a select, it stays until it is removed under the
+            // lock that the caller holds.
+            let waiter = unsafe { self.head.as_ref() }?;
+            self.unlink(waiter);
+            // SAFETY: a race outlives its waiters.
+            if unsafe { waiter.race.as_ref() }.is_none_or(Race::win) {
+                return Some(waiter);
+            }
         }
-        let waiter = self.head;
-        // SAFETY: waiters in the queue wait, so they are alive.
-        self.head = unsafe { (*waiter).next.get() };
-        if self.head.is_null() {
-            self.tail = ptr::null();
+    }
+
+    /// Takes a waiter out if it is still in the queue. It must have been put into this one.
+    pub(crate) fn remove(&mut self, waiter: &Waiter) {
+        if waiter.queued.get() {
+            self.unlink(waiter);
         }
-        Some(waiter)
+    }
+
+    #[inline]
+    fn unlink(&mut self, waiter: &Waiter) {
+        let (next, previous) = (waiter.next.get(), waiter.previous.get());
+        // SAFETY: null, or waiters in the queue, which are alive.
+        unsafe {
+            match previous.as_ref() {
+                Some(previous) => previous.next.set(next),
+                None => self.head = next,
+            }
+            match next.as_ref() {
+                Some(next) => next.previous.set(previous),
+                None => self.tail = previous,
+            }
+        }
+        waiter.queued.set(false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waiters_leave_in_order_and_lost_races_are_passed_over() {
+        let (won, open) = (Race::default(), Race::default());
+        assert!(won.win());
+        assert!(!won.win());
+        let waiters: Vec<_> = [ptr::null(), &raw const won, &raw const open, ptr::null(), ptr::null()]
+            .into_iter()
+            .map(|race| Waiter::racing(ptr::null_mut(), race))
+            .collect();
+        let mut queue = WaitQueue::new();
+        // SAFETY: the waiters outlive the queue.
+        waiters.iter().for_each(|waiter| unsafe { queue.push_back(waiter) });
+        queue.remove(&waiters[3]);
+        queue.remove(&waiters[3]);
+        let order: Vec<_> = std::iter::from_fn(|| queue.pop_front()).collect();
+        assert_eq!(order, [&raw const waiters[0], &raw const waiters[2], &raw const waiters[4]]);
+        assert!(queue.is_empty() && !open.win());
+        // SAFETY: as above.
+        unsafe {
+            queue.push_front(&waiters[0]);
+            queue.push_front(&waiters[4]);
+        }
+        queue.remove(&waiters[0]);
+        assert_eq!(queue.pop_front(), Some(&raw const waiters[4]));
+        assert!(queue.is_empty());
     }
 }

@@ -10,6 +10,11 @@ pub(crate) fn coarse() -> u64 {
     read(libc::CLOCK_MONOTONIC_COARSE)
 }
 
+/// The precise time that will be `duration` from now.
+pub(crate) fn after(duration: std::time::Duration) -> u64 {
+    now().saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
+}
+
 fn read(clock: libc::clockid_t) -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a valid place for the result, and both clocks exist on every Linux.

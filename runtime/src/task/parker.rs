@@ -7,6 +7,7 @@
 use std::{
     cell::Cell,
     sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -44,7 +45,21 @@ impl Parker {
     pub(crate) fn park(self, reason: WaitReason) {
         match self {
             Self::Task(task) => park_task(task.control(), reason),
-            Self::Thread(thread) => thread.park(),
+            Self::Thread(thread) => thread.park(None),
+        }
+    }
+
+    /// Like `park`, but returns at `deadline` (of [`clock::now`]) at the latest, give or take what a wake-up takes.
+    pub(crate) fn park_until(self, reason: WaitReason, deadline: u64) {
+        match self {
+            Self::Task(task) => {
+                let worker = current_worker().expect("a task parks on its worker");
+                worker.shared().timers.add(worker.shared_arc(), deadline, self);
+                park_task(task.control(), reason);
+            }
+            Self::Thread(thread) => {
+                thread.park(Some(Duration::from_nanos(deadline.saturating_sub(clock::now()))));
+            }
         }
     }
 
@@ -138,12 +153,10 @@ impl ThreadParker {
             .unwrap_or_else(|_| Self::take())
     }
 
-    fn park(&self) {
+    fn park(&self, timeout: Option<Duration>) {
         // Acquire: pairs with the Release in `unpark`.
         if self.word.compare_exchange(EMPTY, PARKED, Ordering::Acquire, Ordering::Acquire).is_ok() {
-            while self.word.load(Ordering::Acquire) == PARKED {
-                futex::wait(&self.word, PARKED, None);
-            }
+            futex::wait(&self.word, PARKED, timeout);
         }
         // A token that arrives in between belongs to this wait as well: waiters look at their own condition afterwards.
         // Acquire: pairs with the Release in `unpark`, also of that later token.

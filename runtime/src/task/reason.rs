@@ -29,6 +29,14 @@ reasons! {
     ChanReceive = "chan receive",
     /// Sending to a channel.
     ChanSend = "chan send",
+    /// Receiving from a nil channel: for ever.
+    ChanReceiveNil = "chan receive (nil chan)",
+    /// Sending to a nil channel: for ever.
+    ChanSendNil = "chan send (nil chan)",
+    /// Several channel operations at once.
+    Select = "select",
+    /// A select without arms: for ever.
+    SelectNoCases = "select (no cases)",
     /// Locking a mutex.
     MutexLock = "sync.Mutex.Lock",
     /// Waiting for a wait group to reach zero.

@@ -37,6 +37,9 @@ use word::Word;
 /// How many handles were found to be bitwise copies.
 static ALIASED: AtomicU64 = AtomicU64::new(0);
 
+/// The word of a handle to nothing; no core has index 0.
+const NIL: u64 = 0;
+
 /// A counted reference to a core of kind `B`.
 pub(crate) struct Handle<B: Body> {
     word: AtomicU64,
@@ -50,6 +53,22 @@ impl<B: Body> Handle<B> {
         let index = core::allocate(body, created_at);
         let tag = core::core(index).tags.allocate();
         Self::from_word(Word::new(index, tag))
+    }
+
+    /// A handle to nothing. It must not be asked for its core.
+    pub(crate) fn nil() -> Self {
+        Self { word: AtomicU64::new(NIL), home: AtomicUsize::new(0), body: PhantomData }
+    }
+
+    #[inline]
+    pub(crate) fn is_nil(&self) -> bool {
+        // Relaxed: a handle is nil from its beginning to its end.
+        self.word.load(Ordering::Relaxed) == NIL
+    }
+
+    /// The index of the core.
+    pub(crate) fn index(&self) -> u32 {
+        Word::from_bits(self.word.load(Ordering::Relaxed)).index()
     }
 
     fn from_word(word: Word) -> Self {
@@ -97,15 +116,20 @@ impl<B: Body> Handle<B> {
 
 impl<B: Body> Clone for Handle<B> {
     fn clone(&self) -> Self {
+        if self.is_nil() {
+            return Self::nil();
+        }
         let locker = self.core();
-        let index = Word::from_bits(self.word.load(Ordering::Relaxed)).index();
-        Self::from_word(Word::new(index, locker.core.tags.allocate()))
+        Self::from_word(Word::new(self.index(), locker.core.tags.allocate()))
     }
 }
 
 impl<B: Body> Drop for Handle<B> {
     fn drop(&mut self) {
         let word = Word::consumed(*self.word.get_mut());
+        if word.bits() == NIL {
+            return;
+        }
         let index = word.index();
         if core::core(index).tags.release(word.tag()) {
             // SAFETY: no handle is left, and cores are reached through handles only.
@@ -126,6 +150,15 @@ impl<'a, B: Body> Locker<'a, B> {
     pub(crate) fn lock(self) -> Locked<'a, B> {
         self.core.lock();
         Locked { core: self.core, body: PhantomData }
+    }
+
+    /// The body of a core that is locked already.
+    ///
+    /// # Safety
+    /// The caller must hold the lock for as long as it uses the reference, and have no other.
+    pub(crate) unsafe fn assume_locked(self) -> &'a mut B {
+        // SAFETY: the core holds a `B`; the caller holds its lock.
+        unsafe { &mut *self.core.body::<B>() }
     }
 }
 

@@ -1,7 +1,8 @@
 //! Channels as Go has them: shared handles, explicit close, direct hand-over between a sender and a receiver that waits.
 
+pub(super) mod state;
+
 use std::{
-    alloc::{self, Layout},
     fmt,
     mem::{ManuallyDrop, MaybeUninit},
     panic::Location,
@@ -11,11 +12,11 @@ use std::{
 use thiserror::Error;
 
 use super::{
-    core::{Body, Kind},
     handle::{Handle, Locked},
-    waiter::{self, Outcome, WaitQueue, Waiter},
+    waiter::{self, Outcome, Waiter},
 };
 use crate::task::{WaitReason, parker::Parker};
+use state::{State, UNLIMITED};
 
 /// A channel of values of type `T`. Clones are handles to the same channel; it exists until the last is dropped.
 ///
@@ -33,88 +34,6 @@ unsafe impl<T: Send> Send for Chan<T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Sync for Chan<T> {}
 
-/// Guarded by the core's lock. Senders wait only while the buffer is full, receivers only while it is empty.
-struct State<T> {
-    buffer: *mut T,
-    capacity: u32,
-    head: u32,
-    length: u32,
-    closed: bool,
-    receivers: WaitQueue,
-    senders: WaitQueue,
-}
-
-impl<T> Body for State<T> {
-    const KIND: Kind = Kind::Chan;
-
-    fn destroy(&mut self) {
-        while let Some(value) = self.pop() {
-            drop(value);
-        }
-        if let Some(layout) = Self::layout(self.capacity) {
-            // SAFETY: allocated with this layout by `with_capacity`.
-            unsafe { alloc::dealloc(self.buffer.cast(), layout) };
-        }
-    }
-}
-
-impl<T> State<T> {
-    /// Of the buffer; nothing if it needs no memory.
-    fn layout(capacity: u32) -> Option<Layout> {
-        let layout = Layout::array::<T>(capacity as usize).expect("a buffer smaller than the address space");
-        (layout.size() > 0).then_some(layout)
-    }
-
-    fn push(&mut self, value: T) {
-        let at = (self.head as usize + self.length as usize) % self.capacity as usize;
-        // SAFETY: `at` is inside the buffer, and free, for length < capacity.
-        unsafe { self.buffer.add(at).write(value) };
-        self.length += 1;
-    }
-
-    fn pop(&mut self) -> Option<T> {
-        if self.length == 0 {
-            return None;
-        }
-        // SAFETY: the slot at `head` is full.
-        let value = unsafe { self.buffer.add(self.head as usize).read() };
-        self.head = (self.head + 1) % self.capacity;
-        self.length -= 1;
-        Some(value)
-    }
-
-    /// Hands a value to a receiver that waits, or gives it back.
-    fn hand_over(&mut self, value: T) -> Result<Parker, T> {
-        let Some(receiver) = self.receivers.pop_front() else { return Err(value) };
-        // SAFETY: a receiver's slot is room for a T, and it waits until it is finished.
-        unsafe {
-            (*receiver).slot.cast::<T>().write(value);
-            Ok(waiter::finish(receiver, Outcome::Done))
-        }
-    }
-
-    /// Takes the value of the sender that has waited longest.
-    fn take_over(&mut self) -> Option<(T, Parker)> {
-        let sender = self.senders.pop_front()?;
-        // SAFETY: a sender's slot is its value, which it forgets when the outcome is `Done`.
-        unsafe { Some(((*sender).slot.cast::<T>().read(), waiter::finish(sender, Outcome::Done))) }
-    }
-
-    /// The next value, and the sender to wake whose value has moved up.
-    fn receive(&mut self) -> Option<(T, Option<Parker>)> {
-        match self.pop() {
-            Some(value) => {
-                let sender = self.take_over().map(|(next, sender)| {
-                    self.push(next);
-                    sender
-                });
-                Some((value, sender))
-            }
-            None => self.take_over().map(|(value, sender)| (value, Some(sender))),
-        }
-    }
-}
-
 impl<T: Send> Chan<T> {
     /// A rendezvous channel.
     #[track_caller]
@@ -125,35 +44,47 @@ impl<T: Send> Chan<T> {
     /// A channel that holds up to `capacity` values that nobody has received yet. The memory is allocated here.
     ///
     /// # Panics
-    /// If `capacity` is more than `u32::MAX`.
+    /// If `capacity` is `u32::MAX` or more.
     #[track_caller]
     pub fn with_capacity(capacity: usize) -> Self {
-        let capacity = u32::try_from(capacity).expect("a channel's capacity is at most u32::MAX");
-        let buffer = match State::<T>::layout(capacity) {
-            // SAFETY: the layout's size is not zero.
-            Some(layout) => unsafe {
-                let buffer = alloc::alloc(layout);
-                if buffer.is_null() {
-                    alloc::handle_alloc_error(layout);
-                }
-                buffer.cast()
-            },
-            None => ptr::dangling_mut(),
-        };
-        let state = State {
-            buffer,
-            capacity,
-            head: 0,
-            length: 0,
-            closed: false,
-            receivers: WaitQueue::new(),
-            senders: WaitQueue::new(),
-        };
-        Self { handle: Handle::new(state, Location::caller()) }
+        let limit = u32::try_from(capacity).unwrap_or(UNLIMITED);
+        assert_ne!(limit, UNLIMITED, "a channel's capacity is less than u32::MAX");
+        Self::with_limit(limit)
     }
 
-    fn lock(&self) -> Locked<'_, State<T>> {
+    /// A channel that nobody can send to or receive from: every operation waits for ever, and a select passes over it.
+    pub fn nil() -> Self {
+        Self { handle: Handle::nil() }
+    }
+
+    /// Whether the channel is [`Chan::nil`].
+    pub fn is_nil(&self) -> bool {
+        self.handle.is_nil()
+    }
+
+    #[track_caller]
+    pub(super) fn with_limit(limit: u32) -> Self {
+        Self { handle: Handle::new(State::new(limit), Location::caller()) }
+    }
+
+    #[inline]
+    pub(super) fn lock(&self) -> Locked<'_, State<T>> {
         self.handle.core().lock()
+    }
+
+    /// The state, for a select that holds the locks of all its channels.
+    ///
+    /// # Safety
+    /// The caller must hold the core's lock, and let go of the reference before releasing it.
+    #[expect(clippy::mut_from_ref, reason = "the lock makes it exclusive")]
+    pub(super) unsafe fn locked_elsewhere(&self) -> &mut State<T> {
+        // SAFETY: the caller's promise.
+        unsafe { self.handle.core().assume_locked() }
+    }
+
+    /// What tells the channel from all others that exist now; the order in which a select locks.
+    pub(super) fn index(&self) -> u32 {
+        self.handle.index()
     }
 
     /// Sends a value; waits while the channel is full, or, on a rendezvous, until a receiver comes.
@@ -161,6 +92,9 @@ impl<T: Send> Chan<T> {
     /// # Errors
     /// The value, if the channel is closed before it was taken.
     pub fn send(&self, value: T) -> Result<(), SendError<T>> {
+        if self.is_nil() {
+            wait_for_ever(WaitReason::ChanSendNil);
+        }
         let mut state = self.lock();
         if state.closed {
             return Err(SendError(value));
@@ -173,7 +107,7 @@ impl<T: Send> Chan<T> {
             }
             Err(value) => value,
         };
-        if state.length < state.capacity {
+        if state.has_room() {
             state.push(value);
             return Ok(());
         }
@@ -194,6 +128,9 @@ impl<T: Send> Chan<T> {
     /// # Errors
     /// The value, if the channel is full or closed.
     pub fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
+        if self.is_nil() {
+            return Err(TrySendError::Full(value));
+        }
         let mut state = self.lock();
         if state.closed {
             return Err(TrySendError::Closed(value));
@@ -203,7 +140,7 @@ impl<T: Send> Chan<T> {
                 drop(state);
                 receiver.unpark();
             }
-            Err(value) if state.length < state.capacity => state.push(value),
+            Err(value) if state.has_room() => state.push(value),
             Err(value) => return Err(TrySendError::Full(value)),
         }
         Ok(())
@@ -211,6 +148,9 @@ impl<T: Send> Chan<T> {
 
     /// Receives a value; waits while there is none. `None` when the channel is closed and empty.
     pub fn recv(&self) -> Option<T> {
+        if self.is_nil() {
+            wait_for_ever(WaitReason::ChanReceiveNil);
+        }
         let mut state = self.lock();
         if let Some((value, sender)) = state.receive() {
             drop(state);
@@ -239,6 +179,9 @@ impl<T: Send> Chan<T> {
     /// # Errors
     /// [`TryRecvError::Empty`] or [`TryRecvError::Closed`].
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
+        if self.is_nil() {
+            return Err(TryRecvError::Empty);
+        }
         let mut state = self.lock();
         match state.receive() {
             Some((value, sender)) => {
@@ -255,7 +198,12 @@ impl<T: Send> Chan<T> {
 
     /// Closes the channel: sends fail from now on, values that are in it can still be received, and everybody who waits
     /// on it is woken. Returns whether it was open.
+    ///
+    /// # Panics
+    /// If the channel is nil.
+    #[track_caller]
     pub fn close(&self) -> bool {
+        assert!(!self.is_nil(), "a nil channel cannot be closed");
         if std::mem::replace(&mut self.lock().closed, true) {
             return false;
         }
@@ -285,7 +233,7 @@ impl<T: Send> Chan<T> {
 
     /// Values in the buffer at this moment.
     pub fn len(&self) -> usize {
-        self.lock().length as usize
+        if self.is_nil() { 0 } else { self.lock().length() }
     }
 
     /// Whether the buffer is empty at this moment.
@@ -295,7 +243,15 @@ impl<T: Send> Chan<T> {
 
     /// How many values the buffer holds; 0 for a rendezvous.
     pub fn capacity(&self) -> usize {
-        self.lock().capacity as usize
+        if self.is_nil() { 0 } else { self.lock().limit() as usize }
+    }
+}
+
+/// What an operation on a nil channel, or a select without arms, does.
+pub(super) fn wait_for_ever(reason: WaitReason) -> ! {
+    let parker = Parker::current();
+    loop {
+        parker.park(reason);
     }
 }
 
@@ -314,8 +270,11 @@ impl<T> Clone for Chan<T> {
 
 impl<T> fmt::Debug for Chan<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.handle.is_nil() {
+            return f.write_str("Chan(nil)");
+        }
         let state = self.handle.core().lock();
-        let (length, capacity, closed) = (state.length, state.capacity, state.closed);
+        let (length, capacity, closed) = (state.length(), state.limit(), state.closed);
         drop(state);
         f.debug_struct("Chan").field("length", &length).field("capacity", &capacity).field("closed", &closed).finish()
     }
