@@ -13,7 +13,7 @@ mod worker;
 
 pub use runtime::{Builder, Handle, Runtime};
 pub(crate) use shared::{Place, Shared, wake};
-pub(crate) use worker::{Departure, Worker, current_worker, leave, next_task_id, random};
+pub(crate) use worker::{Departure, Worker, current_worker, leave, next_task_id, random, xorshift};
 
 /// The most workers of one runtime.
 pub(crate) const MAX_WORKERS: usize = 1024;

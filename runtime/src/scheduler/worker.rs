@@ -126,7 +126,7 @@ pub(crate) fn random() -> u64 {
 }
 
 /// The next state of a 64-bit xorshift generator.
-fn xorshift(mut x: u64) -> u64 {
+pub(crate) fn xorshift(mut x: u64) -> u64 {
     x ^= x << 13;
     x ^= x >> 7;
     x ^ x << 17

@@ -186,6 +186,9 @@ impl Drop for LockedAll<'_> {
 /// Selects with this many arms need no memory from the heap.
 const INLINE_ARMS: usize = 8;
 
+/// Arms up to which each order is equally likely.
+const LARGEST_SHUFFLED: usize = 16;
+
 /// Runs a select. Gives the chosen arm, or nothing for the default or the timeout.
 #[doc(hidden)]
 pub fn run(arms: &mut [&mut dyn Arm], otherwise: Otherwise) -> Option<usize> {
@@ -243,29 +246,31 @@ fn deduplicate(sorted: &mut [u32]) -> usize {
 /// Does one of the operations that can be done, chosen at random.
 fn attempt_one(arms: &mut [&mut dyn Arm]) -> Option<(usize, Option<Wake>)> {
     let count = arms.len();
-    // Starting at a random arm would favour one that follows arms that cannot be chosen. A random permutation does not;
-    // stepping by a number without common divisor is one of few, so the order is drawn anew for each select.
     let mut random = crate::scheduler::random();
-    let mut order = [0_u8; 64];
+    let mut order: [u8; LARGEST_SHUFFLED] = std::array::from_fn(|i| i as u8);
     if count > order.len() {
+        // So many that a random start is as good as fair.
         let start = random as usize % count;
-        return (0..count).map(|i| (start + i) % count).find_map(|i| Some((i, arms[i].attempt()?)));
+        return (0..count).map(|i| (start + i) % count).find_map(|i| attempt_arm(arms, i));
     }
-    for i in 0..count {
-        order[i] = i as u8;
-    }
+    // A random permutation, drawn as far as it is needed: starting at a random arm would favour the one that follows arms
+    // that cannot be chosen.
     for left in (1..=count).rev() {
         let picked = (random % left as u64) as usize;
-        random = random / left as u64 ^ random.rotate_left(23).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        random = crate::scheduler::xorshift(random);
         let at = usize::from(order[picked]);
         order[picked] = order[left - 1];
-        if arms[at].index().is_some()
-            && let Some(wake) = arms[at].attempt()
-        {
-            return Some((at, wake));
+        let done = attempt_arm(arms, at);
+        if done.is_some() {
+            return done;
         }
     }
     None
+}
+
+fn attempt_arm(arms: &mut [&mut dyn Arm], at: usize) -> Option<(usize, Option<Wake>)> {
+    arms[at].index()?;
+    Some((at, arms[at].attempt()?))
 }
 
 fn wait(arms: &mut [&mut dyn Arm], select: &Select, otherwise: Otherwise) -> Option<usize> {
