@@ -13,11 +13,11 @@
 
 mod common;
 
-use std::time::{Duration, Instant};
-
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use greenprof_benches::workload;
-use tokio::sync::mpsc;
+use greenprof_benches::{
+    peers::{self, tokio::Tokio},
+    workload,
+};
 
 fn round_trip(criterion: &mut Criterion) {
     let mut group = common::question(criterion, "what does a round trip between two tasks cost?");
@@ -32,38 +32,12 @@ fn round_trip(criterion: &mut Criterion) {
         }
         drop(runtime);
 
-        let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).build().expect("threads");
+        let tokio = Tokio::new(workers).expect("threads");
         group.bench_function(id("tokio, capacity 1"), |b| {
-            b.iter_custom(|iterations| {
-                let main = tokio.spawn(tokio_ping_pong(iterations));
-                tokio.block_on(main).expect("the main task does not panic")
-            });
+            b.iter_custom(|iterations| tokio.run(peers::tokio::ping_pong(iterations)));
         });
     }
     group.finish();
-}
-
-async fn tokio_ping_pong(operations: u64) -> Duration {
-    let (there, mut partner_receives) = mpsc::channel(1);
-    let (partner_sends, mut back) = mpsc::channel(1);
-    let partner = tokio::spawn(async move {
-        while let Some(number) = partner_receives.recv().await {
-            partner_sends.send(number).await.expect("the other end lives until the partner has ended");
-        }
-    });
-    let mut start = Instant::now();
-    for number in 0..=operations {
-        there.send(number).await.expect("the partner receives");
-        assert_eq!(back.recv().await, Some(number), "the partner sends what it gets");
-        if number == 0 {
-            // One round before the clock starts: then the partner is there, and waits.
-            start = Instant::now();
-        }
-    }
-    let elapsed = start.elapsed();
-    drop(there);
-    partner.await.expect("the partner does not panic");
-    elapsed
 }
 
 criterion_group! { name = benches; config = common::criterion(); targets = round_trip }

@@ -14,14 +14,14 @@
 
 mod common;
 
-use std::{
-    hint::black_box,
-    time::{Duration, Instant},
-};
+use std::{hint::black_box, time::Instant};
 
 use corosensei::{Coroutine, Yielder, stack::DefaultStack};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use greenprof_benches::workload::{self, BATCH};
+use greenprof_benches::{
+    peers::{self, tokio::Tokio},
+    workload::{self, BATCH},
+};
 
 fn in_batches(criterion: &mut Criterion) {
     compare(criterion, "what does spawn + join cost, in batches?", BATCH);
@@ -42,13 +42,9 @@ fn compare(criterion: &mut Criterion, question: &str, batch: u64) {
         });
         drop(runtime);
 
-        let tokio = tokio_runtime(workers);
+        let tokio = Tokio::new(workers).expect("threads");
         group.bench_function(id("tokio"), |b| {
-            b.iter_custom(|iterations| {
-                // In a spawned task: `block_on` would run the spawner on this thread, which is no worker.
-                let spawner = tokio.spawn(tokio_spawn_join(batch, iterations));
-                tokio.block_on(spawner).expect("the spawner does not panic")
-            });
+            b.iter_custom(|iterations| tokio.run(peers::tokio::spawn_join(batch, iterations)));
         });
     }
     group.finish();
@@ -69,25 +65,6 @@ fn bare_coroutine(criterion: &mut Criterion) {
         });
     });
     group.finish();
-}
-
-fn tokio_runtime(workers: usize) -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(workers).build().expect("threads")
-}
-
-async fn tokio_spawn_join(batch: u64, operations: u64) -> Duration {
-    let mut handles = Vec::with_capacity(batch.min(operations) as usize);
-    let start = Instant::now();
-    let mut left = operations;
-    while left > 0 {
-        let now = left.min(batch);
-        handles.extend((0..now).map(|_| tokio::spawn(async {})));
-        for handle in handles.drain(..) {
-            handle.await.expect("an empty task does not panic");
-        }
-        left -= now;
-    }
-    start.elapsed()
 }
 
 criterion_group! { name = benches; config = common::criterion(); targets = in_batches, one_at_a_time, bare_coroutine }

@@ -10,14 +10,11 @@
 
 mod common;
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
-
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use greenprof_benches::workload::{self, YIELDERS};
-use tokio::sync::Barrier;
+use greenprof_benches::{
+    peers::{self, tokio::Tokio},
+    workload::{self, YIELDERS},
+};
 
 fn yields(criterion: &mut Criterion) {
     let mut group = common::question(criterion, "what does a yield cost?");
@@ -31,36 +28,12 @@ fn yields(criterion: &mut Criterion) {
         });
         drop(runtime);
 
-        let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).build().expect("threads");
+        let tokio = Tokio::new(workers).expect("threads");
         group.bench_function(id("tokio"), |b| {
-            b.iter_custom(|iterations| {
-                let main = tokio.spawn(tokio_yields(tasks, iterations));
-                tokio.block_on(main).expect("the main task does not panic") * workers as u32
-            });
+            b.iter_custom(|iterations| tokio.run(peers::tokio::yields(tasks, iterations)) * workers as u32);
         });
     }
     group.finish();
-}
-
-async fn tokio_yields(tasks: u64, operations: u64) -> Duration {
-    let gate = Arc::new(Barrier::new(tasks as usize + 1));
-    let tasks: Vec<_> = (0..tasks)
-        .map(|index| {
-            let gate = gate.clone();
-            tokio::spawn(async move {
-                gate.wait().await;
-                for _ in 0..workload::share(operations, tasks, index) {
-                    tokio::task::yield_now().await;
-                }
-            })
-        })
-        .collect();
-    gate.wait().await;
-    let start = Instant::now();
-    for task in tasks {
-        task.await.expect("a yielding task does not panic");
-    }
-    start.elapsed()
 }
 
 criterion_group! { name = benches; config = common::criterion(); targets = yields }

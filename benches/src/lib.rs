@@ -1,8 +1,12 @@
-//! What the benches share: the workloads, an instrument that counts, and the statistics of paired samples.
+//! What the benches share: the workloads, the peers that run the same, and the statistics of paired samples.
 //!
-//! The criterion suites in `benches/` and the binaries `workload` and `hooks-cost` run the same functions of
-//! [`workload`], so their numbers mean the same. `README.md` says which question each of them answers.
+//! The criterion suites in `benches/` and the binaries run the same functions of [`workload`] and [`peers`], so their
+//! numbers mean the same. `README.md` says which question each of them answers.
 
+pub mod case;
+#[cfg(feature = "peers")]
+pub mod peers;
+pub mod progress;
 pub mod sample;
 pub mod statistics;
 pub mod workload;

@@ -146,8 +146,9 @@ pub(crate) fn current_set() -> LabelSet {
     }
 }
 
+/// Changes the set of the calling task or thread.
 #[inline(never)]
-fn set_current(set: LabelSet) {
+pub(crate) fn set_current(set: LabelSet) {
     match current_worker().and_then(|worker| worker.task()) {
         // Relaxed: read by the sampler on the same thread, and by profiles that validate what they read.
         Some(task) => task.control().labels.store(set.0, Ordering::Relaxed),

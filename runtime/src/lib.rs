@@ -39,6 +39,7 @@ compile_error!("greenprof runs on Linux only: it needs futexes, POSIX CPU timers
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 compile_error!("greenprof has a context switch for x86_64 and aarch64 only");
 
+pub mod context;
 mod error;
 pub mod hooks;
 pub mod labels;

@@ -11,7 +11,7 @@ fn assert_words_are_held(program: &Path) {
     let text = String::from_utf8_lossy(&output.stdout);
     print!("{text}");
     assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(text.lines().filter(|line| line.starts_with("ok ")).count(), 8, "{text}");
+    assert_eq!(text.lines().filter(|line| line.starts_with("ok ")).count(), 14, "{text}");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context, ensure};
 use clap::Parser;
 use greenprof_benches::{
+    case::nanoseconds_each,
     sample::{Hooks, Sample},
     statistics::Summary,
     workload::Workload,
@@ -57,8 +58,7 @@ fn run(options: &Options) -> anyhow::Result<String> {
 
     let batch = operations / batches;
     let begin = processor_time()?;
-    let walls: Vec<f64> =
-        (0..batches).map(|_| workload.run(&runtime, batch).as_nanos() as f64 / batch as f64).collect();
+    let walls: Vec<f64> = (0..batches).map(|_| nanoseconds_each(workload.run(&runtime, batch), batch)).collect();
     let spent = processor_time()? - begin;
 
     drop(runtime); // the counts are exact only then

@@ -12,7 +12,7 @@ mod shared;
 mod worker;
 
 pub use runtime::{Builder, Handle, Runtime};
-pub(crate) use shared::{Place, Shared, wake};
+pub(crate) use shared::{Place, Shared, wake, wake_all};
 pub(crate) use worker::{Departure, Worker, current_worker, leave, next_task_id, random, xorshift};
 
 /// The most workers of one runtime.

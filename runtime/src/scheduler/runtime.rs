@@ -137,7 +137,7 @@ impl Drop for Runtime {
 
 /// A reference to a runtime, for threads that are not its workers.
 #[derive(Clone, Debug)]
-pub struct Handle(Arc<Shared>);
+pub struct Handle(pub(crate) Arc<Shared>);
 
 impl Handle {
     /// The runtime of the calling task.

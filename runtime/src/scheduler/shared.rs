@@ -2,7 +2,10 @@
 
 use std::{
     ptr::{self, NonNull},
-    sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering},
+    },
 };
 
 use crossbeam_utils::CachePadded;
@@ -12,6 +15,7 @@ use crate::{
     task::{
         control::{Control, TaskRef},
         park::Unpark,
+        parker::Parker,
         stack::Class,
     },
     time::Timers,
@@ -24,7 +28,7 @@ pub(crate) struct Shared {
     pub(crate) processors: Box<[CachePadded<Processor>]>,
     pub(crate) injector: Injector,
     pub(crate) idle: Idle,
-    pub(crate) timers: Timers,
+    pub(crate) timers: Arc<Timers>,
     pub(crate) shutdown: AtomicBool,
     pub(crate) stack: Class,
     /// Tasks spawned by threads that are no workers.
@@ -89,6 +93,12 @@ impl Shared {
         self.injector.push(tasks);
         self.idle.notify();
     }
+
+    /// Like `inject`, ahead of most of what is queued there: for tasks whose time has come.
+    fn inject_first(&self, tasks: impl IntoIterator<Item = NonNull<Control>>) {
+        self.injector.push_first(tasks);
+        self.idle.notify();
+    }
 }
 
 /// A counter that only one thread writes.
@@ -109,14 +119,25 @@ pub(crate) enum Place {
 
 /// Wakes a task: makes it runnable if it waits, or lets its next wait return at once. Harmless if the task is gone.
 pub(crate) fn wake(task: TaskRef, place: Place) {
+    if let Some(task) = unpark(task) {
+        schedule(task, place);
+    }
+}
+
+/// Wakes a task. Gives it back if the caller has to queue it.
+#[inline]
+fn unpark(task: TaskRef) -> Option<NonNull<Control>> {
     let control = task.control();
     match control.park.unpark(task.generation) {
-        Unpark::Nothing => {}
+        Unpark::Nothing => None,
         Unpark::Schedule => {
             crate::hooks::task_woken(task);
-            schedule(task.control, place);
+            Some(task.control)
         }
-        Unpark::WakeThread => crate::sys::futex::wake_one(control.park.futex().0),
+        Unpark::WakeThread => {
+            crate::sys::futex::wake_one(control.park.futex().0);
+            None
+        }
     }
 }
 
@@ -134,4 +155,23 @@ fn schedule(task: NonNull<Control>, place: Place) {
     }
     // SAFETY: a runtime is not freed while it has a task that has not finished.
     unsafe { &*runtime }.inject([task]);
+}
+
+/// Wakes many at once: their tasks are queued under one lock, ahead of others. For the timer thread, which is no worker.
+pub(crate) fn wake_all(parkers: impl Iterator<Item = Parker>) {
+    let mut runnable = Vec::new();
+    for parker in parkers {
+        match parker {
+            Parker::Task(task) => runnable.extend(unpark(task)),
+            Parker::Thread(_) => parker.unpark(),
+        }
+    }
+    let runtime = |task: &NonNull<Control>| {
+        // SAFETY: control blocks are never unmapped. Relaxed: written before the task was started.
+        unsafe { task.as_ref() }.runtime.load(Ordering::Relaxed)
+    };
+    for tasks in runnable.chunk_by(|a, b| runtime(a) == runtime(b)) {
+        // SAFETY: a runtime is not freed while it has a task that has not finished.
+        unsafe { &*runtime(&tasks[0]) }.inject_first(tasks.iter().copied());
+    }
 }

@@ -5,6 +5,7 @@
 
 use std::{
     cell::UnsafeCell,
+    marker::PhantomData,
     panic::Location,
     ptr,
     sync::{
@@ -28,6 +29,26 @@ pub(crate) enum Kind {
     Chan = 1,
     Mutex = 2,
     WaitGroup = 3,
+    RwLock = 4,
+    RawMutex = 5,
+    RawRwLock = 6,
+    Condvar = 7,
+    Once = 8,
+    Semaphore = 9,
+}
+
+impl Kind {
+    const ALL: [Self; 9] = [
+        Self::Chan,
+        Self::Mutex,
+        Self::WaitGroup,
+        Self::RwLock,
+        Self::RawMutex,
+        Self::RawRwLock,
+        Self::Condvar,
+        Self::Once,
+        Self::Semaphore,
+    ];
 }
 
 /// Kind of a core that nobody uses.
@@ -120,7 +141,7 @@ pub(super) fn allocate<B: Body>(body: B, created_at: &'static Location<'static>)
         let fresh = free.fresh;
         assert!(
             (fresh as usize) < region.capacity,
-            "{fresh} channels, locks and wait groups exist: no room for another"
+            "{fresh} channels, locks and other primitives exist: no room for another"
         );
         free.fresh += 1;
         let at = region.base.wrapping_add(fresh as usize);
@@ -187,7 +208,7 @@ impl Core {
     pub(super) fn kind(&self) -> Option<Kind> {
         // Acquire: pairs with the Release in `allocate`.
         let kind = self.kind.load(Ordering::Acquire);
-        [Kind::Chan, Kind::Mutex, Kind::WaitGroup].into_iter().find(|k| *k as u8 == kind)
+        Kind::ALL.into_iter().find(|k| *k as u8 == kind)
     }
 
     #[inline]
@@ -206,6 +227,75 @@ impl Core {
     #[inline]
     pub(super) fn body<B: Body>(&self) -> *mut B {
         debug_assert_eq!(self.kind.load(Ordering::Relaxed), B::KIND as u8);
+        self.peek()
+    }
+
+    /// The body, for one who looks from outside: the core may be freed meanwhile, and hold something else.
+    #[inline]
+    pub(super) fn peek<B: Body>(&self) -> *mut B {
         self.body.get().cast()
+    }
+}
+
+/// The core of a lock, made when it is first needed, which is what lets a lock be made in a `const`.
+///
+/// Whoever reaches the lock cannot unlock it, so this is no handle: a guard has the word.
+pub(super) struct LazyCore<B: Body> {
+    /// 0 until there is a core.
+    index: AtomicU32,
+    body: PhantomData<fn(B) -> B>,
+}
+
+impl<B: Body> LazyCore<B> {
+    pub(super) const fn new() -> Self {
+        Self { index: AtomicU32::new(0), body: PhantomData }
+    }
+}
+
+impl<B: Body + Default> LazyCore<B> {
+    #[inline]
+    #[track_caller]
+    pub(super) fn get(&self) -> (u32, &'static Core) {
+        // Acquire: pairs with the Release in `make`.
+        let index = self.index.load(Ordering::Acquire);
+        let index = if index == 0 { self.make() } else { index };
+        (index, core(index))
+    }
+
+    #[cold]
+    #[track_caller]
+    fn make(&self) -> u32 {
+        let index = allocate(B::default(), Location::caller());
+        // AcqRel: publishes the core, or sees the one that another thread has made.
+        match self.index.compare_exchange(0, index, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => index,
+            Err(other) => {
+                // SAFETY: made above, and known to nobody.
+                unsafe { free::<B>(index) };
+                other
+            }
+        }
+    }
+}
+
+impl<B: Body> Drop for LazyCore<B> {
+    fn drop(&mut self) {
+        let index = *self.index.get_mut();
+        if index != 0 {
+            // SAFETY: nobody can use a lock that has no other reference.
+            unsafe { free::<B>(index) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_come_back_from_their_numbers() {
+        for (position, kind) in Kind::ALL.into_iter().enumerate() {
+            assert_eq!(kind as usize, position + 1, "none is missing, and 0 is for free cores");
+        }
     }
 }

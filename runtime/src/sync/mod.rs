@@ -7,35 +7,61 @@
 //! | [`select!`](crate::select) | whoever does one of its operations first; the others are told that it is over | those of all its channels, in the order of their indices | random among what is ready |
 //! | [`channel`] | as [`Chan`]; the last drop of a half closes | the channel's, for the queue only | first in, first out |
 //! | [`Mutex`] lock | the guard's drop | the mutex's own, for the queue only | first in, first out among waiters; a newcomer may overtake for up to a millisecond |
+//! | [`RwLock`] read | the drop of a writer's guard: all readers that wait | the lock's own, for the queues only | first in, first out among readers; a writer that waits comes before new ones |
+//! | [`RwLock`] write | the drop of the last reader's guard, or of a writer's when no reader waits | the lock's own, for the queues only | first in, first out among writers; nobody overtakes |
+//! | [`RawMutex`], [`RawRwLock`] | as [`Mutex`] and [`RwLock`]: whoever unlocks | as there | as there |
+//! | [`Condvar`] wait | [`Condvar::notify_one`]: the first; [`Condvar::notify_all`] | the condition variable's; the waiter's lock not by need, but often | first in, first out; then the waiter queues for its lock |
 //! | [`WaitGroup`] wait | the `done` that reaches zero | the wait group's | all at once |
+//! | [`Once`], [`OnceCell`] | the end of the body that runs: all; a failed [`OnceCell::get_or_init`]: the first, to try its own | the once's, for the queue only | first in, first out |
+//! | [`Semaphore`] acquire | the drop of a [`Permit`], [`Semaphore::add_permits`] | the semaphore's | first in, first out; nobody overtakes |
+//!
+//! Every lock of this table is a leaf, held for a few instructions: the waker releases it before it makes the waiter
+//! runnable. Tasks that one call wakes run in the order in which they came, as far as one worker runs them.
 //!
 //! Shareable primitives are handles to a *core* that lies in memory of its own, made so that a leak scan can tell a live
 //! handle from the bytes that a moved one has left behind.
 
+mod broadcast;
 mod chan;
 pub mod channel;
+mod condvar;
 mod core;
 pub(crate) mod handle;
+mod lock;
 mod mutex;
+mod once;
+mod raw;
+mod rwlock;
 pub mod select;
+mod semaphore;
 mod wait_group;
 mod waiter;
 
-use handle::word::Word;
+use self::core::Kind;
+use handle::{exclusive, word::Word};
 
-/// The words of all live handles and of the guards of all locked locks, as the cores' own tables have them.
+/// The words of all live handles, of the guards of all locked locks, and of those who run the body of a once, as the
+/// cores' own tables have them.
 pub(crate) fn live_words() -> Vec<u64> {
     let mut words = Vec::new();
     for index in core::indices() {
         let core = core::core(index);
         words.extend(core.tags.live().into_iter().map(|tag| Word::new(index, tag).bits()));
-        if core.kind() == Some(core::Kind::Mutex) {
-            words.extend(mutex::guard_word(index, core));
+        match core.kind() {
+            Some(Kind::Mutex) => words.extend(exclusive::words::<mutex::State>(index, core)),
+            Some(Kind::RwLock) => words.extend(exclusive::words::<rwlock::State>(index, core)),
+            Some(Kind::Once) => words.extend(exclusive::words::<once::State>(index, core)),
+            _ => {}
         }
     }
     words
 }
 
 pub use chan::{Chan, Iter, SendError, TryRecvError, TrySendError};
+pub use condvar::{Condvar, WaitGuard};
 pub use mutex::{Mutex, MutexGuard};
+pub use once::{Once, OnceCell};
+pub use raw::{RawMutex, RawRwLock};
+pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+pub use semaphore::{Permit, Semaphore};
 pub use wait_group::WaitGroup;

@@ -3,11 +3,12 @@
 use std::{fmt, panic::Location};
 
 use super::{
+    broadcast::wake_all,
     core::{Body, Kind},
     handle::Handle,
-    waiter::{self, Outcome, WaitQueue, Waiter},
+    waiter::{WaitQueue, Waiter},
 };
-use crate::task::{WaitReason, parker::Parker};
+use crate::task::WaitReason;
 
 /// A counter that can be waited on to reach zero. Clones are handles to the same counter.
 ///
@@ -73,18 +74,9 @@ impl WaitGroup {
             return;
         }
         // The waiters of this zero, also if somebody adds before all are woken.
-        let mut waiters = std::mem::replace(&mut state.waiters, WaitQueue::new());
+        let waiters = std::mem::replace(&mut state.waiters, WaitQueue::new());
         drop(state);
-        loop {
-            let parker: Option<Parker> = waiters.pop_front().map(|waiter| {
-                // SAFETY: taken from its queue just now.
-                unsafe { waiter::finish(waiter, Outcome::Done) }
-            });
-            match parker {
-                Some(parker) => parker.unpark(),
-                None => return,
-            }
-        }
+        wake_all(waiters);
     }
 
     /// Waits until the counter is zero.

@@ -10,6 +10,13 @@ pub(crate) fn id() -> i32 {
     unsafe { libc::gettid() }
 }
 
+/// The processor that the caller runs on at this moment, for choosing among copies of something; 0 if the system does not
+/// tell.
+pub(crate) fn processor() -> usize {
+    // SAFETY: sched_getcpu has no preconditions.
+    usize::try_from(unsafe { libc::sched_getcpu() }).unwrap_or(0)
+}
+
 /// The address range of the calling thread's stack, lowest address first; empty if the system does not tell.
 pub(crate) fn stack_bounds() -> Range<usize> {
     let mut attributes = MaybeUninit::<libc::pthread_attr_t>::uninit();

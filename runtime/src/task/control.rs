@@ -7,7 +7,7 @@
 //! # Who writes what
 //! - the spawner, before the task is started: all of `About`, `sp`, `entry`;
 //! - the worker that runs the task: `epoch`, and `sp` through the switch;
-//! - the task itself: `wait_reason`, `waiting_since`, `labels`;
+//! - the task itself: `wait_reason`, `waiting_since`, `labels`, `locals`;
 //! - the owner of the list the task is in (injector, free list): `next`.
 
 use std::{
@@ -16,7 +16,7 @@ use std::{
     sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
 };
 
-use super::{WaitReason, park::ParkWord};
+use super::{WaitReason, local, park::ParkWord};
 use crate::scheduler::Shared;
 
 /// Return addresses kept of the stack that spawned a task.
@@ -42,6 +42,8 @@ pub(crate) struct Control {
     pub(crate) wait_reason: AtomicU8,
     pub(crate) labels: AtomicU32,
     pub(crate) waiting_since: AtomicU64,
+    /// The task's task-locals; null until it uses one.
+    pub(crate) locals: AtomicPtr<local::Values>,
     pub(crate) about: About,
 }
 
@@ -96,6 +98,7 @@ impl Control {
                 wait_reason: AtomicU8::new(0),
                 labels: AtomicU32::new(0),
                 waiting_since: AtomicU64::new(0),
+                locals: AtomicPtr::new(ptr::null_mut()),
                 about: About {
                     id: AtomicU64::new(0),
                     parent: AtomicU64::new(0),

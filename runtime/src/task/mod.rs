@@ -13,6 +13,7 @@
 
 pub(crate) mod control;
 mod join;
+pub(crate) mod local;
 pub(crate) mod park;
 pub(crate) mod parker;
 mod reason;
@@ -21,6 +22,7 @@ pub(crate) mod stack;
 pub(crate) mod switch;
 
 pub use join::JoinHandle;
+pub use local::{AccessError, LocalKey};
 pub use reason::WaitReason;
 pub use spawn::{Builder, spawn};
 pub(crate) use spawn::{Options, spawn_unchecked};

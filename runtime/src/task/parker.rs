@@ -19,6 +19,7 @@ use super::{
 use crate::{
     scheduler::{self, Departure, Place, current_worker},
     sys::{clock, futex},
+    time::Action,
 };
 
 /// Who waits. Copied freely; never dangles.
@@ -54,8 +55,13 @@ impl Parker {
         match self {
             Self::Task(task) => {
                 let worker = current_worker().expect("a task parks on its worker");
-                worker.shared().timers.add(worker.shared_arc(), deadline, self);
+                let timers = worker.shared().timers.clone();
+                let timer = timers.arm(deadline, Action::Unpark(self));
                 park_task(task.control(), reason);
+                // Woken by somebody else, as most waits with a timeout are: the timer must not stay until its time.
+                if let Ok(timer) = timer {
+                    timers.disarm(timer);
+                }
             }
             Self::Thread(thread) => {
                 thread.park(Some(Duration::from_nanos(deadline.saturating_sub(clock::now()))));

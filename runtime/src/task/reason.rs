@@ -39,6 +39,16 @@ reasons! {
     SelectNoCases = "select (no cases)",
     /// Locking a mutex.
     MutexLock = "sync.Mutex.Lock",
+    /// Waiting for a reader-writer lock, to read.
+    RwLockRead = "sync.RWMutex.RLock",
+    /// Waiting for a reader-writer lock, to write.
+    RwLockWrite = "sync.RWMutex.Lock",
+    /// Waiting on a condition variable.
+    CondvarWait = "sync.Cond.Wait",
+    /// Waiting for the body of a once that another runs. In Go, such a wait is one for the mutex inside the once.
+    Once = "sync.Mutex.Lock",
+    /// Waiting for a permit of a semaphore.
+    Semaphore = "semacquire",
     /// Waiting for a wait group to reach zero.
     WaitGroupWait = "sync.WaitGroup.Wait",
     /// Sleeping.

@@ -11,6 +11,7 @@ use super::{
     TaskId,
     control::{Control, SPAWN_FRAMES, TaskRef},
     join::{JoinHandle, Packet},
+    local,
     stack::{Class, pool},
     switch,
 };
@@ -224,18 +225,18 @@ extern "C" fn first(_: usize) -> ! {
     let control = task.control();
     // SAFETY: `spawn_on_stack` has stored a `run` and the closure that it fits, and this is their only use.
     unsafe {
-        let entry: unsafe fn(*mut u8) = mem::transmute(control.entry.load(Ordering::Relaxed));
-        entry(control.closure.load(Ordering::Relaxed));
+        let entry: unsafe fn(*mut u8, &Control) = mem::transmute(control.entry.load(Ordering::Relaxed));
+        entry(control.closure.load(Ordering::Relaxed), control);
     }
     scheduler::leave(Departure::Exit);
     process::abort() // a task that has ended is never resumed
 }
 
-/// Runs the closure at `at` and delivers its result.
+/// Runs the closure at `at`, destroys the task's task-locals, and delivers the result.
 ///
 /// # Safety
 /// `at` holds a `Start<F, T>`, which is used up.
-unsafe fn run<F: FnOnce() -> T, T>(at: *mut u8) {
+unsafe fn run<F: FnOnce() -> T, T>(at: *mut u8, control: &Control) {
     let at = at.cast::<Start<F, T>>();
     // SAFETY: read once. The bytes are wiped, because a leak scan would take what was moved out for live references.
     let start = unsafe {
@@ -244,5 +245,12 @@ unsafe fn run<F: FnOnce() -> T, T>(at: *mut u8) {
         start
     };
     let Start { body, packet } = start;
-    packet.complete(catch_unwind(AssertUnwindSafe(body)));
+    let mut result = catch_unwind(AssertUnwindSafe(body));
+    if let Some(panic) = local::end_task(control)
+        && result.is_ok()
+    {
+        let unwanted = mem::replace(&mut result, Err(panic));
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(unwanted)));
+    }
+    packet.complete(result);
 }

@@ -1,10 +1,34 @@
-//! Waiting for time to pass.
+//! Waiting for time to pass, and doing things when it has.
+//!
+//! ```
+//! use std::time::Duration;
+//! use greenprof_runtime::{Runtime, time};
+//!
+//! Runtime::builder().workers(1).build()?.run(|| {
+//!     let timer = time::Timer::new(Duration::from_millis(5));
+//!     let fired_at = timer.chan().recv().expect("nobody closes the channel");
+//!     assert!(!timer.stop(), "it has fired, and its value was received");
+//!
+//!     let ticker = time::Ticker::new(Duration::from_millis(1));
+//!     let ticked_at = ticker.chan().recv().expect("nobody closes the channel");
+//!     assert!(ticked_at > fired_at);
+//! });
+//! # Ok::<(), greenprof_runtime::BuildError>(())
+//! ```
+//!
+//! A timer belongs to the runtime of the task that made it, and never fires after that runtime has been dropped. Timers
+//! made by plain OS threads outside any runtime live as long as the process.
 
+mod func;
+mod timer;
 mod timers;
+mod wheel;
 
 use std::time::Duration;
 
-pub(crate) use timers::Timers;
+pub use func::{FuncTimer, after_func};
+pub use timer::{Ticker, Timer, after};
+pub(crate) use timers::{Action, Alarm, TimerId, Timers};
 
 use crate::{
     hooks,
@@ -25,12 +49,16 @@ pub fn sleep(duration: Duration) {
         return;
     }
     let parker = Parker::current();
-    let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-    let deadline = clock::now().saturating_add(nanoseconds);
-    worker.shared().timers.add(worker.shared_arc(), deadline, parker);
+    let deadline = clock::after(duration);
+    // If the runtime has shut down, the task is abandoned in this wait, like all others.
+    let _ = worker.shared().timers.arm(deadline, Action::Unpark(parker));
     let wait = hooks::wait_begin();
-    while clock::now() < deadline {
+    // Parks in any case, so that a loop of short sleeps lets others run; the timer will wake it.
+    loop {
         parker.park(WaitReason::Sleep);
+        if clock::now() >= deadline {
+            break;
+        }
     }
     hooks::wait_end(wait, WaitReason::Sleep);
 }

@@ -113,8 +113,8 @@ impl<T> Wheel<T> {
         Some(self.release(key.index).value)
     }
 
-    /// Moves entries whose deadline is not after `now` to `expired`, at most `most`. Whether there may be more.
-    pub(super) fn expire(&mut self, now: u64, most: usize, expired: &mut Vec<Expired<T>>) -> bool {
+    /// Takes out entries whose deadline is not after `now`, at most `most`. Whether there may be more.
+    pub(super) fn expire(&mut self, now: u64, most: usize, mut expired: impl FnMut(Expired<T>)) -> bool {
         let target = now >> TICK_BITS;
         let mut count = 0;
         while let Some((level, slot, start)) = self.first() {
@@ -138,7 +138,7 @@ impl<T> Wheel<T> {
                         return true;
                     }
                     self.unlink(index);
-                    expired.push(self.release(index));
+                    expired(self.release(index));
                     count += 1;
                 }
                 if at_end {
@@ -199,7 +199,7 @@ impl<T> Wheel<T> {
         let level = self.occupied.iter().position(|slots| *slots != 0)?;
         let slot = self.occupied[level].trailing_zeros() as usize;
         let shift = level as u32 * LEVEL_BITS;
-        let block = self.elapsed.checked_shr(shift + LEVEL_BITS).unwrap_or(0) << LEVEL_BITS;
+        let block = self.elapsed >> (shift + LEVEL_BITS) << LEVEL_BITS;
         Some((level, slot, (block | slot as u64) << shift))
     }
 
@@ -276,8 +276,8 @@ mod tests {
 
     fn expire(wheel: &mut Wheel<u64>, now: u64) -> Vec<u64> {
         let mut expired = Vec::new();
-        while wheel.expire(now, 3, &mut expired) {}
-        expired.into_iter().map(|e| e.value).collect()
+        while wheel.expire(now, 3, |e| expired.push(e.value)) {}
+        expired
     }
 
     #[test]

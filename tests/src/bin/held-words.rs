@@ -15,7 +15,7 @@ use std::{arch::naked_asm, cell::RefCell, process::ExitCode, sync::LazyLock};
 
 use greenprof_runtime::{
     Runtime, spawn,
-    sync::{Chan, Mutex, WaitGroup},
+    sync::{Chan, Condvar, Mutex, RwLock, WaitGroup},
     world, yield_now,
 };
 use greenprof_tests::machine_code::{Frame, Place, used_after};
@@ -98,6 +98,8 @@ extern "C" fn inspect(expected: usize, saved: *const Saved) {
 
 static SHARED: LazyLock<Chan<u32>> = LazyLock::new(Chan::new);
 static LOCK: Mutex<u32> = Mutex::new(1);
+static VALUES: RwLock<u32> = RwLock::new(1);
+static CHANGED: Condvar = Condvar::new();
 static GROUP: LazyLock<WaitGroup> = LazyLock::new(WaitGroup::new);
 
 /// A handle made, never used, and dropped: nothing forces it into memory.
@@ -167,9 +169,72 @@ extern "C" fn guard_and_handle() {
     drop(guard);
 }
 
+#[inline(never)]
+extern "C" fn read_guard() {
+    let guard = VALUES.read();
+    wait_here(1);
+    drop(guard);
+}
+
+#[inline(never)]
+extern "C" fn read_guards_used() {
+    let first = VALUES.read();
+    let second = VALUES.read();
+    let _ = std::hint::black_box(*first);
+    wait_here(2);
+    let _ = std::hint::black_box(*first + *second);
+}
+
+#[inline(never)]
+extern "C" fn write_guard() {
+    let guard = VALUES.write();
+    wait_here(1);
+    drop(guard);
+}
+
+#[inline(never)]
+extern "C" fn write_guard_used_and_moved() {
+    let mut guard = VALUES.write();
+    *guard += 1;
+    let mut moved = Some(guard);
+    wait_here(1);
+    if let Some(guard) = &mut moved {
+        **guard += 1;
+    }
+}
+
+/// The guard that comes back from a wait is another than the one that went in.
+#[inline(never)]
+extern "C" fn guard_after_condvar() {
+    let guard = LOCK.lock();
+    spawn(|| {
+        drop(LOCK.lock()); // free only when the other waits
+        CHANGED.notify_one();
+    });
+    let guard = CHANGED.wait(guard);
+    wait_here(1);
+    drop(guard);
+}
+
+/// A condition variable has its word from its first use on.
+#[inline(never)]
+extern "C" fn condvar() {
+    let condvar = Condvar::new();
+    let guard = LOCK.lock();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            drop(LOCK.lock());
+            condvar.notify_one();
+        });
+        drop(condvar.wait(guard));
+    });
+    wait_here(1);
+    condvar.notify_one();
+}
+
 fn main() -> ExitCode {
     let _ = (SHARED.len(), &*GROUP);
-    let cases: [(&str, extern "C" fn()); 8] = [
+    let cases: [(&str, extern "C" fn()); 14] = [
         ("fresh_channel", fresh_channel),
         ("clone_never_touched", clone_never_touched),
         ("two_clones", two_clones),
@@ -178,6 +243,12 @@ fn main() -> ExitCode {
         ("guard", guard),
         ("guard_used", guard_used),
         ("guard_and_handle", guard_and_handle),
+        ("read_guard", read_guard),
+        ("read_guards_used", read_guards_used),
+        ("write_guard", write_guard),
+        ("write_guard_used_and_moved", write_guard_used_and_moved),
+        ("guard_after_condvar", guard_after_condvar),
+        ("condvar", condvar),
     ];
     let runtime = Runtime::builder().workers(1).build().expect("a worker");
     let mut failures = 0;

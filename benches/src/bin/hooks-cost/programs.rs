@@ -8,10 +8,8 @@ use std::{
 };
 
 use anyhow::{Context, anyhow, bail};
-use greenprof_benches::sample::Hooks;
+use greenprof_benches::{progress::spinner, sample::Hooks};
 use serde::Deserialize;
-
-use crate::sampling::spinner;
 
 const PACKAGE: &str = "greenprof-benches";
 const BINARY: &str = "workload";
@@ -36,7 +34,7 @@ impl Programs {
 pub(crate) fn build() -> anyhow::Result<Programs> {
     let target = target_directory()?.join("hooks-cost");
     Ok(Programs {
-        with_hooks: build_one(&target.join("with"), "with hooks", &[])?,
+        with_hooks: build_one(&target.join("with"), "with hooks", &["--no-default-features", "--features=hooks"])?,
         without_hooks: build_one(&target.join("without"), "without hooks", &["--no-default-features"])?,
     })
 }

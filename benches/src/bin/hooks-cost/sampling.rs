@@ -1,13 +1,13 @@
 //! Running the variants in turn.
 
-use std::{process::Command, time::Duration};
+use std::process::Command;
 
 use anyhow::{Context, bail};
 use greenprof_benches::{
+    progress,
     sample::{Hooks, Sample},
     workload::Workload,
 };
-use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::programs::Programs;
 
@@ -33,7 +33,7 @@ pub(crate) fn sample(plan: &Plan, programs: &Programs) -> anyhow::Result<Vec<Row
         .iter()
         .flat_map(|&workload| plan.workers.iter().map(move |&workers| Row { workload, workers, rounds: Vec::new() }))
         .collect();
-    let progress = bar(plan.rounds * rows.len());
+    let progress = progress::bar(plan.rounds * rows.len());
     for round in 0..plan.rounds {
         for row in &mut rows {
             progress.set_message(format!("{}, workers: {}", row.workload.name(), row.workers));
@@ -73,17 +73,4 @@ fn one_sample(row: &Row, hooks: Hooks, operations: u64, programs: &Programs) -> 
         bail!("the program that was to run with hooks {hooks:?} has run with hooks {:?}", sample.hooks);
     }
     Ok(sample)
-}
-
-/// Shown on a terminal only.
-pub(crate) fn spinner(message: String) -> ProgressBar {
-    let spinner = ProgressBar::new_spinner().with_message(message);
-    spinner.enable_steady_tick(Duration::from_millis(100));
-    spinner
-}
-
-fn bar(length: usize) -> ProgressBar {
-    let style = ProgressStyle::with_template("{bar:30} {pos}/{len}  {msg}  {eta} left")
-        .expect("the template is constant and right");
-    ProgressBar::new(length as u64).with_style(style)
 }

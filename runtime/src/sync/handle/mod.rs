@@ -20,6 +20,9 @@
 //! if it has changed, somebody else has retagged it; if not, the handle is a bitwise copy of one that has been
 //! retagged or dropped, which safe code cannot make. Then the core is marked as aliased, and a scan says nothing about it.
 
+pub(crate) mod exclusive;
+pub(crate) mod lazy;
+pub(crate) mod tagged;
 pub(crate) mod tags;
 pub(crate) mod word;
 
@@ -27,24 +30,15 @@ use std::{
     marker::PhantomData,
     ops::{Deref, DerefMut},
     panic::Location,
-    ptr,
-    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
 use super::core::{self, Body, Core};
+use tagged::Tagged;
 use word::Word;
-
-/// How many handles were found to be bitwise copies.
-static ALIASED: AtomicU64 = AtomicU64::new(0);
-
-/// The word of a handle to nothing; no core has index 0.
-const NIL: u64 = 0;
 
 /// A counted reference to a core of kind `B`.
 pub(crate) struct Handle<B: Body> {
-    word: AtomicU64,
-    /// The complement of the address at the last touch: not a pointer that a scan would follow.
-    home: AtomicUsize,
+    tagged: Tagged,
     body: PhantomData<*const B>,
 }
 
@@ -57,60 +51,33 @@ impl<B: Body> Handle<B> {
 
     /// A handle to nothing. It must not be asked for its core.
     pub(crate) fn nil() -> Self {
-        Self { word: AtomicU64::new(NIL), home: AtomicUsize::new(0), body: PhantomData }
+        Self { tagged: Tagged::nil(), body: PhantomData }
     }
 
     #[inline]
     pub(crate) fn is_nil(&self) -> bool {
-        // Relaxed: a handle is nil from its beginning to its end.
-        self.word.load(Ordering::Relaxed) == NIL
+        self.tagged.is_nil()
     }
 
     /// The index of the core.
     pub(crate) fn index(&self) -> u32 {
-        Word::from_bits(self.word.load(Ordering::Relaxed)).index()
+        self.tagged.word().index()
     }
 
     fn from_word(word: Word) -> Self {
-        Self { word: AtomicU64::new(word.made()), home: AtomicUsize::new(0), body: PhantomData }
+        Self { tagged: Tagged::new(word), body: PhantomData }
     }
 
     /// The core, for the duration of a borrow. Every use of a handle comes through here: it is the touch.
     #[inline]
     pub(crate) fn core(&self) -> Locker<'_, B> {
-        let here = !(ptr::from_ref(self) as usize);
-        // Relaxed: a stale answer leads to `retag`, which is right at any time.
-        if self.home.load(Ordering::Relaxed) != here {
-            self.retag(here);
-        }
-        let word = Word::from_bits(self.word.load(Ordering::Relaxed));
-        Locker { core: core::core(word.index()), body: PhantomData }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn retag(&self, here: usize) {
-        // Acquire: pairs with the Release of the compare-and-swap of another toucher.
-        let old = Word::from_bits(self.word.load(Ordering::Acquire));
-        let core = core::core(old.index());
-        if core.tags.is_live(old.tag()) {
-            let fresh = Word::new(old.index(), core.tags.allocate());
-            // AcqRel: the new tag is allocated before the word is seen; pairs with the Acquire above.
-            let swap = self.word.compare_exchange(old.bits(), fresh.made(), Ordering::AcqRel, Ordering::Acquire);
-            let unused = if swap.is_ok() { old } else { fresh };
-            let last = core.tags.release(unused.tag());
-            debug_assert!(!last, "the handle's own tag is left");
-        } else if self.word.load(Ordering::Acquire) == old.bits() {
-            core.aliased.store(true, Ordering::Relaxed);
-            ALIASED.fetch_add(1, Ordering::Relaxed);
-        }
-        self.home.store(here, Ordering::Relaxed);
+        Locker::new(core::core(self.tagged.touch().index()))
     }
 
     /// The word as it is in memory now.
     #[cfg(test)]
     pub(crate) fn bits(&self) -> u64 {
-        self.word.load(Ordering::Relaxed)
+        self.tagged.word().bits()
     }
 }
 
@@ -126,10 +93,7 @@ impl<B: Body> Clone for Handle<B> {
 
 impl<B: Body> Drop for Handle<B> {
     fn drop(&mut self) {
-        let word = Word::consumed(*self.word.get_mut());
-        if word.bits() == NIL {
-            return;
-        }
+        let Some(word) = self.tagged.end() else { return };
         let index = word.index();
         if core::core(index).tags.release(word.tag()) {
             // SAFETY: no handle is left, and cores are reached through handles only.
@@ -145,6 +109,22 @@ pub(crate) struct Locker<'a, B> {
 }
 
 impl<'a, B: Body> Locker<'a, B> {
+    #[inline]
+    fn new(core: &'a Core) -> Self {
+        Self { core, body: PhantomData }
+    }
+
+    /// The core and its body, for a primitive that guards the body itself.
+    ///
+    /// # Safety
+    /// The body is shared: what changes in it must be atomic, or guarded by the core's lock. Nobody may use
+    /// [`Locker::lock`] with such a body.
+    #[inline]
+    pub(crate) unsafe fn shared(self) -> (&'a Core, &'a B) {
+        // SAFETY: the core holds a `B`; the rest is the caller's promise.
+        (self.core, unsafe { &*self.core.body::<B>() })
+    }
+
     /// Locks the core's body.
     #[inline]
     pub(crate) fn lock(self) -> Locked<'a, B> {
@@ -195,7 +175,10 @@ impl<B: Body> Drop for Locked<'_, B> {
 mod tests {
     use super::*;
     use crate::sync::core::Kind;
-    use std::sync::Arc;
+    use std::{
+        ptr,
+        sync::{Arc, atomic::Ordering},
+    };
 
     struct Probe(Arc<()>);
 
@@ -292,10 +275,10 @@ mod tests {
         let core = core::core(Word::from_bits(handle.bits()).index());
         copy.core(); // at a new address: takes the tag away from the original
         assert!(!core.aliased.load(Ordering::Relaxed));
-        handle.home.store(0, Ordering::Relaxed); // as if the original had moved
+        handle.tagged.set_moved(); // as if the original had moved
         handle.core();
         assert!(core.aliased.load(Ordering::Relaxed));
         // The original's tag is gone; put it in order for the drop.
-        handle.word.store(copy.bits(), Ordering::Relaxed);
+        handle.tagged.set_bits(copy.bits());
     }
 }

@@ -8,6 +8,9 @@
 //!
 //! `live` holds a bit for each inline slot, and the number of handles in the extension in its upper half. It is zero
 //! when no handle is left, and since a handle is only ever cloned from a live one, zero is final.
+//!
+//! The core of a reader-writer lock has no handles. Its table gives tags to the guards of readers, which come and go: there
+//! zero says nothing.
 
 use std::{collections::VecDeque, ptr};
 
@@ -21,7 +24,7 @@ const INLINE: u32 = if cfg!(loom) { 2 } else { 12 };
 const INLINE_BITS: u64 = (1 << INLINE) - 1;
 const EXTENSION_UNIT: u64 = 1 << 32;
 
-/// The slot of handles beyond all others: one tag for all of them, always live. More than four million handles.
+/// The slot of handles beyond all others: one tag for all of them, always live. More than two million handles.
 const SHARED_SLOT: u32 = (1 << SLOT_BITS) - 1;
 
 pub(crate) struct TagTable {
@@ -53,7 +56,8 @@ impl TagTable {
         }
     }
 
-    /// Allocates a tag. The caller holds a live handle of the core, or has just made the core.
+    /// Allocates a tag. The caller holds a live handle of the core, has just made the core, or borrows the lock that
+    /// owns it.
     pub(crate) fn allocate(&self) -> Tag {
         let mut live = self.live.load(Ordering::Relaxed);
         loop {

@@ -1,20 +1,22 @@
 //! The word of a handle, and the two opaque instructions that keep it whole.
 //!
 //! ```text
-//!   63          38 37           16 15         0
-//!  ┌──────────────┬───────────────┬────────────┐
-//!  │ core index   │ slot          │ generation │
-//!  └──────────────┴───────────────┴────────────┘
-//!                  └───────── tag ────────────┘
+//!   63          38   37   36           16 15         0
+//!  ┌──────────────┬──────┬───────────────┬────────────┐
+//!  │ core index   │  0   │ slot          │ generation │  handle, guard of a reader
+//!  ├──────────────┼──────┼───────────────┴────────────┤
+//!  │ core index   │  1   │ generation                 │  guard that excludes all others
+//!  └──────────────┴──────┴────────────────────────────┘
 //! ```
-//!
-//! A lock's guard uses all 38 bits of the tag as the lock's generation.
 
 use super::super::core::INDEX_BITS;
 
 pub(crate) const TAG_BITS: u32 = 64 - INDEX_BITS;
 pub(crate) const GENERATION_BITS: u32 = 16;
-pub(crate) const SLOT_BITS: u32 = TAG_BITS - GENERATION_BITS;
+pub(crate) const SLOT_BITS: u32 = TAG_BITS - 1 - GENERATION_BITS;
+
+/// Set in the words of exclusive guards.
+const EXCLUSIVE: u64 = 1 << (TAG_BITS - 1);
 
 /// What tells a live handle of a core from the others and from stale copies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,12 +30,12 @@ pub(crate) struct Word(u64);
 
 impl Word {
     pub(crate) fn new(index: u32, tag: Tag) -> Self {
-        Self::with_generation(index, u64::from(tag.slot) << GENERATION_BITS | u64::from(tag.generation))
+        Self(u64::from(index) << TAG_BITS | u64::from(tag.slot) << GENERATION_BITS | u64::from(tag.generation))
     }
 
-    /// The word of a guard: the whole tag is a generation.
-    pub(crate) fn with_generation(index: u32, generation: u64) -> Self {
-        Self(u64::from(index) << TAG_BITS | generation & ((1 << TAG_BITS) - 1))
+    /// The word of a guard that excludes all others. Of the generation, the lower 37 bits count.
+    pub(crate) fn exclusive(index: u32, generation: u64) -> Self {
+        Self(u64::from(index) << TAG_BITS | EXCLUSIVE | generation & (EXCLUSIVE - 1))
     }
 
     pub(crate) fn from_bits(bits: u64) -> Self {
@@ -85,6 +87,9 @@ mod tests {
                     let tag = Tag { slot, generation };
                     let word = Word::consumed(Word::new(index, tag).made());
                     assert_eq!((word.index(), word.tag()), (index, tag));
+                    let guard = Word::exclusive(index, word.bits());
+                    assert_eq!(guard.index(), index);
+                    assert_ne!(guard, word, "no guard looks like a handle");
                 }
             }
         }

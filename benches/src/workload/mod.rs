@@ -3,17 +3,28 @@
 //! The clock runs inside the runtime, from the moment when all tasks that wait for the start are there; so building a
 //! runtime and handing the main task to a worker is not counted. What an operation is stands at each function.
 
+mod channels;
+mod crowd;
+mod locks;
+mod sleepers;
+mod tree;
+
 use std::{
     str::FromStr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+pub use channels::{CAPACITY, ENDS, mpmc, select_two, spsc};
+pub use crowd::{Crowd, Wave, parked, resident};
 use greenprof_runtime::{
     JoinHandle, Runtime, spawn,
     sync::{Chan, WaitGroup},
     yield_now,
 };
+pub use locks::{SHARERS, mutex_alone, mutex_shared};
+pub use sleepers::{durations, lateness, p99_milliseconds, sleepers, sleepers_beside_loop};
+pub use tree::{CHILDREN, skynet, sum_of};
 
 /// Tasks spawned before the first of them is joined. Large enough that a batch overflows the run queue (256 tasks) and
 /// the worker's cache of stacks, as programs do that spawn in bursts.
@@ -217,6 +228,25 @@ mod tests {
             yields_alone(&runtime, 10);
             ping_pong(&runtime, 1, 10);
         }
+    }
+
+    #[test]
+    fn the_other_workloads_end_too() {
+        for workers in [1, 2] {
+            let runtime = runtime(workers);
+            for operations in [1, 10, 1000] {
+                spsc(&runtime, operations);
+                mpmc(&runtime, operations);
+                select_two(&runtime, operations);
+                mutex_alone(&runtime, operations);
+                mutex_shared(&runtime, operations);
+                skynet(&runtime, operations);
+                assert_eq!(sleepers(&runtime, operations).len() as u64, operations);
+                let wave = parked(&runtime, operations);
+                assert!(wave.resident < 1 << 30, "{}", wave.resident);
+            }
+        }
+        assert_eq!(sleepers_beside_loop(&runtime(2), 10).len(), 10);
     }
 
     #[test]

@@ -1,0 +1,3 @@
+module greenprof/benches
+
+go 1.22

@@ -1,0 +1,75 @@
+//! What greenprof costs beside its peers: `report` prints the tables.
+//!
+//! 1. `sections` says what is compared with what, and what must come out.
+//! 2. [`report`] takes the samples. Each is a process of its own: this program again, as `measure`, or the Go peer, which
+//!    [`go`] builds. All peers of a case run directly after each other, so a disturbance meets them alike.
+//! 3. It divides the samples of one round by each other, and judges.
+
+mod go;
+mod report;
+mod sections;
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use greenprof_benches::{
+    case::{Case, Effort},
+    peers::Peer,
+};
+
+/// What greenprof costs, beside its peers.
+#[derive(Parser)]
+#[command(name = "greenprof-benches")]
+struct Options {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Measure greenprof and its peers in one run, and print the table
+    Report(report::Options),
+    /// Take one sample in this process, and print it as JSON
+    Measure(Measure),
+}
+
+#[derive(clap::Args)]
+struct Measure {
+    /// Who runs it
+    #[arg(long)]
+    peer: Peer,
+    /// What is run
+    #[arg(long, value_name = "CASE")]
+    workload: Case,
+    /// Threads that run tasks
+    #[arg(long, default_value_t = 1)]
+    workers: usize,
+    #[command(flatten)]
+    effort: Effort,
+}
+
+fn main() -> ExitCode {
+    let output = match Options::parse().command {
+        Command::Report(options) => report::run(&options),
+        Command::Measure(options) => measure(&options),
+    };
+    match output {
+        Ok(text) => {
+            println!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("greenprof-benches: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn measure(options: &Measure) -> anyhow::Result<String> {
+    let Measure { peer, workload, workers, effort } = *options;
+    anyhow::ensure!(workers > 0, "at least one worker is needed");
+    anyhow::ensure!(effort.operations > 0 && effort.batches > 0, "at least one operation is needed");
+    let values = peer.measure(workload, workers, effort)?;
+    serde_json::to_string(&values).context("the values are no JSON")
+}

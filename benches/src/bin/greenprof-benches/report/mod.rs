@@ -1,0 +1,134 @@
+//! The report: plan, samples, lines, table.
+
+mod line;
+mod sampling;
+mod table;
+
+use anyhow::ensure;
+use greenprof_benches::{case::Case, peers::Peer};
+
+use crate::{
+    go,
+    sections::{self, Section},
+};
+use line::Line;
+use sampling::{Job, Plan};
+
+/// Samples of each peer: with nine, an interval can leave one outlier out at each end.
+const SAMPLES: usize = 9;
+/// The fewest that may be judged by.
+const FEWEST: usize = 5;
+const QUICK_SAMPLES: usize = 3;
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Only this section: scheduler
+    #[arg(long, value_name = "SECTION")]
+    only: Option<String>,
+    /// Only these cases, of those that the section has
+    #[arg(long, value_delimiter = ',', value_name = "CASE")]
+    cases: Vec<Case>,
+    /// Three short samples instead of nine: to look, not to judge
+    #[arg(long)]
+    quick: bool,
+    /// Samples of each peer, instead of nine; five at least
+    #[arg(long, conflicts_with = "quick")]
+    samples: Option<usize>,
+    /// Print a line of JSON for each row instead of a table
+    #[arg(long)]
+    json: bool,
+    /// Operations of a batch, instead of each case's own number
+    #[arg(long, hide = true)]
+    operations: Option<u64>,
+}
+
+/// Takes all samples and returns what is to be printed.
+pub(crate) fn run(options: &Options) -> anyhow::Result<String> {
+    let sections = chosen(options.only.as_deref())?;
+    let rounds = if options.quick { QUICK_SAMPLES } else { options.samples.unwrap_or(SAMPLES) };
+    ensure!(options.quick || rounds >= FEWEST, "{rounds} samples are too few to judge by: take {FEWEST} at least");
+
+    let mut jobs = jobs(&sections, &options.cases);
+    ensure!(!jobs.is_empty(), "no section that was asked for has such a case");
+    let wants_go = jobs.iter().any(|job| job.peers.contains(&Peer::Go));
+    let go = if wants_go { go::build()? } else { None };
+    let mut notes = Vec::new();
+    match &go {
+        Some(program) => notes.push(format!("Go is {}.", program.version)),
+        None if wants_go => {
+            jobs.iter_mut().for_each(|job| job.peers.retain(|peer| *peer != Peer::Go));
+            notes.push(
+                "No Go toolchain was found (GREENPROF_GO, or go on the path): its rows have no peer and no verdict."
+                    .to_owned(),
+            );
+        }
+        None => {}
+    }
+
+    let plan = Plan { jobs, rounds, quick: options.quick, operations: options.operations, go };
+    let (samples, failures) = sampling::sample(&plan)?;
+    notes.extend(failures);
+    let mut lines = Vec::new();
+    for section in sections {
+        for row in section.rows.iter().filter(|row| plan.has(row.case)) {
+            for &workers in row.workers {
+                lines.push(Line::new(section.name, row, workers, &samples, options.quick));
+            }
+        }
+    }
+    if options.json {
+        // The notes belong to people; whoever reads the lines sees a missing peer by its null.
+        notes.iter().for_each(|note| eprintln!("{note}"));
+        let lines: Result<Vec<String>, _> = lines.iter().map(serde_json::to_string).collect();
+        return Ok(lines?.join("\n"));
+    }
+    Ok(table::render(&lines, &notes, rounds, options.quick))
+}
+
+fn chosen(only: Option<&str>) -> anyhow::Result<Vec<&'static Section>> {
+    let chosen: Vec<_> =
+        sections::ALL.into_iter().filter(|section| only.is_none_or(|name| section.name == name)).collect();
+    let names = || sections::ALL.map(|section| section.name).join(", ");
+    ensure!(!chosen.is_empty(), "there is no section `{}`; there are {}", only.unwrap_or_default(), names());
+    Ok(chosen)
+}
+
+/// What has to be run for the rows: each case once for each number of workers, with all peers that some row wants.
+fn jobs(sections: &[&Section], cases: &[Case]) -> Vec<Job> {
+    let mut jobs: Vec<Job> = Vec::new();
+    let rows = sections.iter().flat_map(|section| section.rows);
+    for row in rows.filter(|row| cases.is_empty() || cases.contains(&row.case)) {
+        for &workers in row.workers {
+            let job = match jobs.iter_mut().find(|job| job.case == row.case && job.workers == workers) {
+                Some(job) => job,
+                None => {
+                    jobs.push(Job { case: row.case, workers, peers: vec![Peer::Greenprof] });
+                    jobs.last_mut().expect("pushed just now")
+                }
+            };
+            job.peers.extend(row.peer().filter(|peer| !job.peers.contains(peer)));
+        }
+    }
+    jobs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_case_is_run_once_for_all_its_rows() {
+        let jobs = jobs(&chosen(None).unwrap(), &[Case::Parked, Case::Switch]);
+        let peers = |job: &Job| job.peers.clone();
+        let names: Vec<_> = jobs.iter().map(|job| (job.case, job.workers)).collect();
+        assert_eq!(names, [(Case::Switch, 1), (Case::Parked, 1), (Case::Parked, 2)]);
+        assert_eq!(peers(&jobs[0]), [Peer::Greenprof, Peer::Corosensei]);
+        assert_eq!(peers(&jobs[1]), [Peer::Greenprof, Peer::Go, Peer::Tokio]);
+    }
+
+    #[test]
+    fn an_unknown_section_is_an_error_that_names_the_others() {
+        let error = chosen(Some("heap")).err().unwrap();
+        assert_eq!(error.to_string(), "there is no section `heap`; there are scheduler");
+    }
+}

@@ -1,0 +1,75 @@
+//! What the report compares, section by section. A section is a table of rows; a later one is another module here.
+
+mod scheduler;
+
+use greenprof_benches::{case::Case, peers::Peer};
+
+/// All of them, in the order of the report.
+pub(crate) const ALL: [&Section; 1] = [&scheduler::SECTION];
+
+/// A part of the report.
+pub(crate) struct Section {
+    pub(crate) name: &'static str,
+    pub(crate) title: &'static str,
+    pub(crate) rows: &'static [Row],
+}
+
+/// A comparison, for each of some numbers of workers.
+#[derive(Clone, Copy)]
+pub(crate) struct Row {
+    pub(crate) name: &'static str,
+    pub(crate) case: Case,
+    /// Which of the sample's values.
+    pub(crate) value: &'static str,
+    pub(crate) unit: &'static str,
+    pub(crate) workers: &'static [usize],
+    pub(crate) against: Against,
+    /// What the ratio must not exceed; nothing if the row is there for orientation only.
+    pub(crate) target: Option<f64>,
+}
+
+/// What ours is divided by.
+#[derive(Clone, Copy)]
+pub(crate) enum Against {
+    /// The same value of a peer.
+    Peer(Peer),
+    /// Another value of our own sample.
+    Own { name: &'static str, value: &'static str },
+    /// A number.
+    Limit(f64),
+}
+
+impl Row {
+    /// Who has to run the case for this row, besides us.
+    pub(crate) fn peer(&self) -> Option<Peer> {
+        match self.against {
+            Against::Peer(peer) => Some(peer),
+            Against::Own { .. } | Against::Limit(_) => None,
+        }
+    }
+
+    pub(crate) fn peer_name(&self) -> &'static str {
+        match self.against {
+            Against::Peer(peer) => peer.name(),
+            Against::Own { name, .. } => name,
+            Against::Limit(_) => "limit",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_comparison_is_there_twice() {
+        for section in ALL {
+            for (index, row) in section.rows.iter().enumerate() {
+                let same = |other: &Row| other.name == row.name && other.peer_name() == row.peer_name();
+                assert!(!section.rows[..index].iter().any(same), "{} with {}", row.name, row.peer_name());
+                assert!(row.target.is_none_or(|target| target > 0.0));
+                assert!(row.workers.iter().all(|workers| *workers > 0));
+            }
+        }
+    }
+}

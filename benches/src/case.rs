@@ -1,0 +1,135 @@
+//! What is measured, whoever does it: the names of the cases, and how much of each makes a sample.
+//!
+//! What an operation is stands at the functions of [`workload`](crate::workload); the peers' functions, and Go's in
+//! `go/`, count the same.
+
+use std::{fmt, time::Duration};
+
+use clap::ValueEnum;
+
+use crate::statistics::Summary;
+
+/// A program that several runtimes can run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum)]
+pub enum Case {
+    Switch,
+    Yield,
+    SpawnJoin,
+    PingPong,
+    Spsc,
+    Mpmc,
+    MutexAlone,
+    MutexShared,
+    Select,
+    Skynet,
+    Parked,
+    Sleepers,
+    SleepersBesideLoop,
+}
+
+/// How much of a case a sample does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::Args)]
+pub struct Effort {
+    /// Operations of a batch; a tenth of them runs before the first, unmeasured
+    #[arg(long)]
+    pub operations: u64,
+    /// How many batches; the median one counts
+    #[arg(long, default_value_t = 1)]
+    pub batches: u64,
+}
+
+impl Case {
+    /// By which the command lines of all peers know it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Switch => "switch",
+            Self::Yield => "yield",
+            Self::SpawnJoin => "spawn-join",
+            Self::PingPong => "ping-pong",
+            Self::Spsc => "spsc",
+            Self::Mpmc => "mpmc",
+            Self::MutexAlone => "mutex-alone",
+            Self::MutexShared => "mutex-shared",
+            Self::Select => "select",
+            Self::Skynet => "skynet",
+            Self::Parked => "parked",
+            Self::Sleepers => "sleepers",
+            Self::SleepersBesideLoop => "sleepers-beside-loop",
+        }
+    }
+
+    /// A sample of a fifth of a second to a second. A batch lasts longer than a tick of the kernel, mostly, so that one
+    /// preemption does not decide over it; and it is the same for all peers.
+    pub fn effort(self) -> Effort {
+        let (operations, batches) = match self {
+            Self::Switch => (5_000_000, 11),
+            Self::Yield | Self::Spsc | Self::Mpmc | Self::Select => (200_000, 11),
+            Self::SpawnJoin | Self::PingPong => (100_000, 11),
+            Self::MutexAlone => (1_000_000, 11),
+            Self::MutexShared => (400_000, 11),
+            Self::Skynet => (1_000_000, 1),
+            // Waves of tasks: the first one on fresh stacks.
+            Self::Parked => (100_000, 3),
+            Self::Sleepers => (100_000, 1),
+            Self::SleepersBesideLoop => (1000, 1),
+        };
+        Effort { operations, batches }
+    }
+
+    /// Whether less effort gives the same figure with more noise; false where the number of operations is the question.
+    pub fn can_be_shortened(self) -> bool {
+        self.effort().batches > 3
+    }
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Effort {
+    /// The fewer batches of a quick run.
+    pub fn quick(self) -> Self {
+        Self { batches: self.batches.div_ceil(3), ..self }
+    }
+
+    /// Runs a tenth of a batch, and then the batches; gives the nanoseconds of an operation in each.
+    pub fn time_batches(self, mut run: impl FnMut(u64) -> Duration) -> Vec<f64> {
+        run(self.operations / 10);
+        (0..self.batches).map(|_| nanoseconds_each(run(self.operations), self.operations)).collect()
+    }
+
+    /// Nanoseconds of an operation in the median batch.
+    pub fn time(self, run: impl FnMut(u64) -> Duration) -> f64 {
+        Summary::of(&self.time_batches(run)).median
+    }
+}
+
+/// A duration's share of one of `operations`.
+pub fn nanoseconds_each(duration: Duration, operations: u64) -> f64 {
+    duration.as_nanos() as f64 / operations as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_the_command_line() {
+        for case in Case::value_variants() {
+            assert_eq!(Case::from_str(case.name(), false), Ok(*case));
+        }
+    }
+
+    #[test]
+    fn the_median_batch_counts_and_the_warm_up_does_not() {
+        let mut runs = Vec::new();
+        let time = Effort { operations: 100, batches: 3 }.time(|operations| {
+            runs.push(operations);
+            Duration::from_nanos(operations * runs.len() as u64)
+        });
+        assert_eq!(runs, [10, 100, 100, 100]);
+        assert_eq!(time, 3.0);
+    }
+}

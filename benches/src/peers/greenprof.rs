@@ -1,0 +1,35 @@
+//! Ours: the functions of [`workload`].
+
+use anyhow::Context;
+use greenprof_runtime::{Runtime, task};
+
+use super::{P99, TIME, Values, of_crowd, one};
+use crate::{
+    case::{Case, Effort},
+    workload::{self, BATCH, Crowd, YIELDERS},
+};
+
+pub(super) fn measure(case: Case, workers: usize, effort: Effort) -> anyhow::Result<Values> {
+    let runtime = Runtime::builder().workers(workers).build().context("greenprof cannot be started")?;
+    let time = |run: fn(&Runtime, u64) -> _| one(TIME, effort.time(|operations| run(&runtime, operations)));
+    Ok(match case {
+        Case::Switch => one(TIME, effort.time(task::switch_round_trips)),
+        Case::Yield => {
+            let tasks = YIELDERS * workers as u64;
+            one(TIME, effort.time(|operations| workload::yields(&runtime, tasks, operations)))
+        }
+        Case::SpawnJoin => time(|runtime, operations| workload::spawn_join(runtime, BATCH, operations)),
+        Case::PingPong => time(|runtime, operations| workload::ping_pong(runtime, 0, operations)),
+        Case::Spsc => time(workload::spsc),
+        Case::Mpmc => time(workload::mpmc),
+        Case::MutexAlone => time(workload::mutex_alone),
+        Case::MutexShared => time(workload::mutex_shared),
+        Case::Select => time(workload::select_two),
+        Case::Skynet => time(workload::skynet),
+        Case::Parked => of_crowd(&Crowd::run(effort, |tasks| workload::parked(&runtime, tasks))),
+        Case::Sleepers => one(P99, workload::p99_milliseconds(workload::sleepers(&runtime, effort.operations))),
+        Case::SleepersBesideLoop => {
+            one(P99, workload::p99_milliseconds(workload::sleepers_beside_loop(&runtime, effort.operations)))
+        }
+    })
+}

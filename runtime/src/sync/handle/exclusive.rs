@@ -1,0 +1,143 @@
+//! The word of a guard that excludes all others: a core's index and a generation, which says which guard is the one.
+//!
+//! Taking the lock starts a generation. A guard that is used at another address than before has moved, and starts one
+//! too, so that the copies of its word elsewhere are stale. The generation needs no table of tags, so locking costs no
+//! more than two stores for it.
+
+use std::{
+    marker::PhantomData,
+    ptr,
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+};
+
+use super::{
+    super::core::{self, Body, Core},
+    word::Word,
+};
+
+/// The generations of a core's exclusive guards.
+#[derive(Default)]
+pub(crate) struct Generations {
+    /// Of the guard that holds the lock. Written by its owner.
+    current: AtomicU64,
+    /// A second valid one, while a guard that has moved changes from one to the other; else 0.
+    moved: AtomicU64,
+}
+
+/// A body with an exclusive lock.
+pub(crate) trait Exclusive: Body {
+    fn generations(&self) -> &Generations;
+
+    /// Whether somebody holds the lock.
+    fn is_held(&self) -> bool;
+}
+
+impl Generations {
+    /// The word of the next guard. The caller has just taken the lock.
+    #[inline]
+    fn next(&self, index: u32) -> Word {
+        // Relaxed: only the lock's owner writes it.
+        let generation = self.current.load(Ordering::Relaxed) + 1;
+        self.current.store(generation, Ordering::Relaxed);
+        Word::exclusive(index, generation)
+    }
+}
+
+/// The words that are valid while the lock of a core is held; none while it is free.
+pub(in crate::sync) fn words<B: Exclusive>(index: u32, core: &Core) -> impl Iterator<Item = u64> {
+    // SAFETY: the core was that of a `B` just now. It is never unmapped, and what is read are atomics that accept any value.
+    let body = unsafe { &*core.peek::<B>() };
+    let generations = body.generations();
+    // The moved one first: a guard that changes between the loads has the current one then.
+    // Acquire: pairs with the Release in `retag`.
+    let moved = generations.moved.load(Ordering::Acquire);
+    let current = generations.current.load(Ordering::Acquire);
+    let held = body.is_held();
+    [current, moved]
+        .into_iter()
+        .filter(move |generation| held && *generation != 0)
+        .map(move |generation| Word::exclusive(index, generation).bits())
+}
+
+/// The word, in the guard.
+pub(crate) struct ExclusiveWord<B: Exclusive> {
+    word: AtomicU64,
+    /// The complement of the address at the last touch.
+    home: AtomicUsize,
+    body: PhantomData<fn(B)>,
+}
+
+impl<B: Exclusive> ExclusiveWord<B> {
+    /// For a guard of the lock that the caller has just taken, in the core with that index.
+    #[inline]
+    pub(crate) fn new(index: u32, generations: &Generations) -> Self {
+        let word = generations.next(index).made();
+        Self { word: AtomicU64::new(word), home: AtomicUsize::new(0), body: PhantomData }
+    }
+
+    /// What every use of the guard does that may be shared.
+    #[inline]
+    pub(crate) fn touch(&self) {
+        let here = self.here();
+        // Relaxed: a stale answer leads to `retag_shared`, which looks again.
+        if self.home.load(Ordering::Relaxed) != here {
+            self.retag_shared(here);
+        }
+    }
+
+    /// What every use does that is exclusive. It needs no lock, and is what most guards see first.
+    #[inline]
+    pub(crate) fn touch_mut(&mut self) {
+        let here = self.here();
+        if *self.home.get_mut() != here {
+            self.retag(core::core(self.index()), here);
+        }
+    }
+
+    fn here(&self) -> usize {
+        !(ptr::from_ref(self) as usize)
+    }
+
+    fn index(&self) -> u32 {
+        Word::from_bits(self.word.load(Ordering::Relaxed)).index()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn retag_shared(&self, here: usize) {
+        let core = core::core(self.index());
+        // Several threads may share a guard: one after the other.
+        core.lock();
+        if self.home.load(Ordering::Relaxed) != here {
+            self.retag(core, here);
+        }
+        // SAFETY: locked above.
+        unsafe { core.unlock() };
+    }
+
+    /// Starts a generation. Only one thread at a time may do so.
+    fn retag(&self, core: &Core, here: usize) {
+        // SAFETY: the guard's core is that of a `B`, and generations are atomics.
+        let generations = unsafe { &*core.body::<B>() }.generations();
+        // Relaxed: the generation is written by who holds the lock, and that is this guard.
+        let generation = generations.current.load(Ordering::Relaxed) + 1;
+        // Release: whoever sees one of these stores sees those before it, so the word in memory is one of the two valid
+        // generations at every moment. Pairs with the Acquire in `words`.
+        generations.moved.store(generation, Ordering::Release);
+        self.word.store(Word::exclusive(self.index(), generation).made(), Ordering::Release);
+        generations.current.store(generation, Ordering::Release);
+        generations.moved.store(0, Ordering::Release);
+        self.home.store(here, Ordering::Relaxed);
+    }
+
+    /// The core, at the guard's end.
+    #[inline]
+    pub(crate) fn end(&mut self) -> &'static Core {
+        core::core(Word::consumed(*self.word.get_mut()).index())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn bits(&self) -> u64 {
+        self.word.load(Ordering::Relaxed)
+    }
+}

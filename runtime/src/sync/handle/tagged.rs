@@ -1,0 +1,111 @@
+//! A word with a tag, in the place where its owner lives: what handles and the guards of readers are made of.
+//!
+//! The module above tells what the tag is for, and the retag protocol.
+
+use std::{
+    ptr,
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+};
+
+use super::{super::core, word::Word};
+
+/// How many words were found to be bitwise copies.
+static ALIASED: AtomicU64 = AtomicU64::new(0);
+
+/// The word of an owner that has no core; no core has index 0.
+const NIL: u64 = 0;
+
+/// It does not free its tag when it is dropped: the owner does, with what [`Tagged::end`] returns.
+pub(crate) struct Tagged {
+    word: AtomicU64,
+    /// The complement of the address at the last touch: not a pointer that a scan would follow.
+    home: AtomicUsize,
+}
+
+impl Tagged {
+    #[inline]
+    pub(crate) fn new(word: Word) -> Self {
+        Self { word: AtomicU64::new(word.made()), home: AtomicUsize::new(0) }
+    }
+
+    /// Without a core, for ever or until [`Tagged::publish`].
+    pub(crate) const fn nil() -> Self {
+        Self { word: AtomicU64::new(NIL), home: AtomicUsize::new(0) }
+    }
+
+    #[inline]
+    pub(crate) fn is_nil(&self) -> bool {
+        // Acquire: pairs with the Release in `publish`.
+        self.word.load(Ordering::Acquire) == NIL
+    }
+
+    /// Gives a word to one that is nil. `false`: another thread was first.
+    pub(crate) fn publish(&self, word: Word) -> bool {
+        // AcqRel: publishes the core, or sees the one that another thread has made.
+        let first = self.word.compare_exchange(NIL, word.made(), Ordering::AcqRel, Ordering::Acquire).is_ok();
+        if first {
+            self.home.store(self.here(), Ordering::Relaxed);
+        }
+        first
+    }
+
+    /// The word as it is in memory now.
+    #[inline]
+    pub(crate) fn word(&self) -> Word {
+        Word::from_bits(self.word.load(Ordering::Relaxed))
+    }
+
+    fn here(&self) -> usize {
+        !(ptr::from_ref(self) as usize)
+    }
+
+    /// What every use of the owner does first: if it has moved, the word gets a fresh tag, and the copies elsewhere are
+    /// dead. It must not be nil.
+    #[inline]
+    pub(crate) fn touch(&self) -> Word {
+        let here = self.here();
+        // Relaxed: a stale answer leads to `retag`, which is right at any time.
+        if self.home.load(Ordering::Relaxed) != here {
+            self.retag(here);
+        }
+        self.word()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn retag(&self, here: usize) {
+        // Acquire: pairs with the Release of the compare-and-swap of another toucher.
+        let old = Word::from_bits(self.word.load(Ordering::Acquire));
+        let core = core::core(old.index());
+        if core.tags.is_live(old.tag()) {
+            let fresh = Word::new(old.index(), core.tags.allocate());
+            // AcqRel: the new tag is allocated before the word is seen; pairs with the Acquire above.
+            let swap = self.word.compare_exchange(old.bits(), fresh.made(), Ordering::AcqRel, Ordering::Acquire);
+            let unused = if swap.is_ok() { old } else { fresh };
+            let last = core.tags.release(unused.tag());
+            debug_assert!(!last, "the owner's own tag is left");
+        } else if self.word.load(Ordering::Acquire) == old.bits() {
+            core.aliased.store(true, Ordering::Relaxed);
+            ALIASED.fetch_add(1, Ordering::Relaxed);
+        }
+        self.home.store(here, Ordering::Relaxed);
+    }
+
+    /// The word that the owner ends with; none if it is nil.
+    #[inline]
+    pub(crate) fn end(&mut self) -> Option<Word> {
+        let word = Word::consumed(*self.word.get_mut());
+        (word.bits() != NIL).then_some(word)
+    }
+
+    /// As if the owner had just been moved here.
+    #[cfg(test)]
+    pub(crate) fn set_moved(&self) {
+        self.home.store(0, Ordering::Relaxed);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn set_bits(&self, bits: u64) {
+        self.word.store(bits, Ordering::Relaxed);
+    }
+}
