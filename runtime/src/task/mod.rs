@@ -25,6 +25,7 @@ pub use reason::WaitReason;
 pub use spawn::{Builder, spawn};
 pub(crate) use spawn::{Options, spawn_unchecked};
 
+pub use crate::scheduler::blocking;
 use crate::scheduler::{self, Departure, current_worker};
 
 /// The number of a task; unique in the process, in the order of spawning as seen by one spawner.
