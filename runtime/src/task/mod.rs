@@ -16,12 +16,14 @@ mod join;
 pub(crate) mod park;
 pub(crate) mod parker;
 mod reason;
+mod scope;
 mod spawn;
 pub(crate) mod stack;
 pub(crate) mod switch;
 
 pub use join::JoinHandle;
 pub use reason::WaitReason;
+pub use scope::{Scope, ScopedJoinHandle, scope};
 pub use spawn::{Builder, spawn};
 pub(crate) use spawn::{Options, spawn_unchecked};
 
