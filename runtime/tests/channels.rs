@@ -121,8 +121,8 @@ fn what_is_left_in_a_channel_is_dropped_once() {
     // An arm that is not chosen gives its value up as well.
     let nil = Chan::nil();
     select! {
-        send(nil, value()) -> _ => panic!("nil"),
-        default => {}
+        send(nil, value()) -> _ => { panic!("nil") },
+        default => {},
     }
     assert_eq!(dropped.load(Ordering::Relaxed), 107);
 }

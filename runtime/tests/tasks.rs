@@ -107,7 +107,8 @@ fn tasks_run_on_all_workers_and_move_between_them() {
             .collect();
         tasks.into_iter().flat_map(|task| task.join().unwrap()).collect()
     });
-    assert_eq!(threads.len(), 2);
+    // More, if the machine has kept a worker from running for so long that another stood in.
+    assert!(threads.len() >= 2, "{threads:?}");
 }
 
 #[test]
@@ -269,4 +270,65 @@ fn large_closures_and_deep_stacks_work() {
         let deep = task::Builder::new().stack_size(8 << 20).spawn(|| depth(5_000)).unwrap();
         assert_eq!(deep.join().unwrap(), 5_000);
     });
+}
+
+#[test]
+fn scoped_tasks_borrow_and_end_before_the_scope() {
+    let mut words = vec!["a".to_owned(), "b".to_owned()];
+    let shouted = runtime(2).run(|| {
+        let done = AtomicUsize::new(0);
+        let shouted = task::scope(|scope| {
+            for _ in 0..20 {
+                scope.spawn(|| {
+                    yield_now();
+                    done.fetch_add(1, Ordering::Relaxed);
+                });
+            }
+            let tasks: Vec<_> = words
+                .iter_mut()
+                .map(|word| {
+                    scope.spawn(move || {
+                        word.push('!');
+                        word.as_str()
+                    })
+                })
+                .collect();
+            tasks.into_iter().map(|task| task.join().unwrap().len()).sum::<usize>()
+        });
+        assert_eq!(done.load(Ordering::Relaxed), 20, "also those that nobody joined");
+        shouted
+    });
+    assert_eq!(shouted, 4);
+    assert_eq!(words, ["a!", "b!"]);
+}
+
+#[test]
+fn a_panic_in_a_scope_waits_for_its_tasks() {
+    let done = Arc::new(AtomicUsize::new(0));
+    let counter = done.clone();
+    runtime(2).run(move || {
+        let slow = || {
+            sleep(Duration::from_millis(10));
+            counter.fetch_add(1, Ordering::Relaxed);
+        };
+        let body = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            task::scope(|scope| {
+                scope.spawn(slow);
+                std::panic::panic_any(1_u8);
+            })
+        }));
+        assert_eq!(*body.unwrap_err().downcast::<u8>().unwrap(), 1);
+        let unjoined = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            task::scope(|scope| {
+                scope.spawn(slow);
+                scope.spawn(|| std::panic::panic_any(2_u8));
+            })
+        }));
+        assert_eq!(*unjoined.unwrap_err().downcast::<&str>().unwrap(), "a scoped task has panicked");
+        task::scope(|scope| {
+            let joined = scope.spawn(|| std::panic::panic_any(3_u8));
+            assert!(joined.join().is_err(), "whose panic was taken, is handled");
+        });
+    });
+    assert_eq!(done.load(Ordering::Relaxed), 2);
 }

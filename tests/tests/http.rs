@@ -100,10 +100,10 @@ fn stuck_workers_do_not_keep_the_port_from_answering() {
     let samples = pprof::samples(&profile.body);
     assert!(samples.iter().any(|sample| sample.calls("stuck_workers_do_not_keep")), "{samples:?}");
     let dump = client::get(address, "/debug/pprof/goroutine?debug=2");
-    assert_eq!(dump.text().matches("[running]").count(), 2, "{}", dump.text());
-    assert_eq!(dump.text().matches("[runnable]").count(), 2, "{}", dump.text());
-    let waiting = dump.text().split("\n\n").find(|task| task.contains("[runnable]")).expect("one that has not begun");
-    assert!(waiting.contains("trampoline") && waiting.contains("created by"), "{waiting}");
+    // Two on the workers; surplus workers have taken the others, or are about to.
+    let running = dump.text().matches("[running]").count();
+    assert!(running >= 2, "{}", dump.text());
+    assert_eq!(running + dump.text().matches("[runnable]").count(), 4, "{}", dump.text());
     drop(stopper);
     tasks.into_iter().for_each(|task| task.join().unwrap());
 }

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::sysmon::Dormancy;
 use crate::sys::futex;
 
 const SEARCHING: u64 = 1;
@@ -28,6 +29,9 @@ pub(crate) struct Idle {
     /// Indices of the workers that sleep; the last one in is the first to be woken. Guards the SLEEPING count as well.
     sleepers: Mutex<Vec<usize>>,
     beds: Box<[Bed]>,
+    /// The number of ordinary workers.
+    workers: usize,
+    dormancy: Dormancy,
 }
 
 /// Where a worker sleeps.
@@ -41,11 +45,14 @@ fn searching(counts: u64) -> u64 {
 }
 
 impl Idle {
-    pub(crate) fn new(workers: usize) -> Self {
+    /// For so many ordinary workers, and so many threads at the most.
+    pub(crate) fn new(workers: usize, most_threads: usize) -> Self {
         Self {
             counts: AtomicU64::new(0),
             sleepers: Mutex::new(Vec::with_capacity(workers)),
-            beds: (0..workers).map(|_| Bed { woken: AtomicU32::new(0) }).collect(),
+            beds: (0..most_threads.max(workers)).map(|_| Bed { woken: AtomicU32::new(0) }).collect(),
+            workers,
+            dormancy: Dormancy::new(),
         }
     }
 
@@ -72,6 +79,12 @@ impl Idle {
             worker
         };
         self.beds[worker].wake();
+        self.dormancy.end();
+    }
+
+    /// The sleep of the monitor that watches over the workers.
+    pub(crate) fn dormancy(&self) -> &Dormancy {
+        &self.dormancy
     }
 
     /// Wakes everybody, for the shutdown.
@@ -87,7 +100,7 @@ impl Idle {
 
     /// Whether the calling worker may search; at most half of the workers do at the same time.
     pub(crate) fn begin_search(&self) -> bool {
-        let workers = self.beds.len() as u64;
+        let workers = self.workers as u64;
         if 2 * searching(self.counts.load(Ordering::Relaxed)) >= workers {
             return false;
         }
@@ -125,6 +138,7 @@ impl Idle {
             // A waker has taken it off and counted it; the token it leaves must not end the next sleep.
             self.beds[worker].wait(None);
         }
+        self.dormancy.end();
     }
 
     /// Sleeps until woken, or for `timeout`. The worker counts as searching afterwards.
@@ -135,9 +149,9 @@ impl Idle {
     }
 
     /// Workers asleep at the moment.
-    #[cfg(test)]
     pub(crate) fn sleeping(&self) -> usize {
-        (self.counts.load(Ordering::Relaxed) / SLEEPING) as usize
+        // SeqCst: part of the monitor's look before it goes dormant; pairs with `Dormancy::end`.
+        (self.counts.load(Ordering::SeqCst) / SLEEPING) as usize
     }
 }
 
@@ -169,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_burst_wakes_one_worker_and_the_wakened_count_as_searching() {
-        let idle = Idle::new(3);
+        let idle = Idle::new(3, 3);
         idle.enter(0, false);
         idle.enter(1, false);
         assert_eq!(idle.sleeping(), 2);
@@ -184,7 +198,7 @@ mod tests {
 
     #[test]
     fn leaving_while_being_woken_takes_the_token() {
-        let idle = Idle::new(1);
+        let idle = Idle::new(1, 1);
         idle.enter(0, false);
         idle.notify();
         idle.leave(0);

@@ -6,14 +6,21 @@
 
 mod idle;
 mod injector;
+mod processors;
 mod queue;
 mod runtime;
 mod shared;
+mod surplus;
+mod sysmon;
 mod worker;
 
 pub use runtime::{Builder, Handle, Runtime};
 pub(crate) use shared::{Place, Shared, wake, wake_all};
+pub use surplus::blocking;
 pub(crate) use worker::{Departure, Worker, current_worker, leave, next_task_id, random, xorshift};
+
+/// The most threads of one runtime, unless it is told otherwise; Go's number.
+pub(crate) const MAX_THREADS: usize = 10_000;
 
 /// The most workers of one runtime.
 pub(crate) const MAX_WORKERS: usize = 1024;

@@ -8,7 +8,7 @@ use std::{
     thread,
 };
 
-use super::{MAX_WORKERS, Shared, Worker, current_worker};
+use super::{MAX_THREADS, MAX_WORKERS, Shared, Worker, current_worker, sysmon};
 use crate::{
     BuildError, SpawnError,
     task::{
@@ -22,6 +22,7 @@ use crate::{
 pub struct Builder {
     workers: Option<usize>,
     stack_size: usize,
+    max_threads: usize,
 }
 
 impl Builder {
@@ -35,6 +36,13 @@ impl Builder {
     /// builds with debug assertions. Only pages that are touched take memory.
     pub fn stack_size(mut self, bytes: usize) -> Self {
         self.stack_size = bytes;
+        self
+    }
+
+    /// The most threads that run tasks, surplus workers included, which stand in for workers that a task blocks; 10 000
+    /// by default. Beyond it, tasks wait until a blocked worker comes back; [`Handle::starved`] counts that.
+    pub fn max_threads(mut self, threads: usize) -> Self {
+        self.max_threads = threads;
         self
     }
 
@@ -54,7 +62,10 @@ impl Builder {
         }
         let class = Class::for_size(self.stack_size)?;
         overflow::install_handler();
-        let mut runtime = Runtime { shared: Arc::new(Shared::new(workers, class)), threads: Vec::new() };
+        let mut runtime = Runtime {
+            shared: Arc::new(Shared::new(workers, self.max_threads.clamp(workers, MAX_THREADS), class)),
+            threads: Vec::new(),
+        };
         for index in 0..workers {
             let shared = runtime.shared.clone();
             let thread = thread::Builder::new()
@@ -63,6 +74,9 @@ impl Builder {
                 .map_err(BuildError::Thread)?;
             runtime.threads.push(thread);
         }
+        let shared = runtime.shared.clone();
+        let monitor = thread::Builder::new().name("greenprof-sysmon".into()).spawn(move || sysmon::monitor(&shared));
+        runtime.threads.push(monitor.map_err(BuildError::Thread)?);
         Ok(runtime)
     }
 }
@@ -88,7 +102,7 @@ pub struct Runtime {
 impl Runtime {
     /// The settings to start from.
     pub fn builder() -> Builder {
-        Builder { workers: None, stack_size: stack::DEFAULT_SIZE }
+        Builder { workers: None, stack_size: stack::DEFAULT_SIZE, max_threads: MAX_THREADS }
     }
 
     /// Runs `main` in a task, and waits for it. A panic in it continues in the caller.
@@ -120,9 +134,11 @@ impl Drop for Runtime {
     fn drop(&mut self) {
         self.shared.shutdown.store(true, Ordering::SeqCst);
         self.shared.idle.wake_all();
+        self.shared.idle.dormancy().wake();
+        (0..self.shared.processors.len()).for_each(|index| self.shared.wake_retired(index));
         self.shared.timers.stop();
         let inside = current_worker().is_some_and(|worker| std::ptr::eq(worker.shared(), &*self.shared));
-        for thread in self.threads.drain(..) {
+        for thread in self.threads.drain(..).chain(self.shared.surplus.take_threads()) {
             // A runtime dropped by one of its own tasks cannot wait for the worker that runs it.
             if !inside {
                 let _ = thread.join();
@@ -180,14 +196,27 @@ impl Handle {
         self.0.id
     }
 
-    /// The number of workers.
+    /// The number of workers that the runtime was built with.
     pub fn workers(&self) -> usize {
+        self.0.processors.ordinary()
+    }
+
+    /// The threads that have run tasks: the workers, and the surplus workers that were ever needed at the same time.
+    pub fn threads(&self) -> usize {
         self.0.processors.len()
+    }
+
+    /// How often a surplus worker was needed and could not be had, because of the bound on threads or of the system.
+    pub fn starved(&self) -> u64 {
+        self.0.surplus.starved()
     }
 }
 
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared").field("id", &self.id).field("workers", &self.processors.len()).finish_non_exhaustive()
+        f.debug_struct("Shared")
+            .field("id", &self.id)
+            .field("workers", &self.processors.ordinary())
+            .finish_non_exhaustive()
     }
 }

@@ -4,13 +4,11 @@ use std::{
     ptr::{self, NonNull},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
 };
 
-use crossbeam_utils::CachePadded;
-
-use super::{idle::Idle, injector::Injector, queue::Ring, worker::current_worker};
+use super::{idle::Idle, injector::Injector, processors::Processors, surplus::Surplus, worker::current_worker};
 use crate::{
     task::{
         control::{Control, TaskRef},
@@ -25,9 +23,10 @@ static NEXT_RUNTIME: AtomicU32 = AtomicU32::new(1);
 
 pub(crate) struct Shared {
     pub(crate) id: u32,
-    pub(crate) processors: Box<[CachePadded<Processor>]>,
+    pub(crate) processors: Processors,
     pub(crate) injector: Injector,
     pub(crate) idle: Idle,
+    pub(crate) surplus: Surplus,
     pub(crate) timers: Arc<Timers>,
     pub(crate) shutdown: AtomicBool,
     pub(crate) stack: Class,
@@ -35,33 +34,14 @@ pub(crate) struct Shared {
     pub(crate) spawned_outside: AtomicU64,
 }
 
-/// The part of a worker that other threads see.
-pub(crate) struct Processor {
-    pub(crate) ring: Ring,
-    /// The task woken last by the task that runs here: it runs next.
-    pub(crate) next: AtomicPtr<Control>,
-    /// Grows with every task that is run. Written by the worker.
-    pub(crate) ticks: AtomicU32,
-    /// Written by the worker.
-    pub(crate) spawned: AtomicU64,
-    /// Written by the worker.
-    pub(crate) finished: AtomicU64,
-}
-
 impl Shared {
-    pub(crate) fn new(workers: usize, stack: Class) -> Self {
-        let processor = || Processor {
-            ring: Ring::new(),
-            next: AtomicPtr::new(ptr::null_mut()),
-            ticks: AtomicU32::new(0),
-            spawned: AtomicU64::new(0),
-            finished: AtomicU64::new(0),
-        };
+    pub(crate) fn new(workers: usize, most_threads: usize, stack: Class) -> Self {
         Self {
             id: NEXT_RUNTIME.fetch_add(1, Ordering::Relaxed),
-            processors: (0..workers).map(|_| CachePadded::new(processor())).collect(),
+            processors: Processors::new(workers, most_threads),
             injector: Injector::new(),
-            idle: Idle::new(workers),
+            idle: Idle::new(workers, most_threads),
+            surplus: Surplus::new(),
             timers: Timers::new(),
             shutdown: AtomicBool::new(false),
             stack,

@@ -18,10 +18,13 @@ use std::{
     time::Duration,
 };
 
-use super::shared::{Processor, Shared, bump};
+use super::{
+    processors::Processor,
+    shared::{Shared, bump},
+};
 use crate::{
     SpawnError, hooks,
-    sys::{clock, thread::SignalStack},
+    sys::{clock, futex, thread::SignalStack},
     task::{
         control::{Control, TaskRef},
         stack::{Class, pool},
@@ -67,6 +70,7 @@ pub(crate) enum Departure {
 pub(crate) struct Worker {
     shared: Arc<Shared>,
     index: usize,
+    processor: NonNull<Processor>,
     /// The saved context of the worker's loop while a task runs.
     scheduler_sp: Cell<*mut u8>,
     task: Cell<Option<NonNull<Control>>>,
@@ -146,6 +150,7 @@ impl Worker {
         let worker = Worker {
             stacks: RefCell::new(pool::Cache::new(shared.stack)),
             index,
+            processor: NonNull::from(shared.processors.get(index)),
             scheduler_sp: Cell::new(ptr::null_mut()),
             task: Cell::new(None),
             thread: &thread,
@@ -155,9 +160,11 @@ impl Worker {
             shared,
         };
         WORKER.set(&worker);
+        worker.processor().set_thread(Some(worker.thread));
         hooks::worker_started(worker.thread);
         worker.work();
         hooks::worker_stopping(worker.thread);
+        worker.processor().set_thread(None);
         WORKER.set(ptr::null());
     }
 
@@ -177,14 +184,44 @@ impl Worker {
     }
 
     fn processor(&self) -> &Processor {
-        &self.shared.processors[self.index]
+        // SAFETY: processors are never removed, and the worker keeps the table that owns them.
+        unsafe { self.processor.as_ref() }
+    }
+
+    pub(crate) fn index(&self) -> usize {
+        self.index
     }
 
     fn work(&self) {
         while !self.shared.shutdown.load(Ordering::Relaxed) {
-            if let Some(task) = self.local().or_else(|| self.find()) {
+            if self.is_unneeded() {
+                self.retire();
+            } else if let Some(task) = self.local().or_else(|| self.find()) {
                 self.run_task(task);
             }
+        }
+    }
+
+    /// Whether this is a surplus worker, and the one that it stood in for is back.
+    fn is_unneeded(&self) -> bool {
+        let ordinary = self.shared.processors.ordinary();
+        self.index >= ordinary && self.index - ordinary >= self.shared.surplus.allowed()
+    }
+
+    /// Gives the queue away and sleeps until this worker is needed again, or the runtime shuts down.
+    fn retire(&self) {
+        let processor = self.processor();
+        let next = processor.next.swap(ptr::null_mut(), Ordering::Acquire);
+        let queued = std::iter::from_fn(|| processor.ring.pop());
+        self.shared.inject(NonNull::new(next).into_iter().chain(queued));
+        processor.retired.store(1, Ordering::SeqCst);
+        // SeqCst: whoever calls this worker has changed what is allowed before it looks at `retired`.
+        if !self.is_unneeded() || self.shared.shutdown.load(Ordering::SeqCst) {
+            processor.retired.swap(0, Ordering::SeqCst);
+            return;
+        }
+        while processor.retired.load(Ordering::SeqCst) == 1 {
+            futex::wait(&processor.retired, 1, None);
         }
     }
 
@@ -247,10 +284,12 @@ impl Worker {
     /// The next task of this worker's own queues, or now and then of the injector.
     fn local(&self) -> Option<NonNull<Control>> {
         let processor = self.processor();
-        if processor.ticks.load(Ordering::Relaxed).is_multiple_of(INJECTOR_INTERVAL)
-            && let Some(task) = self.shared.injector.pop(1, |_| {})
-        {
-            return Some(task);
+        if processor.ticks.load(Ordering::Relaxed).is_multiple_of(INJECTOR_INTERVAL) {
+            // The kernel may not get round to the timer thread while all processors are busy.
+            self.shared.timers.help();
+            if let Some(task) = self.shared.injector.pop(1, |_| {}) {
+                return Some(task);
+            }
         }
         // Relaxed: only this worker puts tasks here; a thief may have taken it, which the swap finds out.
         if !processor.next.load(Ordering::Relaxed).is_null() {
@@ -269,11 +308,12 @@ impl Worker {
 
     /// A fair share of the injector, at most half a ring.
     fn take_injected(&self) -> Option<NonNull<Control>> {
-        let share = self.shared.injector.length() / self.shared.processors.len() + 1;
+        let share = self.shared.injector.length() / self.shared.processors.ordinary() + 1;
         self.shared.injector.pop(share.min(super::queue::CAPACITY / 2), |task| self.push(task))
     }
 
-    /// Searches the other workers' queues, and sleeps when there is nothing. `None` at shutdown, and now and then.
+    /// Searches the other workers' queues, and sleeps when there is nothing. `None` at shutdown, and for a surplus worker
+    /// that is not needed any more: a wake-up that reached it goes on to the next sleeper.
     #[cold]
     fn find(&self) -> Option<NonNull<Control>> {
         let idle = &self.shared.idle;
@@ -286,7 +326,7 @@ impl Worker {
             }
             idle.enter(self.index, searching);
             searching = true;
-            if self.shared.shutdown.load(Ordering::SeqCst) {
+            if self.shared.shutdown.load(Ordering::SeqCst) || self.is_unneeded() {
                 idle.leave(self.index);
                 idle.end_search();
                 return None;
@@ -311,10 +351,11 @@ impl Worker {
                 return Some(task);
             }
             let start = self.random() as usize;
-            for i in 0..processors.len() {
-                let victim = (start + i) % processors.len();
+            let count = processors.len();
+            for i in 0..count {
+                let victim = (start.wrapping_add(i)) % count;
                 if victim != self.index
-                    && let Some(task) = processors[victim].ring.steal_into(&self.processor().ring)
+                    && let Some(task) = processors.get(victim).ring.steal_into(&self.processor().ring)
                 {
                     return Some(task);
                 }
@@ -324,7 +365,7 @@ impl Worker {
             }
         }
         let Stuck { victim, task, ticks } = stuck.take()?;
-        let victim = &processors[victim];
+        let victim = processors.get(victim);
         // The victim has run one task all the time and its next slot has not moved: it will not get to it soon.
         // Acquire: pairs with the Release in `queue_next`.
         (victim.ticks.load(Ordering::Relaxed) == ticks
@@ -338,7 +379,7 @@ impl Worker {
         let start = before.map_or(0, |stuck| stuck.victim + 1);
         let count = self.shared.processors.len();
         (0..count).map(|i| (start + i) % count).find_map(|victim| {
-            let processor = &self.shared.processors[victim];
+            let processor = self.shared.processors.get(victim);
             let ticks = processor.ticks.load(Ordering::Relaxed);
             let task = processor.next.load(Ordering::Relaxed);
             (!task.is_null()).then_some(Stuck { victim, task, ticks })

@@ -2,7 +2,7 @@
 //!
 //! All channels are locked at once, in the order of their cores' indices, so that looking at the arms and queueing on all
 //! of them is one step: two selects that meet cannot both decide for each other's other arm. (Go's `selectgo` does the
-//! same.) While it waits, a select has a waiter in the queue of each channel; [`Race`] lets one of them win, and the
+//! same.) While it waits, a select has a waiter in the queue of each channel; a race lets one of them win, and the
 //! select takes the others out when it has been woken.
 
 use std::{
@@ -68,7 +68,13 @@ macro_rules! select {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! select_arms {
-    ([$($done:tt)*] [$($otherwise:tt)*] [$index:expr] recv($chan:expr) -> $value:pat => $body:block $(,)? $($rest:tt)*) => {
+    ([$($done:tt)*] [$($otherwise:tt)*] [$index:expr] recv($chan:expr) -> $value:pat => $body:block, $($rest:tt)*) => {
+        // A match, so that temporaries of the channel's expression live as long as the arm.
+        match $crate::sync::select::receive(&$chan) {
+            mut arm => $crate::select_arms!([$($done)* (arm $index, $value, $body)] [$($otherwise)*] [$index + 1] $($rest)*),
+        }
+    };
+    ([$($done:tt)*] [$($otherwise:tt)*] [$index:expr] recv($chan:expr) -> $value:pat => $body:block $($rest:tt)*) => {
         // A match, so that temporaries of the channel's expression live as long as the arm.
         match $crate::sync::select::receive(&$chan) {
             mut arm => $crate::select_arms!([$($done)* (arm $index, $value, $body)] [$($otherwise)*] [$index + 1] $($rest)*),
@@ -80,7 +86,13 @@ macro_rules! select_arms {
             mut arm => $crate::select_arms!([$($done)* (arm $index, $value, $body)] [$($otherwise)*] [$index + 1] $($($rest)*)?),
         }
     };
-    ([$($done:tt)*] [$($otherwise:tt)*] [$index:expr] send($chan:expr, $sent:expr) -> $value:pat => $body:block $(,)? $($rest:tt)*) => {
+    ([$($done:tt)*] [$($otherwise:tt)*] [$index:expr] send($chan:expr, $sent:expr) -> $value:pat => $body:block, $($rest:tt)*) => {
+        // A match, so that temporaries of the channel's expression live as long as the arm.
+        match $crate::sync::select::send(&$chan, $sent) {
+            mut arm => $crate::select_arms!([$($done)* (arm $index, $value, $body)] [$($otherwise)*] [$index + 1] $($rest)*),
+        }
+    };
+    ([$($done:tt)*] [$($otherwise:tt)*] [$index:expr] send($chan:expr, $sent:expr) -> $value:pat => $body:block $($rest:tt)*) => {
         // A match, so that temporaries of the channel's expression live as long as the arm.
         match $crate::sync::select::send(&$chan, $sent) {
             mut arm => $crate::select_arms!([$($done)* (arm $index, $value, $body)] [$($otherwise)*] [$index + 1] $($rest)*),
@@ -92,13 +104,19 @@ macro_rules! select_arms {
             mut arm => $crate::select_arms!([$($done)* (arm $index, $value, $body)] [$($otherwise)*] [$index + 1] $($($rest)*)?),
         }
     };
-    ([$($done:tt)*] [none] [$index:expr] default => $body:block $(,)? $($rest:tt)*) => {
+    ([$($done:tt)*] [none] [$index:expr] default => $body:block, $($rest:tt)*) => {
+        $crate::select_arms!([$($done)*] [$crate::sync::select::Otherwise::AtOnce, $body] [$index] $($rest)*)
+    };
+    ([$($done:tt)*] [none] [$index:expr] default => $body:block $($rest:tt)*) => {
         $crate::select_arms!([$($done)*] [$crate::sync::select::Otherwise::AtOnce, $body] [$index] $($rest)*)
     };
     ([$($done:tt)*] [none] [$index:expr] default => $body:expr $(, $($rest:tt)*)?) => {
         $crate::select_arms!([$($done)*] [$crate::sync::select::Otherwise::AtOnce, $body] [$index] $($($rest)*)?)
     };
-    ([$($done:tt)*] [none] [$index:expr] timeout($after:expr) => $body:block $(,)? $($rest:tt)*) => {
+    ([$($done:tt)*] [none] [$index:expr] timeout($after:expr) => $body:block, $($rest:tt)*) => {
+        $crate::select_arms!([$($done)*] [$crate::sync::select::Otherwise::After($after), $body] [$index] $($rest)*)
+    };
+    ([$($done:tt)*] [none] [$index:expr] timeout($after:expr) => $body:block $($rest:tt)*) => {
         $crate::select_arms!([$($done)*] [$crate::sync::select::Otherwise::After($after), $body] [$index] $($rest)*)
     };
     ([$($done:tt)*] [none] [$index:expr] timeout($after:expr) => $body:expr $(, $($rest:tt)*)?) => {

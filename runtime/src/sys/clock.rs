@@ -15,6 +15,16 @@ pub(crate) fn after(duration: std::time::Duration) -> u64 {
     now().saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
 }
 
+/// The CPU time that a thread of this process has used, in nanoseconds; nothing if there is no such thread.
+pub(crate) fn thread_cpu(thread: i32) -> Option<u64> {
+    // How the kernel makes a clock's id from a thread's: a per-thread clock (4) of scheduler time (2).
+    let clock = !thread << 3 | 4 | 2;
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a valid place for the result; the kernel refuses a clock that does not exist.
+    let known = unsafe { libc::clock_gettime(clock, &mut time) } == 0;
+    known.then(|| time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
+}
+
 fn read(clock: libc::clockid_t) -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a valid place for the result, and both clocks exist on every Linux.

@@ -17,6 +17,13 @@ pub(crate) fn processor() -> usize {
     usize::try_from(unsafe { libc::sched_getcpu() }).unwrap_or(0)
 }
 
+/// Whether a thread of this process waits in the kernel, rather than running or wanting to.
+pub(crate) fn sleeps(thread: i32) -> bool {
+    // The state is the field behind the name, which stands in parentheses and may contain any.
+    let stat = std::fs::read_to_string(format!("/proc/self/task/{thread}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['S', 'D']))
+}
+
 /// The address range of the calling thread's stack, lowest address first; empty if the system does not tell.
 pub(crate) fn stack_bounds() -> Range<usize> {
     let mut attributes = MaybeUninit::<libc::pthread_attr_t>::uninit();

@@ -19,19 +19,32 @@ use std::{
     thread::Result,
 };
 
-use super::{TaskId, WaitReason, parker::Parker};
+use super::{TaskId, WaitReason, parker::Parker, scope::Token};
 use crate::hooks;
 
 const RUNNING: u8 = 0;
 const JOINING: u8 = 1;
 const DONE: u8 = 2;
 
-pub(crate) struct Packet<T> {
+pub(super) struct Packet<T> {
     state: AtomicU8,
     /// Written by the joiner while RUNNING, read by the task after it has seen JOINING.
     joiner: UnsafeCell<Option<Parker>>,
     /// Written by the task before DONE, taken by the joiner after.
     result: UnsafeCell<Option<Result<T>>>,
+    /// Of a scoped task: dropped after the result.
+    scope: Option<Token>,
+}
+
+impl<T> Drop for Packet<T> {
+    fn drop(&mut self) {
+        if let Some(token) = &mut self.scope {
+            let result = self.result.get_mut();
+            token.unhandled_panic = matches!(result, Some(Err(_)));
+            // The result may borrow from outside the scope, so it goes before the scope learns of the end.
+            *result = None;
+        }
+    }
 }
 
 // SAFETY: `state` hands each cell from one side to the other, so the packet moves a T between threads and no more. The
@@ -41,12 +54,17 @@ unsafe impl<T: Send> Sync for Packet<T> {}
 unsafe impl<T: Send> Send for Packet<T> {}
 
 impl<T> Packet<T> {
-    pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { state: AtomicU8::new(RUNNING), joiner: UnsafeCell::new(None), result: UnsafeCell::new(None) })
+    pub(super) fn new(scope: Option<Token>) -> Arc<Self> {
+        Arc::new(Self {
+            state: AtomicU8::new(RUNNING),
+            joiner: UnsafeCell::new(None),
+            result: UnsafeCell::new(None),
+            scope,
+        })
     }
 
     /// Called once, by the task.
-    pub(crate) fn complete(&self, result: Result<T>) {
+    pub(super) fn complete(&self, result: Result<T>) {
         // SAFETY: before DONE the result belongs to the task.
         unsafe { *self.result.get() = Some(result) };
         // AcqRel: Release pairs with the Acquire in `join` and `is_finished`, Acquire with the Release in `join`.

@@ -17,6 +17,7 @@ pub(crate) mod local;
 pub(crate) mod park;
 pub(crate) mod parker;
 mod reason;
+mod scope;
 mod spawn;
 pub(crate) mod stack;
 pub(crate) mod switch;
@@ -24,9 +25,11 @@ pub(crate) mod switch;
 pub use join::JoinHandle;
 pub use local::{AccessError, LocalKey};
 pub use reason::WaitReason;
+pub use scope::{Scope, ScopedJoinHandle, scope};
 pub use spawn::{Builder, spawn};
 pub(crate) use spawn::{Options, spawn_unchecked};
 
+pub use crate::scheduler::blocking;
 use crate::scheduler::{self, Departure, current_worker};
 
 /// The number of a task; unique in the process, in the order of spawning as seen by one spawner.

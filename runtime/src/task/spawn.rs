@@ -12,6 +12,7 @@ use super::{
     control::{Control, SPAWN_FRAMES, TaskRef},
     join::{JoinHandle, Packet},
     local,
+    scope::Token,
     stack::{Class, pool},
     switch,
 };
@@ -120,13 +121,39 @@ pub(crate) unsafe fn spawn_unchecked<T: Send, F: FnOnce() -> T + Send>(
     options: Options<'_>,
     body: F,
 ) -> Result<JoinHandle<T>, SpawnError> {
+    // SAFETY: the caller's promise.
+    unsafe { spawn_with(shared, options, body, None) }
+}
+
+/// Spawns a task of a scope, which learns of its end by the token.
+///
+/// # Safety
+/// Whatever `body` and its result borrow must live until the token is dropped.
+pub(super) unsafe fn spawn_scoped<T: Send, F: FnOnce() -> T + Send>(
+    shared: &Arc<Shared>,
+    options: Options<'_>,
+    body: F,
+    token: Token,
+) -> Result<JoinHandle<T>, SpawnError> {
+    // SAFETY: the caller's promise.
+    unsafe { spawn_with(shared, options, body, Some(token)) }
+}
+
+/// # Safety
+/// As for [`spawn_unchecked`] or [`spawn_scoped`].
+unsafe fn spawn_with<T: Send, F: FnOnce() -> T + Send>(
+    shared: &Arc<Shared>,
+    options: Options<'_>,
+    body: F,
+    scope: Option<Token>,
+) -> Result<JoinHandle<T>, SpawnError> {
     if size_of::<F>() > LARGE_CLOSURE || align_of::<F>() > 64 {
         let body = Box::new(body);
         // SAFETY: the caller's promise; this closure is the size of a pointer.
-        unsafe { spawn_on_stack(shared, options, move || call_boxed(body)) }
+        unsafe { spawn_on_stack(shared, options, move || call_boxed(body), scope) }
     } else {
         // SAFETY: the caller's promise; the closure is small.
-        unsafe { spawn_on_stack(shared, options, body) }
+        unsafe { spawn_on_stack(shared, options, body, scope) }
     }
 }
 
@@ -138,11 +165,12 @@ unsafe fn spawn_on_stack<T: Send, F: FnOnce() -> T + Send>(
     shared: &Arc<Shared>,
     options: Options<'_>,
     body: F,
+    scope: Option<Token>,
 ) -> Result<JoinHandle<T>, SpawnError> {
     let control = allocate(shared, &options)?;
     // SAFETY: `allocate` gives a control block that only we use until it is started.
     let block = unsafe { control.as_ref() };
-    let packet = Packet::new();
+    let packet = Packet::new(scope);
     let start = Start { body, packet: packet.clone() };
     let top = block.stack().end;
     let at = (top - size_of::<Start<F, T>>()) & !(align_of::<Start<F, T>>().max(16) - 1);
@@ -252,5 +280,6 @@ unsafe fn run<F: FnOnce() -> T, T>(at: *mut u8, control: &Control) {
         let unwanted = mem::replace(&mut result, Err(panic));
         let _ = catch_unwind(AssertUnwindSafe(|| drop(unwanted)));
     }
+    // The packet, which may end a scope, is dropped last.
     packet.complete(result);
 }

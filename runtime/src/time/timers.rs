@@ -233,7 +233,6 @@ impl Timers {
 
     /// Fires what is due, from a worker's loop: when all processors are busy, the system does not run the timer thread at
     /// once. Costs a look at a word when nothing is armed, and one at the clock when nothing is due.
-    #[allow(dead_code, reason = "for the worker's loop")]
     pub(crate) fn help(&self) {
         // Relaxed: a hint. AWAKE is before every moment: the thread may be up and not running.
         let until = self.sleeping_until.load(Ordering::Relaxed);
