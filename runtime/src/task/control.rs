@@ -19,8 +19,8 @@ use std::{
 use super::{WaitReason, local, park::ParkWord};
 use crate::scheduler::Shared;
 
-/// Return addresses kept of the stack that spawned a task.
-pub(crate) const SPAWN_FRAMES: usize = 6;
+/// Return addresses kept of the stack that spawned a task. Without inlining the first seven are the runtime's own.
+pub(crate) const SPAWN_FRAMES: usize = if cfg!(debug_assertions) { 12 } else { 6 };
 
 /// Bytes of a task's name that are kept. Names lie in the block, so that reading one never follows a pointer.
 pub(crate) const NAME_BYTES: usize = 48;

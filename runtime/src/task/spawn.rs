@@ -116,6 +116,7 @@ struct Start<F, T> {
 ///
 /// # Safety
 /// Whatever `body` and its result borrow must outlive the task.
+#[inline(always)] // one frame less of the runtime's own on the spawner's stack
 pub(crate) unsafe fn spawn_unchecked<T: Send, F: FnOnce() -> T + Send>(
     shared: &Arc<Shared>,
     options: Options<'_>,
@@ -129,6 +130,7 @@ pub(crate) unsafe fn spawn_unchecked<T: Send, F: FnOnce() -> T + Send>(
 ///
 /// # Safety
 /// Whatever `body` and its result borrow must live until the token is dropped.
+#[inline(always)] // as above
 pub(super) unsafe fn spawn_scoped<T: Send, F: FnOnce() -> T + Send>(
     shared: &Arc<Shared>,
     options: Options<'_>,
@@ -141,6 +143,7 @@ pub(super) unsafe fn spawn_scoped<T: Send, F: FnOnce() -> T + Send>(
 
 /// # Safety
 /// As for [`spawn_unchecked`] or [`spawn_scoped`].
+#[inline(always)] // as above
 unsafe fn spawn_with<T: Send, F: FnOnce() -> T + Send>(
     shared: &Arc<Shared>,
     options: Options<'_>,
