@@ -1,88 +1,118 @@
 //! The global run queue: for tasks made runnable outside the runtime's workers, and for what overflows a local ring.
 //!
-//! Lists through the control blocks themselves, so queueing never allocates. There are two: tasks that a timer has woken
-//! go before the others, because being late is what their waiting would add to, and each has waited already. So that a
-//! program which sleeps all the time still starts new tasks, every so often it is the others' turn.
+//! It consists of *batches*: chains of tasks linked through their control blocks, so queueing never allocates, and
+//! whoever moves a batch holds the lock for a few stores only. There are three queues of them:
+//!
+//! - *Timed*: tasks that a timer has woken. They go before the others, because being late is what their waiting would
+//!   add to, and each has waited already. First in, first out.
+//! - *Started*: tasks that were woken or spawned outside the workers, or that have run before and overflowed a ring.
+//!   First in, first out.
+//! - *Fresh*: tasks that overflowed a ring and have never run. The newest batch goes first: so a program that spawns a
+//!   tree of tasks walks it depth first, with some thousand stacks instead of one for each node, and under overload
+//!   those that have just come are served soon instead of all being served late.
+//!
+//! Nobody starves: the timed leave the others one take of eight, the started and the fresh have turns, and the oldest
+//! fresh task is taken once a tick of the coarse clock (4 ms at 250 Hz) however many newer ones there are.
 
 use std::{
-    ptr::{self, NonNull},
+    ptr::NonNull,
     sync::atomic::{AtomicUsize, Ordering},
 };
 
 use parking_lot::Mutex;
 
-use crate::task::control::Control;
+use crate::{
+    sys::clock,
+    task::{
+        chain::{Batch, Queue},
+        control::Control,
+    },
+};
 
 pub(crate) struct Injector {
-    /// The length of both lists, to be looked at without the lock.
+    /// Tasks in all queues, to be looked at without the lock.
     length: AtomicUsize,
-    /// Guards the lists and the links of the tasks in them.
-    lists: Mutex<Lists>,
+    /// Guards the queues and the links of the tasks in them.
+    queues: Mutex<Queues>,
 }
 
-/// How many tasks in a row are taken from the first list while there are others: they get at least a share of 1 in 8.
-const FIRST_CAP: u32 = 7;
+/// How many takes in a row are from the timed while there are others.
+const TIMED_CAP: u32 = 7;
 
-struct Lists {
-    first: List,
-    others: List,
-    /// Tasks taken from the first list since one was taken from the others.
-    first_runs: u32,
+struct Queues {
+    timed: Queue,
+    started: Queue,
+    fresh: Queue,
+    /// Takes from the timed since one from the others.
+    timed_runs: u32,
+    /// Whether the last take that could be from the started or the fresh was from the fresh.
+    fresh_was_last: bool,
+    /// When the oldest fresh task was taken last, by the coarse clock.
+    oldest_taken: u64,
 }
 
-impl Lists {
-    fn pop(&mut self) -> Option<NonNull<Control>> {
-        if self.first_runs < FIRST_CAP
-            && let Some(task) = self.first.pop()
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    Timed,
+    Started,
+    Fresh,
+}
+
+impl Queues {
+    /// Whose turn it is. Not that of an empty queue, unless all are.
+    fn turn(&mut self) -> Turn {
+        let others = self.started.length() + self.fresh.length() > 0;
+        if self.timed.length() > 0 && (!others || self.timed_runs < TIMED_CAP) {
+            self.timed_runs += 1;
+            return Turn::Timed;
+        }
+        self.timed_runs = 0;
+        self.fresh_was_last = self.fresh.length() > 0 && (self.started.length() == 0 || !self.fresh_was_last);
+        if self.fresh_was_last { Turn::Fresh } else { Turn::Started }
+    }
+
+    /// One task. `now` is the coarse clock's time.
+    fn pop(&mut self, now: u64) -> Option<NonNull<Control>> {
+        if self.fresh.length() > 0 && now != self.oldest_taken {
+            self.oldest_taken = now;
+            return self.fresh.pop_oldest_block();
+        }
+        match self.turn() {
+            Turn::Timed => self.timed.pop_oldest_block(),
+            _ => self.started.pop_oldest_block(),
+        }
+    }
+
+    /// Batches of one queue: the newest if they are fresh, else the oldest, of as many tasks as are one of `parts` equal
+    /// parts of the queue, but at most `most` and part of a batch more.
+    fn take(&mut self, parts: usize, most: usize) -> Option<Batch> {
+        let queue = match self.turn() {
+            Turn::Fresh => return self.fresh.pop_newest(),
+            Turn::Timed => &mut self.timed,
+            Turn::Started => &mut self.started,
+        };
+        let share = (queue.length() / parts + 1).min(most);
+        let mut taken = queue.pop_oldest()?;
+        while taken.length() < share
+            && let Some(batch) = queue.pop_oldest()
         {
-            self.first_runs += 1;
-            return Some(task);
+            taken = taken.followed_by(batch);
         }
-        self.first_runs = 0;
-        self.others.pop().or_else(|| self.first.pop())
-    }
-}
-
-/// The first and the last of a list linked through `Control::next`.
-struct List {
-    head: *mut Control,
-    tail: *mut Control,
-}
-
-// SAFETY: only reached through the mutex; control blocks are never unmapped.
-unsafe impl Send for List {}
-
-impl List {
-    const fn new() -> Self {
-        Self { head: ptr::null_mut(), tail: ptr::null_mut() }
-    }
-
-    fn append(&mut self, task: NonNull<Control>) {
-        // SAFETY: a runnable task's block; whoever made it runnable owns the link. Relaxed: the mutex orders it.
-        unsafe { task.as_ref() }.next.store(ptr::null_mut(), Ordering::Relaxed);
-        match NonNull::new(self.tail) {
-            // SAFETY: the block is in the list, so its link belongs to the list.
-            Some(tail) => unsafe { tail.as_ref() }.next.store(task.as_ptr(), Ordering::Relaxed),
-            None => self.head = task.as_ptr(),
-        }
-        self.tail = task.as_ptr();
-    }
-
-    fn pop(&mut self) -> Option<NonNull<Control>> {
-        let task = NonNull::new(self.head)?;
-        // SAFETY: as in `append`.
-        self.head = unsafe { task.as_ref() }.next.load(Ordering::Relaxed);
-        if self.head.is_null() {
-            self.tail = ptr::null_mut();
-        }
-        Some(task)
+        Some(taken)
     }
 }
 
 impl Injector {
     pub(crate) fn new() -> Self {
-        let lists = Lists { first: List::new(), others: List::new(), first_runs: 0 };
-        Self { length: AtomicUsize::new(0), lists: Mutex::new(lists) }
+        let queues = Queues {
+            timed: Queue::new(),
+            started: Queue::new(),
+            fresh: Queue::new(),
+            timed_runs: 0,
+            fresh_was_last: false,
+            oldest_taken: 0,
+        };
+        Self { length: AtomicUsize::new(0), queues: Mutex::new(queues) }
     }
 
     /// An instant's answer.
@@ -91,75 +121,162 @@ impl Injector {
         self.length.load(Ordering::SeqCst) == 0
     }
 
-    pub(crate) fn push(&self, tasks: impl IntoIterator<Item = NonNull<Control>>) {
-        self.append(&mut self.lists.lock().others, tasks);
+    /// Queues tasks that have been woken or spawned outside the workers, or that have run before.
+    pub(crate) fn push_started(&self, batch: Batch) {
+        self.queues.lock().started.push_newest(batch);
+        // Relaxed, here and below: `notify` has a fence after every push.
+        self.length.fetch_add(batch.length(), Ordering::Relaxed);
     }
 
-    /// Queues tasks before those of `push`.
-    pub(crate) fn push_first(&self, tasks: impl IntoIterator<Item = NonNull<Control>>) {
-        self.append(&mut self.lists.lock().first, tasks);
+    /// Queues tasks that a timer has woken.
+    pub(crate) fn push_timed(&self, batch: Batch) {
+        self.queues.lock().timed.push_newest(batch);
+        self.length.fetch_add(batch.length(), Ordering::Relaxed);
     }
 
-    fn append(&self, list: &mut List, tasks: impl IntoIterator<Item = NonNull<Control>>) {
-        let mut count = 0;
-        for task in tasks {
-            list.append(task);
-            count += 1;
+    /// Queues what a ring had no room for.
+    pub(crate) fn push_spilled(&self, tasks: &[*mut Control]) {
+        let is_fresh = |task: &NonNull<Control>| {
+            // SAFETY: as in `block`.
+            unsafe { task.as_ref() }.is_fresh()
+        };
+        let tasks = || tasks.iter().copied().filter_map(NonNull::new);
+        let fresh = Batch::link(tasks().filter(is_fresh));
+        let started = Batch::link(tasks().filter(|task| !is_fresh(task)));
+        let mut queues = self.queues.lock();
+        if let Some(batch) = fresh {
+            queues.fresh.push_newest(batch);
         }
-        // Relaxed: `notify` has a fence after every push.
+        if let Some(batch) = started {
+            queues.started.push_newest(batch);
+        }
+        drop(queues);
+        let count = [fresh, started].iter().flatten().map(|batch| batch.length()).sum();
         self.length.fetch_add(count, Ordering::Relaxed);
     }
 
-    /// Takes up to `most` tasks: the first is returned, the others are given to `more`, all under one lock.
-    pub(crate) fn pop(&self, most: usize, mut more: impl FnMut(NonNull<Control>)) -> Option<NonNull<Control>> {
+    /// Takes one task, of those that have waited longest.
+    pub(crate) fn pop(&self) -> Option<NonNull<Control>> {
         if self.is_empty() {
             return None;
         }
-        let mut lists = self.lists.lock();
-        let first = lists.pop()?;
-        let mut count = 1;
-        while count < most
-            && let Some(task) = lists.pop()
-        {
-            more(task);
-            count += 1;
-        }
-        self.length.fetch_sub(count, Ordering::Relaxed);
-        Some(first)
+        let task = self.queues.lock().pop(clock::coarse())?;
+        self.length.fetch_sub(1, Ordering::Relaxed);
+        Some(task)
     }
 
-    pub(crate) fn length(&self) -> usize {
-        self.length.load(Ordering::Relaxed)
+    /// Takes a batch, or several that are one of `parts` equal parts of what waits, `most` tasks and a batch at the most.
+    /// The first task is returned, the others are given to `more`.
+    pub(crate) fn take(
+        &self,
+        parts: usize,
+        most: usize,
+        more: impl FnMut(NonNull<Control>),
+    ) -> Option<NonNull<Control>> {
+        if self.is_empty() {
+            return None;
+        }
+        let batch = self.queues.lock().take(parts, most)?;
+        self.length.fetch_sub(batch.length(), Ordering::Relaxed);
+        let (first, rest) = batch.split();
+        rest.into_iter().flatten().for_each(more);
+        Some(first)
     }
 }
 
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use std::{mem::MaybeUninit, ptr};
 
-    #[test]
-    fn woken_by_timers_come_first_and_starve_nobody() {
-        let mut blocks: Vec<Box<std::mem::MaybeUninit<Control>>> = (0..40).map(|_| Box::new_uninit()).collect();
-        let tasks: Vec<NonNull<Control>> = blocks
+    struct Blocks {
+        _memory: Box<[MaybeUninit<Control>]>,
+        tasks: Vec<NonNull<Control>>,
+    }
+
+    /// Blocks of tasks that have never run, but for the first `started`.
+    fn blocks(count: usize, started: usize) -> Blocks {
+        let mut memory = Box::new_uninit_slice(count);
+        let tasks = memory
             .iter_mut()
-            .map(|block| {
-                let at = NonNull::from(&mut **block).cast();
+            .enumerate()
+            .map(|(i, block)| {
+                let at = NonNull::from(block).cast::<Control>();
                 // SAFETY: fresh memory of the right size and alignment.
-                unsafe { Control::init(at, 0, 0) };
+                unsafe {
+                    Control::init(at, 0, 0);
+                    at.as_ref().entry.store(ptr::dangling_mut(), Ordering::Relaxed);
+                    if i < started {
+                        at.as_ref().take_entry();
+                    }
+                }
                 at
             })
             .collect();
+        Blocks { _memory: memory, tasks }
+    }
+
+    fn spill(injector: &Injector, tasks: &[NonNull<Control>]) {
+        injector.push_spilled(&tasks.iter().map(|task| task.as_ptr()).collect::<Vec<_>>());
+    }
+
+    fn take(injector: &Injector) -> Vec<NonNull<Control>> {
+        let mut rest = Vec::new();
+        let first = injector.take(1, 128, |task| rest.push(task));
+        first.into_iter().chain(rest).collect()
+    }
+
+    #[test]
+    fn woken_by_timers_come_first_and_starve_nobody() {
+        let blocks = blocks(40, 40);
+        let (outside, timed) = blocks.tasks.split_at(10);
         let injector = Injector::new();
-        injector.push(tasks[..10].iter().copied());
-        injector.push_first(tasks[10..].iter().copied());
-        let mut order = vec![injector.pop(3, |_| {}).unwrap()];
-        assert_eq!(injector.length(), 37);
-        assert_eq!(order[0], tasks[10]);
-        order.extend(std::iter::from_fn(|| injector.pop(1, |_| {})));
+        outside.iter().for_each(|task| injector.push_started(Batch::link([*task]).unwrap()));
+        injector.push_timed(Batch::link(timed.iter().copied()).unwrap());
+        let order: Vec<_> = std::iter::from_fn(|| injector.pop()).collect();
         assert!(injector.is_empty());
+        assert_eq!(order.len(), 40);
+        assert_eq!(order[..7], timed[..7], "the woken are first");
+        assert_eq!(order[7], outside[0], "but not all of them");
         let place = |task| order.iter().position(|t| *t == task).unwrap();
-        assert!(place(tasks[0]) > place(tasks[13]), "the woken are first");
-        assert!(place(tasks[0]) < place(tasks[20]), "but not all of them");
-        assert!(tasks[..10].is_sorted_by_key(|t| place(*t)), "each list is first in, first out");
+        assert!([outside, timed].iter().all(|queue| queue.is_sorted_by_key(|t| place(*t))), "first in, first out");
+    }
+
+    #[test]
+    fn of_fresh_tasks_the_newest_batch_goes_first_and_singly_the_oldest() {
+        let blocks = blocks(40, 0);
+        let injector = Injector::new();
+        let batches: Vec<_> = blocks.tasks.chunks(10).collect();
+        batches.iter().for_each(|batch| spill(&injector, batch));
+        assert_eq!(take(&injector), batches[3]);
+        let mut queues = injector.queues.lock();
+        assert_eq!(queues.pop(7), Some(batches[0][0]));
+        assert_eq!(queues.pop(7), None, "once a tick");
+        assert_eq!(queues.pop(8), Some(batches[0][1]));
+        drop(queues);
+        assert_eq!(take(&injector), batches[2]);
+        assert_eq!(take(&injector), batches[1]);
+        assert_eq!(take(&injector), batches[0][2..]);
+        assert!(take(&injector).is_empty() && !injector.is_empty(), "the length is the caller's of `Queues::pop`");
+    }
+
+    #[test]
+    fn started_and_fresh_have_turns_and_nobody_is_lost() {
+        let blocks = blocks(60, 20);
+        let (started, fresh) = blocks.tasks.split_at(20);
+        let injector = Injector::new();
+        let mixed: Vec<_> = (0..20).flat_map(|i| [started[i], fresh[2 * i], fresh[2 * i + 1]]).collect();
+        mixed.chunks(15).for_each(|batch| spill(&injector, batch));
+        let mut takes = Vec::new();
+        while !injector.is_empty() {
+            takes.push(take(&injector));
+        }
+        assert!(takes[0].iter().all(|task| fresh.contains(task)));
+        assert_eq!(takes[1], started, "all there are, in their order");
+        let mut all = takes.concat();
+        all.sort_unstable();
+        let mut expected = blocks.tasks.clone();
+        expected.sort_unstable();
+        assert_eq!(all, expected);
     }
 }

@@ -11,6 +11,7 @@ use std::{
 use super::{idle::Idle, injector::Injector, processors::Processors, surplus::Surplus, worker::current_worker};
 use crate::{
     task::{
+        chain::Batch,
         control::{Control, TaskRef},
         park::Unpark,
         parker::Parker,
@@ -68,18 +69,27 @@ impl Shared {
         self.processors.iter().any(|p| !p.next.load(Ordering::SeqCst).is_null())
     }
 
-    /// Queues tasks from outside the workers, or from a worker whose ring is full.
+    /// Queues tasks from outside the workers.
     pub(crate) fn inject(&self, tasks: impl IntoIterator<Item = NonNull<Control>>) {
-        self.injector.push(tasks);
-        self.idle.notify();
+        if let Some(batch) = Batch::link(tasks) {
+            self.injector.push_started(batch);
+            self.idle.notify();
+        }
     }
 
     /// Like `inject`, ahead of most of what is queued there: for tasks whose time has come.
-    fn inject_first(&self, tasks: impl IntoIterator<Item = NonNull<Control>>) {
-        self.injector.push_first(tasks);
-        self.idle.notify();
+    fn inject_timed(&self, tasks: &[NonNull<Control>]) {
+        for tasks in tasks.chunks(LARGEST_BATCH) {
+            if let Some(batch) = Batch::link(tasks.iter().copied()) {
+                self.injector.push_timed(batch);
+                self.idle.notify();
+            }
+        }
     }
 }
+
+/// Tasks in one batch, so that several workers share a burst.
+const LARGEST_BATCH: usize = 32;
 
 /// A counter that only one thread writes.
 pub(crate) fn bump(counter: &AtomicU64) {
@@ -152,6 +162,6 @@ pub(crate) fn wake_all(parkers: impl Iterator<Item = Parker>) {
     };
     for tasks in runnable.chunk_by(|a, b| runtime(a) == runtime(b)) {
         // SAFETY: a runtime is not freed while it has a task that has not finished.
-        unsafe { &*runtime(&tasks[0]) }.inject_first(tasks.iter().copied());
+        unsafe { &*runtime(&tasks[0]) }.inject_timed(tasks);
     }
 }

@@ -4,8 +4,9 @@
 //! the task for long is not enough: a thread that the system does not let run looks the same, and a stand-in for it would
 //! only keep others from running.
 //!
-//! It looks every 10 ms while anybody works. When all workers sleep it sleeps as well, without a timeout, and the first
-//! worker that is woken wakes it ([`Dormancy`]), so an idle runtime uses no CPU.
+//! It looks every 10 ms while anybody works, and gives back the pages of stacks that are not needed. When all workers sleep
+//! it sleeps as well, without a timeout once no pages are left to be given back, and the first worker that is woken wakes
+//! it ([`Dormancy`]): an idle runtime uses no CPU.
 
 use std::{
     sync::{
@@ -16,10 +17,16 @@ use std::{
 };
 
 use super::Shared;
-use crate::sys::{clock, futex, thread};
+use crate::{
+    sys::{clock, futex, thread},
+    task::stack::pool,
+};
 
 /// Between two looks.
 const PERIOD: Duration = Duration::from_millis(10);
+
+/// Between two looks at the free stacks while everybody sleeps and there are more than need be kept.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// CPU time in one task after which a worker is stuck.
 const LONG: u64 = PERIOD.as_nanos() as u64;
@@ -64,9 +71,11 @@ pub(crate) fn monitor(shared: &Arc<Shared>) {
     let mut seen = Vec::new();
     while !shared.shutdown.load(Ordering::SeqCst) {
         look(shared, &mut seen);
+        pool::tend();
         dormancy.0.store(DORMANT, Ordering::SeqCst);
         if everybody_sleeps(shared) {
-            futex::wait(&dormancy.0, DORMANT, None);
+            let patience = pool::has_excess().then_some(PATIENCE);
+            futex::wait(&dormancy.0, DORMANT, patience);
         } else {
             // Not dormant, or every worker that wakes would wake this thread as well.
             dormancy.0.store(AWAKE, Ordering::SeqCst);

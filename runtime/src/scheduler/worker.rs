@@ -46,6 +46,10 @@ const NEXT_SLOT_CAP: u32 = 3;
 const SEARCH_ROUNDS: u32 = 6;
 const SEARCH_PAUSES: u32 = 40;
 
+/// Below so many tasks a ring is left to its owner until the last round of a search: a thief that takes each task as it is
+/// pushed only moves its memory from one processor's caches to the other's.
+const MIN_STEAL: usize = 32;
+
 /// How long a worker naps when the only work in sight is in another's next slot. If it is still there afterwards, with
 /// the same task running, it is taken.
 const NAP: Duration = Duration::from_micros(50);
@@ -276,9 +280,10 @@ impl Worker {
     }
 
     fn push(&self, task: NonNull<Control>) {
-        self.processor()
-            .ring
-            .push(task, |spilled| self.shared.inject(spilled.iter().copied().filter_map(NonNull::new)));
+        self.processor().ring.push(task, |spilled| {
+            self.shared.injector.push_spilled(spilled);
+            self.shared.idle.notify();
+        });
     }
 
     /// The next task of this worker's own queues, or now and then of the injector.
@@ -287,7 +292,7 @@ impl Worker {
         if processor.ticks.load(Ordering::Relaxed).is_multiple_of(INJECTOR_INTERVAL) {
             // The kernel may not get round to the timer thread while all processors are busy.
             self.shared.timers.help();
-            if let Some(task) = self.shared.injector.pop(1, |_| {}) {
+            if let Some(task) = self.shared.injector.pop() {
                 return Some(task);
             }
         }
@@ -308,8 +313,8 @@ impl Worker {
 
     /// A fair share of the injector, at most half a ring.
     fn take_injected(&self) -> Option<NonNull<Control>> {
-        let share = self.shared.injector.length() / self.shared.processors.ordinary() + 1;
-        self.shared.injector.pop(share.min(super::queue::CAPACITY / 2), |task| self.push(task))
+        let workers = self.shared.processors.ordinary();
+        self.shared.injector.take(workers, super::queue::CAPACITY / 2, |task| self.push(task))
     }
 
     /// Searches the other workers' queues, and sleeps when there is nothing. `None` at shutdown, and for a surplus worker
@@ -354,8 +359,10 @@ impl Worker {
             let count = processors.len();
             for i in 0..count {
                 let victim = (start.wrapping_add(i)) % count;
+                let ring = &processors.get(victim).ring;
                 if victim != self.index
-                    && let Some(task) = processors.get(victim).ring.steal_into(&self.processor().ring)
+                    && (ring.length() >= MIN_STEAL || round + 1 == SEARCH_ROUNDS)
+                    && let Some(task) = ring.steal_into(&self.processor().ring)
                 {
                     return Some(task);
                 }

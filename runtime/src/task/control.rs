@@ -8,7 +8,7 @@
 //! - the spawner, before the task is started: all of `About`, `sp`, `entry`;
 //! - the worker that runs the task: `epoch`, and `sp` through the switch;
 //! - the task itself: `wait_reason`, `waiting_since`, `labels`, `locals`;
-//! - the owner of the list the task is in (injector, free list): `next`.
+//! - the owner of the list the task is in (injector, free list): `next`, `batch`.
 
 use std::{
     panic::Location,
@@ -33,7 +33,10 @@ pub(crate) struct Control {
     epoch: AtomicU64,
     /// Link of the list that holds the block: the injector's while runnable, the free list's while unused.
     pub(crate) next: AtomicPtr<Control>,
+    /// Links of the first block of a batch, to other batches.
+    pub(crate) batch: BatchLinks,
     pub(crate) runtime: AtomicPtr<Shared>,
+    /// The task's first function; null once it has begun.
     pub(crate) entry: AtomicPtr<()>,
     pub(crate) closure: AtomicPtr<u8>,
     /// The stack's lowest usable address and its whole stride; written once, when the slot is made.
@@ -45,6 +48,15 @@ pub(crate) struct Control {
     /// The task's task-locals; null until it uses one.
     pub(crate) locals: AtomicPtr<local::Values>,
     pub(crate) about: About,
+}
+
+/// How the first block of a batch is linked to the batches before and after it.
+#[derive(Default)]
+pub(crate) struct BatchLinks {
+    pub(crate) older: AtomicPtr<Control>,
+    pub(crate) newer: AtomicPtr<Control>,
+    pub(crate) tail: AtomicPtr<Control>,
+    pub(crate) length: AtomicUsize,
 }
 
 /// What is told of a task at its spawn and never changes while it lives.
@@ -90,6 +102,7 @@ impl Control {
                 sp: AtomicPtr::new(ptr::null_mut()),
                 epoch: AtomicU64::new(0),
                 next: AtomicPtr::new(ptr::null_mut()),
+                batch: BatchLinks::default(),
                 runtime: AtomicPtr::new(ptr::null_mut()),
                 entry: AtomicPtr::new(ptr::null_mut()),
                 closure: AtomicPtr::new(ptr::null_mut()),
@@ -116,6 +129,19 @@ impl Control {
     pub(crate) fn stack(&self) -> std::ops::Range<usize> {
         // Relaxed: written once, before the block could be found.
         self.stack_low.load(Ordering::Relaxed)..ptr::from_ref(self) as usize
+    }
+
+    /// Whether the task has never run. For whoever has it in a queue.
+    pub(crate) fn is_fresh(&self) -> bool {
+        // Relaxed: the queue's hand-over orders it.
+        !self.entry.load(Ordering::Relaxed).is_null()
+    }
+
+    /// The task's first function, once. Called by the task itself.
+    pub(crate) fn take_entry(&self) -> *mut () {
+        let entry = self.entry.load(Ordering::Relaxed);
+        self.entry.store(ptr::null_mut(), Ordering::Relaxed);
+        entry
     }
 
     pub(crate) fn wait_reason(&self) -> WaitReason {

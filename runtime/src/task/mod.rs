@@ -11,6 +11,7 @@
 //! # Ok::<(), greenprof_runtime::BuildError>(())
 //! ```
 
+pub(crate) mod chain;
 pub(crate) mod control;
 mod join;
 pub(crate) mod local;

@@ -256,7 +256,7 @@ extern "C" fn first(_: usize) -> ! {
     let control = task.control();
     // SAFETY: `spawn_on_stack` has stored a `run` and the closure that it fits, and this is their only use.
     unsafe {
-        let entry: unsafe fn(*mut u8, &Control) = mem::transmute(control.entry.load(Ordering::Relaxed));
+        let entry: unsafe fn(*mut u8, &Control) = mem::transmute(control.take_entry());
         entry(control.closure.load(Ordering::Relaxed), control);
     }
     scheduler::leave(Departure::Exit);

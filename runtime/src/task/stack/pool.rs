@@ -1,111 +1,226 @@
-//! Free stacks: a list per size that all threads share, and a small cache per worker in front of it.
+//! Free stacks: queues per size that all threads share, and a small cache per worker in front of them.
 //!
-//! Last in, first out: the stack that was used last is the one whose pages are in the caches.
+//! Last in, first out: the stack that was used last is the one whose pages are in the caches. Stacks move between the
+//! caches and the queues a batch at a time.
+//!
+//! A stack that was freed keeps the pages that it has touched ([`Free::used`]) for a while, so that a program whose number
+//! of tasks goes up and down does not pay for it. What nobody has needed for a period is given back to the system but for
+//! its top page ([`Free::clean`]): [`tend`], which the monitor calls, looks at how many there were at the least.
 
 use std::{
-    ptr::{self, NonNull},
-    sync::atomic::Ordering,
+    ops::Range,
+    ptr::NonNull,
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use parking_lot::Mutex;
 
-use super::{CLASSES, Class, slab::Slab};
+use super::{
+    CLASSES, Class,
+    slab::{MOST_OPENED, Slab},
+};
 use crate::{
     SpawnError,
-    sys::memory::{self, PAGE},
-    task::control::Control,
+    sys::{
+        clock,
+        memory::{self, PAGE},
+    },
+    task::{
+        chain::{Batch, Queue},
+        control::Control,
+    },
 };
 
-/// Free stacks of one size that keep their pages; what is freed beyond goes back to the system but for its top page.
+/// Free stacks of one size that always keep their pages.
 const KEEP: usize = 1024;
+
+/// After so many nanoseconds it is looked again how many stacks were not needed.
+const PERIOD: u64 = 1_000_000_000;
+
+/// Stacks whose pages one call of [`tend`] gives back: some milliseconds of work.
+const MOST_TENDED: usize = 4096;
 
 /// Slots of a class's first slab; each further one has twice as many, up to `LARGEST_SLAB`.
 const FIRST_SLOTS: usize = 64;
 const LARGEST_SLAB: usize = 256 << 20;
 
+/// Of so many stacks that exist, one more may be made than is needed at the moment.
+const OPEN_AHEAD: usize = 16;
+
 static POOL: [Mutex<Free>; CLASSES] = [const { Mutex::new(Free::new()) }; CLASSES];
+
+/// When the period began, by the coarse clock.
+static PERIOD_BEGAN: AtomicU64 = AtomicU64::new(0);
 
 /// The free stacks of one size.
 struct Free {
-    /// Linked through `Control::next`.
-    head: *mut Control,
-    length: usize,
-    /// The newest slab and how many of its slots have been handed out.
-    slab: Option<(&'static Slab, usize)>,
-    /// Slots whose guard could not be made; tried again before new ones.
-    unopened: Vec<(&'static Slab, usize)>,
+    /// Stacks as their tasks have left them.
+    used: Queue,
+    /// Stacks with nothing but their top page.
+    clean: Queue,
+    /// The fewest that were in `used` since the period began.
+    lowest: usize,
+    /// How many of `used` are to be cleaned.
+    unneeded: usize,
+    /// Stacks that exist, free or not.
+    opened: usize,
+    /// What is left of the newest slab.
+    unopened: Option<Slots>,
+    /// Slots whose guard could not be made; tried again before others. What finds no room here is lost as address space.
+    failed: [Option<Slots>; 8],
 }
 
-// SAFETY: the list is only reached through the mutex around it.
-unsafe impl Send for Free {}
+/// Slots of a slab that have never been used.
+#[derive(Clone)]
+struct Slots {
+    slab: &'static Slab,
+    range: Range<usize>,
+}
 
 impl Free {
     const fn new() -> Self {
-        Self { head: ptr::null_mut(), length: 0, slab: None, unopened: Vec::new() }
+        Self {
+            used: Queue::new(),
+            clean: Queue::new(),
+            lowest: 0,
+            unneeded: 0,
+            opened: 0,
+            unopened: None,
+            failed: [const { None }; 8],
+        }
     }
 
-    fn pop(&mut self) -> Option<NonNull<Control>> {
-        let control = NonNull::new(self.head)?;
-        // SAFETY: blocks in the list are type-stable. Relaxed: the mutex orders list accesses.
-        self.head = unsafe { control.as_ref() }.next.load(Ordering::Relaxed);
-        self.length -= 1;
-        Some(control)
+    fn pop(&mut self) -> Option<Batch> {
+        let batch = self.used.pop_newest();
+        self.lowest = self.lowest.min(self.used.length());
+        batch.or_else(|| self.clean.pop_newest())
     }
 
-    fn push(&mut self, control: NonNull<Control>) {
-        // SAFETY: as in `pop`.
-        let block = unsafe { control.as_ref() };
-        if self.length >= KEEP {
-            let top_page = control.as_ptr() as usize / PAGE * PAGE;
-            let low = block.stack().start;
-            // SAFETY: the stack has no task, so what lies below its control block is not needed.
-            unsafe { memory::discard(low as *mut u8, top_page - low) };
+    /// Slots that have never been used, at most `most`. The more stacks there are, the more are made at once.
+    fn fresh(&mut self, class: Class, most: usize) -> Result<Slots, SpawnError> {
+        if let Some(slots) = self.failed.iter_mut().find_map(Option::take) {
+            return Ok(slots);
         }
-        block.next.store(self.head, Ordering::Relaxed);
-        self.head = control.as_ptr();
-        self.length += 1;
+        if self.unopened.as_ref().is_none_or(|slots| slots.range.is_empty()) {
+            let largest = (LARGEST_SLAB / class.stride()).max(1);
+            let count = self.unopened.as_ref().map_or(FIRST_SLOTS, |slots| slots.slab.slots() * 2).min(largest);
+            self.unopened = Some(Slots { slab: Slab::reserve(class.stride(), count)?, range: 0..count });
+        }
+        let most = most.min(self.opened / OPEN_AHEAD).max(1);
+        let Slots { slab, range } = self.unopened.as_mut().expect("made above");
+        let start = range.start;
+        range.start = range.end.min(start + most);
+        Ok(Slots { slab, range: start..range.start })
     }
+}
 
-    /// A slot that has never been used.
-    fn fresh(&mut self, class: Class) -> Result<(&'static Slab, usize), SpawnError> {
-        if let Some(slot) = self.unopened.pop() {
-            return Ok(slot);
+/// Stacks of the class, free or new: one at least, some more if they are at hand.
+fn take_batch(class: Class, most_new: usize) -> Result<Batch, SpawnError> {
+    let pool = &POOL[class.index()];
+    let slots = {
+        let mut free = pool.lock();
+        if let Some(batch) = free.pop() {
+            return Ok(batch);
         }
-        if let Some((slab, used)) = &mut self.slab
-            && *used < slab.slots()
-        {
-            *used += 1;
-            return Ok((slab, *used - 1));
+        free.fresh(class, most_new)?
+    };
+    // SAFETY: `fresh` gives each slot to one caller, and again only if opening it failed.
+    match unsafe { slots.slab.open(slots.range.clone()) } {
+        Ok(batch) => {
+            pool.lock().opened += batch.length();
+            Ok(batch)
         }
-        let largest = (LARGEST_SLAB / class.stride()).max(1);
-        let slots = self.slab.map_or(FIRST_SLOTS, |(slab, _)| slab.slots() * 2).min(largest);
-        let slab = Slab::reserve(class.stride(), slots)?;
-        self.slab = Some((slab, 1));
-        Ok((slab, 0))
+        Err(error) => {
+            if let Some(place) = pool.lock().failed.iter_mut().find(|place| place.is_none()) {
+                *place = Some(slots);
+            }
+            Err(error)
+        }
     }
 }
 
 /// A stack of the class, free or new.
 pub(crate) fn take(class: Class) -> Result<NonNull<Control>, SpawnError> {
-    let (slab, index) = {
-        let mut free = POOL[class.index()].lock();
-        if let Some(control) = free.pop() {
-            return Ok(control);
-        }
-        free.fresh(class)?
-    };
-    // SAFETY: `fresh` gives each slot to one caller, and again only if opening it failed.
-    unsafe { slab.open(index) }.inspect_err(|_| POOL[class.index()].lock().unopened.push((slab, index)))
+    let (control, rest) = take_batch(class, 1)?.split();
+    if let Some(rest) = rest {
+        POOL[class.index()].lock().used.push_newest(rest);
+    }
+    Ok(control)
+}
+
+/// Returns stacks of one class whose tasks have ended.
+fn give_batch(batch: Batch, class: Class) {
+    POOL[class.index()].lock().used.push_newest(batch);
 }
 
 /// Returns a stack whose task has ended.
 pub(crate) fn give(control: NonNull<Control>) {
-    POOL[class_of(control).index()].lock().push(control);
+    if let Some(batch) = Batch::link([control]) {
+        give_batch(batch, class_of(control));
+    }
 }
 
 fn class_of(control: NonNull<Control>) -> Class {
     // SAFETY: control blocks are type-stable. Relaxed: the size never changes.
     Class::of_stride(unsafe { control.as_ref() }.stack_size.load(Ordering::Relaxed))
+}
+
+/// Whether there are free stacks whose pages [`tend`] would give back in time.
+pub(crate) fn has_excess() -> bool {
+    POOL.iter().any(|free| free.lock().used.length() > KEEP)
+}
+
+/// Gives back the pages of stacks that were not needed for a period. To be called every now and then.
+pub(crate) fn tend() {
+    let now = clock::coarse();
+    // Relaxed: who changes it has the period to itself; nothing else depends on it.
+    let began = PERIOD_BEGAN.load(Ordering::Relaxed);
+    let begins = now.saturating_sub(began) >= PERIOD
+        && PERIOD_BEGAN.compare_exchange(began, now, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+    POOL.iter().for_each(|free| tend_to(free, begins));
+}
+
+fn tend_to(free: &Mutex<Free>, period_begins: bool) {
+    let mut left = {
+        let mut free = free.lock();
+        if period_begins {
+            free.unneeded = free.lowest.saturating_sub(KEEP);
+            free.lowest = free.used.length();
+        }
+        free.unneeded.min(MOST_TENDED)
+    };
+    while left > 0 {
+        let batch = {
+            let mut free = free.lock();
+            let batch = if free.used.length() > KEEP { free.used.pop_oldest() } else { None };
+            free.lowest = free.lowest.min(free.used.length());
+            free.unneeded = free.unneeded.saturating_sub(batch.map_or(usize::MAX, |batch| batch.length()));
+            batch
+        };
+        let Some(batch) = batch else { return };
+        left = left.saturating_sub(batch.length());
+        clean(batch);
+        free.lock().clean.push_newest(batch);
+    }
+}
+
+/// Gives back the pages of free stacks but for the top ones.
+fn clean(batch: Batch) {
+    let mut ranges = [const { 0..0 }; memory::MOST_RANGES];
+    let mut count = 0;
+    for control in batch {
+        // SAFETY: control blocks are never unmapped.
+        let low = unsafe { control.as_ref() }.stack().start;
+        ranges[count] = low..control.as_ptr() as usize / PAGE * PAGE;
+        count += 1;
+        if count == ranges.len() {
+            // SAFETY: the stacks have no task, so what lies below their control blocks is not needed.
+            unsafe { memory::discard_all(&ranges) };
+            count = 0;
+        }
+    }
+    // SAFETY: as above.
+    unsafe { memory::discard_all(&ranges[..count]) };
 }
 
 /// A worker's own free stacks, all of its runtime's default size.
@@ -115,8 +230,8 @@ pub(crate) struct Cache {
 }
 
 impl Cache {
-    /// Twice what one exchange with the shared list moves, so that a worker at the border does not exchange each time.
-    const CAPACITY: usize = 64;
+    /// Twice what one exchange with the shared queues moves, so that a worker at the border does not exchange each time.
+    const CAPACITY: usize = 2 * MOST_OPENED;
 
     pub(crate) fn new(class: Class) -> Self {
         Self { class, stacks: Vec::with_capacity(Self::CAPACITY) }
@@ -126,13 +241,17 @@ impl Cache {
         if class != self.class {
             return take(class);
         }
-        if let Some(control) = self.stacks.pop() {
-            return Ok(control);
+        match self.stacks.pop() {
+            Some(control) => Ok(control),
+            None => self.refill(),
         }
-        let mut free = POOL[class.index()].lock();
-        self.stacks.extend(std::iter::from_fn(|| free.pop()).take(Self::CAPACITY / 2));
-        drop(free);
-        self.stacks.pop().map_or_else(|| take(class), Ok)
+    }
+
+    #[cold]
+    fn refill(&mut self) -> Result<NonNull<Control>, SpawnError> {
+        let (control, rest) = take_batch(self.class, MOST_OPENED)?.split();
+        self.stacks.extend(rest.into_iter().flatten());
+        Ok(control)
     }
 
     pub(crate) fn give(&mut self, control: NonNull<Control>) {
@@ -140,9 +259,10 @@ impl Cache {
             return give(control);
         }
         if self.stacks.len() == Self::CAPACITY {
-            let mut free = POOL[self.class.index()].lock();
             // The ones at the front were used longest ago.
-            self.stacks.drain(..Self::CAPACITY / 2).for_each(|control| free.push(control));
+            if let Some(batch) = Batch::link(self.stacks.drain(..MOST_OPENED)) {
+                give_batch(batch, self.class);
+            }
         }
         self.stacks.push(control);
     }
@@ -150,7 +270,9 @@ impl Cache {
 
 impl Drop for Cache {
     fn drop(&mut self) {
-        self.stacks.drain(..).for_each(give);
+        if let Some(batch) = Batch::link(self.stacks.drain(..)) {
+            give_batch(batch, self.class);
+        }
     }
 }
 
@@ -162,34 +284,56 @@ mod tests {
     fn stacks_are_used_again_and_never_twice_at_once() {
         // A size that nothing else in this process asks for.
         let class = Class::for_size(3 << 20).unwrap();
-        let first: Vec<_> = (0..100).map(|_| take(class).unwrap()).collect();
+        let mut cache = Cache::new(class);
+        let first: Vec<_> =
+            (0..100).map(|i| if i < 50 { take(class).unwrap() } else { cache.take(class).unwrap() }).collect();
         let mut distinct = first.clone();
         distinct.sort();
         distinct.dedup();
         assert_eq!(distinct.len(), 100);
         first.iter().copied().for_each(give);
+        drop(cache);
+        let pool = POOL[class.index()].lock();
+        let (opened, free) = (pool.opened, pool.used.length() + pool.clean.length());
+        drop(pool);
+        assert!(opened == free && opened <= 100 + 100 / OPEN_AHEAD, "{opened} made, {free} free");
         let mut cache = Cache::new(class);
-        let mut second: Vec<_> = (0..100).map(|_| cache.take(class).unwrap()).collect();
+        let mut second: Vec<_> = (0..opened).map(|_| cache.take(class).unwrap()).collect();
         second.sort();
-        assert_eq!(second, distinct, "no new stack while free ones are left");
+        second.dedup();
+        assert_eq!(second.len(), opened);
+        assert_eq!(POOL[class.index()].lock().opened, opened, "no new stack while free ones are left");
         second.into_iter().for_each(|control| cache.give(control));
         drop(cache);
-        assert_eq!(POOL[class.index()].lock().length, 100);
+        assert_eq!(POOL[class.index()].lock().used.length(), opened);
     }
 
     #[test]
-    fn a_discarded_stack_keeps_its_control_block() {
+    fn what_is_not_needed_for_a_period_goes_back_but_for_the_control_block() {
+        const EXCESS: usize = 100;
         let class = Class::for_size(5 << 20).unwrap();
-        let controls: Vec<_> = (0..KEEP + 1).map(|_| take(class).unwrap()).collect();
+        let stacks: Vec<_> = (0..KEEP + EXCESS).map(|_| take(class).unwrap()).collect();
         // SAFETY: taken above; a block is never unmapped.
-        let last = unsafe { controls[KEEP].as_ref() };
-        let low = last.stack().start as *mut usize;
-        // SAFETY: the stack has no task.
-        unsafe { low.write(7) };
-        last.about.set_name("kept");
-        controls.into_iter().for_each(give);
-        assert_eq!(last.about.name().unwrap(), "kept");
+        let blocks: Vec<&Control> = stacks.iter().map(|control| unsafe { control.as_ref() }).collect();
+        let low = |block: &Control| block.stack().start as *mut usize;
+        for block in &blocks {
+            // SAFETY: the stack has no task.
+            unsafe { low(block).write(7) };
+            block.about.set_name("kept");
+        }
+        stacks.iter().copied().for_each(give);
         // SAFETY: as above.
-        assert_eq!(unsafe { low.read() }, 0, "beyond the watermark the pages go back");
+        let kept = || blocks.iter().filter(|block| unsafe { low(block).read() } == 7).count();
+        let free = &POOL[class.index()];
+        tend_to(free, true);
+        assert_eq!(kept(), blocks.len(), "they have been used in this period");
+        tend_to(free, true);
+        assert_eq!(kept(), KEEP);
+        // SAFETY: as above.
+        assert!(blocks[..EXCESS].iter().all(|block| unsafe { low(block).read() } == 0), "the oldest go first");
+        assert!(blocks.iter().all(|block| block.about.name().is_some_and(|name| name == "kept")));
+        assert_eq!(free.lock().clean.length(), EXCESS);
+        tend_to(free, true);
+        assert_eq!(kept(), KEEP);
     }
 }

@@ -5,15 +5,24 @@
 
 use std::{
     io,
+    ops::Range,
     ptr::{self, NonNull},
     sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering},
 };
 
 use super::GUARD;
-use crate::{SpawnError, sys::memory, task::control::Control};
+use crate::{
+    SpawnError,
+    sys::memory,
+    task::{chain::Batch, control::Control},
+};
 
 /// Enough for 4096 slabs of 256 MiB: a TiB of stacks.
 const MAX_SLABS: usize = 4096;
+
+/// The most slots that are opened at once.
+pub(crate) const MOST_OPENED: usize = 32;
+const _: () = assert!(MOST_OPENED <= memory::MOST_RANGES);
 
 static SLABS: [AtomicPtr<Slab>; MAX_SLABS] = [const { AtomicPtr::new(ptr::null_mut()) }; MAX_SLABS];
 static SLAB_COUNT: AtomicUsize = AtomicUsize::new(0);
@@ -62,21 +71,29 @@ impl Slab {
         self.slots
     }
 
-    /// Makes the guard and the control block of a slot that has been handed out for the first time.
+    /// Makes the guards and the control blocks of slots that have been handed out for the first time. All or none: if it
+    /// fails it may be tried again.
     ///
     /// # Safety
     /// Only one caller may ever succeed for a slot.
-    pub(crate) unsafe fn open(&self, index: usize) -> Result<NonNull<Control>, SpawnError> {
-        // SAFETY: the slot is inside the slab, and unused as the caller says.
-        unsafe {
-            let slot = self.base.add(index * self.stride);
-            memory::guard(slot, GUARD).map_err(SpawnError::OutOfMappings)?;
+    pub(crate) unsafe fn open(&self, slots: Range<usize>) -> Result<Batch, SpawnError> {
+        debug_assert!(!slots.is_empty() && slots.len() <= MOST_OPENED && slots.end <= self.slots);
+        let mut guards = [const { 0..0 }; MOST_OPENED];
+        let slot = |index: usize| self.base as usize + index * self.stride;
+        for (guard, index) in guards.iter_mut().zip(slots.clone()) {
+            *guard = slot(index)..slot(index) + GUARD;
+        }
+        // SAFETY: the slots are inside the slab, and unused as the caller says.
+        unsafe { memory::guard_all(&guards[..slots.len()]) }.map_err(SpawnError::OutOfMappings)?;
+        let opened = slots.map(|index| {
             let control = self.control(index);
-            Control::init(control, slot as usize + GUARD, self.stride);
+            // SAFETY: as above; the block's memory is known to nobody yet.
+            unsafe { Control::init(control, slot(index) + GUARD, self.stride) };
             // Release: pairs with the Acquire in `controls`.
             self.ready[index / 64].fetch_or(1 << (index % 64), Ordering::Release);
-            Ok(control)
-        }
+            control
+        });
+        Ok(Batch::link(opened).expect("there is a slot"))
     }
 
     fn control(&self, index: usize) -> NonNull<Control> {
@@ -115,7 +132,8 @@ mod tests {
         let slab = Slab::reserve(stride, 3).unwrap();
         assert_eq!(slab.controls().count(), 0);
         // SAFETY: each slot is opened once.
-        let controls: Vec<_> = (0..3).map(|i| unsafe { slab.open(i).unwrap() }).collect();
+        let (first, others) = unsafe { (slab.open(0..1).unwrap(), slab.open(1..3).unwrap()) };
+        let controls: Vec<_> = first.followed_by(others).into_iter().collect();
         assert_eq!(slab.controls().collect::<Vec<_>>(), controls);
         for (i, control) in controls.iter().enumerate() {
             // SAFETY: opened above.
