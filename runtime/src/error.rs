@@ -49,6 +49,14 @@ pub enum SpawnError {
         /// The number of bytes that was asked for.
         asked: usize,
     },
+    /// A task was pinned to a worker that the runtime has not.
+    #[error("a task was pinned to worker {asked}; the runtime's workers are 0 to {last}", last = workers - 1)]
+    NoWorker {
+        /// The index that was asked for.
+        asked: usize,
+        /// How many workers the runtime was built with.
+        workers: usize,
+    },
     /// The system gave no memory for another stack.
     #[error("no memory for another task stack: {0}")]
     OutOfMemory(#[source] io::Error),

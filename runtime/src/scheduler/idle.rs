@@ -8,6 +8,9 @@
 //!    one after the other, as long as each finds something.
 //! 3. A worker enters the list of sleepers *first* and looks at all queues once more *afterwards*.
 //!
+//! A task that only one worker may run is queued at that worker, which is woken if it is in the list
+//! ([`Idle::notify_worker`]); it looks at that queue as well in step 3.
+//!
 //! Why nothing is lost: 1 is "queue, fence, look at the word"; 3 is "change the word, fence, look at the queues". In any
 //! order of the two fences one of them sees the other: the queuer sees the sleeper and wakes it, or the sleeper sees the
 //! task and stays up. A queuer that sees a searcher instead relies on it: the searcher has not made its step 3 yet.
@@ -78,6 +81,28 @@ impl Idle {
             self.counts.fetch_sub(SLEEPING - SEARCHING, Ordering::SeqCst);
             worker
         };
+        self.beds[worker].wake();
+        self.dormancy.end();
+    }
+
+    /// To be called after a task has been queued that only `worker` may run.
+    pub(crate) fn notify_worker(&self, worker: usize) {
+        // SeqCst fence: as in `notify`.
+        fence(Ordering::SeqCst);
+        if self.counts.load(Ordering::Relaxed) >= SLEEPING {
+            self.wake(worker);
+        }
+    }
+
+    /// Wakes a worker if it sleeps, or is about to.
+    #[cold]
+    fn wake(&self, worker: usize) {
+        {
+            let mut sleepers = self.sleepers.lock();
+            let Some(at) = sleepers.iter().position(|w| *w == worker) else { return };
+            sleepers.remove(at);
+            self.counts.fetch_sub(SLEEPING - SEARCHING, Ordering::SeqCst);
+        }
         self.beds[worker].wake();
         self.dormancy.end();
     }

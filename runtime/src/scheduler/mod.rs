@@ -6,6 +6,7 @@
 
 mod idle;
 mod injector;
+mod pinned;
 mod processors;
 mod queue;
 mod runtime;
@@ -15,7 +16,7 @@ mod sysmon;
 mod worker;
 
 pub use runtime::{Builder, Handle, Runtime};
-pub(crate) use shared::{Place, Shared, wake, wake_all};
+pub(crate) use shared::{Place, Shared, schedule, wake, wake_all};
 pub use surplus::blocking;
 pub(crate) use worker::{Departure, Worker, current_worker, leave, next_task_id, random, xorshift};
 

@@ -13,7 +13,7 @@ use std::{
 
 use crossbeam_utils::CachePadded;
 
-use super::queue::Ring;
+use super::{pinned::Pinned, queue::Ring};
 use crate::{task::control::Control, world::WorkerThread};
 
 /// The part of a worker that other threads see.
@@ -21,6 +21,8 @@ pub(crate) struct Processor {
     pub(crate) ring: Ring,
     /// The task woken last by the task that runs here: it runs next.
     pub(crate) next: AtomicPtr<Control>,
+    /// Tasks that only this worker may run.
+    pub(crate) pinned: Pinned,
     /// Grows with every task that is run. Written by the worker.
     pub(crate) ticks: AtomicU32,
     /// Written by the worker.
@@ -40,6 +42,7 @@ impl Processor {
         Self {
             ring: Ring::new(),
             next: AtomicPtr::new(ptr::null_mut()),
+            pinned: Pinned::new(),
             ticks: AtomicU32::new(0),
             spawned: AtomicU64::new(0),
             finished: AtomicU64::new(0),

@@ -69,6 +69,12 @@ impl Shared {
         self.processors.iter().any(|p| !p.next.load(Ordering::SeqCst).is_null())
     }
 
+    /// Queues a task that only one worker may run.
+    fn queue_pinned(&self, task: NonNull<Control>, worker: usize) {
+        self.processors.get(worker).pinned.push(task);
+        self.idle.notify_worker(worker);
+    }
+
     /// Queues tasks from outside the workers.
     pub(crate) fn inject(&self, tasks: impl IntoIterator<Item = NonNull<Control>>) {
         if let Some(batch) = Batch::link(tasks) {
@@ -132,9 +138,15 @@ fn unpark(task: TaskRef) -> Option<NonNull<Control>> {
 }
 
 /// Queues a task that has become runnable. Only whoever made it runnable may call this.
-fn schedule(task: NonNull<Control>, place: Place) {
+#[inline]
+pub(crate) fn schedule(task: NonNull<Control>, place: Place) {
     // SAFETY: control blocks are never unmapped.
-    let runtime = unsafe { task.as_ref() }.runtime.load(Ordering::Relaxed);
+    let control = unsafe { task.as_ref() };
+    let runtime = control.runtime.load(Ordering::Relaxed);
+    if let Some(worker) = control.pinned() {
+        // SAFETY: a runtime is not freed while it has a task that has not finished.
+        return unsafe { &*runtime }.queue_pinned(task, worker);
+    }
     if let Some(worker) = current_worker()
         && ptr::eq(worker.shared(), runtime)
     {
@@ -156,6 +168,14 @@ pub(crate) fn wake_all(parkers: impl Iterator<Item = Parker>) {
             Parker::Thread(_) => parker.unpark(),
         }
     }
+    runnable.retain(|task: &NonNull<Control>| {
+        // SAFETY: control blocks are never unmapped.
+        let pinned = unsafe { task.as_ref() }.pinned().is_some();
+        if pinned {
+            schedule(*task, Place::Last);
+        }
+        !pinned
+    });
     let runtime = |task: &NonNull<Control>| {
         // SAFETY: control blocks are never unmapped. Relaxed: written before the task was started.
         unsafe { task.as_ref() }.runtime.load(Ordering::Relaxed)

@@ -254,8 +254,11 @@ impl Worker {
                 continue;
             }
             if departure == Departure::Yield as usize {
-                // Nobody is woken for it: this worker looks at its queue next.
-                return self.push(task);
+                // Nobody is woken for it: this worker looks at its queues next.
+                return match control.pinned() {
+                    Some(_) => self.processor().pinned.push(task),
+                    None => self.push(task),
+                };
             }
             control.park.finish();
             bump(&self.processor().finished);
@@ -289,12 +292,19 @@ impl Worker {
     /// The next task of this worker's own queues, or now and then of the injector.
     fn local(&self) -> Option<NonNull<Control>> {
         let processor = self.processor();
-        if processor.ticks.load(Ordering::Relaxed).is_multiple_of(INJECTOR_INTERVAL) {
+        let ticks = processor.ticks.load(Ordering::Relaxed);
+        if ticks.is_multiple_of(INJECTOR_INTERVAL) {
             // The kernel may not get round to the timer thread while all processors are busy.
             self.shared.timers.help();
             if let Some(task) = self.shared.injector.pop() {
                 return Some(task);
             }
+        }
+        // Pinned tasks have every second turn.
+        if ticks.is_multiple_of(2)
+            && let Some(task) = processor.pinned.pop()
+        {
+            return Some(task);
         }
         // Relaxed: only this worker puts tasks here; a thief may have taken it, which the swap finds out.
         if !processor.next.load(Ordering::Relaxed).is_null() {
@@ -308,7 +318,7 @@ impl Worker {
             }
         }
         self.next_slot_runs.set(0);
-        processor.ring.pop().or_else(|| self.take_injected())
+        processor.ring.pop().or_else(|| processor.pinned.pop()).or_else(|| self.take_injected())
     }
 
     /// A fair share of the injector, at most half a ring.
@@ -325,6 +335,12 @@ impl Worker {
         let mut searching = idle.begin_search();
         let mut stuck = None;
         loop {
+            if let Some(task) = self.processor().pinned.pop() {
+                if searching {
+                    idle.end_search();
+                }
+                return Some(task);
+            }
             if searching && let Some(task) = self.search(&mut stuck) {
                 idle.end_search();
                 return Some(task);
@@ -336,7 +352,7 @@ impl Worker {
                 idle.end_search();
                 return None;
             }
-            if self.shared.has_work() {
+            if self.shared.has_work() || !self.processor().pinned.is_empty() {
                 idle.leave(self.index);
             } else if self.shared.has_next() {
                 stuck = self.look_at_next_slots(stuck);

@@ -7,6 +7,21 @@ pub(crate) const PAGE: usize = 4096;
 
 const MADV_GUARD_INSTALL: libc::c_int = 102;
 
+/// Asks the processor for the cache line at `at`, which may be any address.
+#[inline(always)]
+pub(crate) fn prefetch<T>(at: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch never faults.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(at.cast());
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: as above.
+    unsafe {
+        std::arch::asm!("prfm pldl1keep, [{}]", in(reg) at, options(nostack, preserves_flags));
+    }
+}
+
 /// Reserves `bytes` of zeroed memory, aligned to `align` (a power of two, at least a page). Pages are committed when
 /// they are first written, never as huge pages: a parked task should cost one small page, not one of 2 MiB.
 pub(crate) fn reserve(bytes: usize, align: usize) -> io::Result<*mut u8> {

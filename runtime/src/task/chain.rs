@@ -9,12 +9,17 @@ use std::{
 };
 
 use super::control::Control;
+use crate::sys::memory::prefetch;
 
 /// The block behind a link that is not null.
 fn block<'a>(task: *mut Control) -> Option<&'a Control> {
     // SAFETY: links point to control blocks, which are never unmapped.
     unsafe { task.as_ref() }
 }
+
+/// Blocks of a long chain are in no cache, and each holds the address of the next: whoever walks it would wait for one
+/// after the other. So each also has the address of the one that is so many places ahead, to be fetched early.
+const AHEAD: usize = 8;
 
 /// A chain of blocks linked through `Control::next`, not empty. The link of the last one means nothing.
 #[derive(Clone, Copy)]
@@ -27,7 +32,17 @@ pub(crate) struct Batch {
 impl Batch {
     /// Links blocks. They must be the caller's: free, or of tasks that it has made runnable or taken from a queue.
     pub(crate) fn link(blocks: impl IntoIterator<Item = NonNull<Control>>) -> Option<Self> {
-        blocks.into_iter().map(|task| Self { head: task, tail: task, length: 1 }).reduce(Self::followed_by)
+        let mut recent: [Option<NonNull<Control>>; AHEAD] = [None; AHEAD];
+        let mut at = 0;
+        let single = |task: NonNull<Control>| {
+            if let Some(before) = recent[at].replace(task) {
+                // SAFETY: control blocks are never unmapped.
+                unsafe { before.as_ref() }.ahead.store(task.as_ptr(), Ordering::Relaxed);
+            }
+            at = (at + 1) % AHEAD;
+            Self { head: task, tail: task, length: 1 }
+        };
+        blocks.into_iter().map(single).reduce(Self::followed_by)
     }
 
     /// One chain of both.
@@ -45,7 +60,10 @@ impl Batch {
     /// The first block, and the others.
     pub(crate) fn split(self) -> (NonNull<Control>, Option<Self>) {
         // SAFETY: as above.
-        let next = unsafe { self.head.as_ref() }.next.load(Ordering::Relaxed);
+        let head = unsafe { self.head.as_ref() };
+        // Stale in the last blocks of a chain, which does no harm.
+        prefetch(head.ahead.load(Ordering::Relaxed));
+        let next = head.next.load(Ordering::Relaxed);
         let rest = NonNull::new(next).filter(|_| self.length > 1);
         (self.head, rest.map(|head| Self { head, length: self.length - 1, ..self }))
     }

@@ -8,7 +8,7 @@
 //! - the spawner, before the task is started: all of `About`, `sp`, `entry`;
 //! - the worker that runs the task: `epoch`, and `sp` through the switch;
 //! - the task itself: `wait_reason`, `waiting_since`, `labels`, `locals`;
-//! - the owner of the list the task is in (injector, free list): `next`, `batch`.
+//! - the owner of the list the task is in (injector, free list): `next`, `ahead`, `batch`.
 
 use std::{
     panic::Location,
@@ -33,9 +33,13 @@ pub(crate) struct Control {
     epoch: AtomicU64,
     /// Link of the list that holds the block: the injector's while runnable, the free list's while unused.
     pub(crate) next: AtomicPtr<Control>,
+    /// In a chain: the block some places ahead, as a hint.
+    pub(crate) ahead: AtomicPtr<Control>,
     /// Links of the first block of a batch, to other batches.
     pub(crate) batch: BatchLinks,
     pub(crate) runtime: AtomicPtr<Shared>,
+    /// The worker that alone may run the task, plus 1; 0 if any may.
+    pinned: AtomicU32,
     /// The task's first function; null once it has begun.
     pub(crate) entry: AtomicPtr<()>,
     pub(crate) closure: AtomicPtr<u8>,
@@ -102,8 +106,10 @@ impl Control {
                 sp: AtomicPtr::new(ptr::null_mut()),
                 epoch: AtomicU64::new(0),
                 next: AtomicPtr::new(ptr::null_mut()),
+                ahead: AtomicPtr::new(ptr::null_mut()),
                 batch: BatchLinks::default(),
                 runtime: AtomicPtr::new(ptr::null_mut()),
+                pinned: AtomicU32::new(0),
                 entry: AtomicPtr::new(ptr::null_mut()),
                 closure: AtomicPtr::new(ptr::null_mut()),
                 stack_low: AtomicUsize::new(stack_low),
@@ -129,6 +135,17 @@ impl Control {
     pub(crate) fn stack(&self) -> std::ops::Range<usize> {
         // Relaxed: written once, before the block could be found.
         self.stack_low.load(Ordering::Relaxed)..ptr::from_ref(self) as usize
+    }
+
+    /// The worker that alone may run the task.
+    #[inline]
+    pub(crate) fn pinned(&self) -> Option<usize> {
+        // Relaxed: written before the task was started.
+        (self.pinned.load(Ordering::Relaxed) as usize).checked_sub(1)
+    }
+
+    pub(crate) fn set_pinned(&self, worker: Option<usize>) {
+        self.pinned.store(worker.map_or(0, |worker| worker as u32 + 1), Ordering::Relaxed);
     }
 
     /// Whether the task has never run. For whoever has it in a queue.

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     SpawnError, hooks, labels,
-    scheduler::{self, Departure, Shared, current_worker},
+    scheduler::{self, Departure, Place, Shared, current_worker},
     world::unwind,
 };
 
@@ -37,11 +37,12 @@ pub fn spawn<T: Send + 'static>(task: impl FnOnce() -> T + Send + 'static) -> Jo
     }
 }
 
-/// The name and the stack size of a task to be spawned.
+/// The name, the stack size and the place of a task to be spawned.
 #[derive(Clone, Debug, Default)]
 pub struct Builder {
     name: Option<String>,
     stack_size: Option<usize>,
+    pinned: Option<usize>,
 }
 
 impl Builder {
@@ -60,6 +61,16 @@ impl Builder {
     /// touched take memory.
     pub fn stack_size(mut self, bytes: usize) -> Self {
         self.stack_size = Some(bytes);
+        self
+    }
+
+    /// Keeps the task on one worker, so that it always runs on the same thread: for libraries that keep state in
+    /// thread-local variables. The workers of a runtime have the indices from 0; two tasks pinned to one share its thread.
+    ///
+    /// A pinned task waits while its worker is busy with another task, however idle the others are, and while that task
+    /// blocks the thread.
+    pub fn pinned(mut self, worker: usize) -> Self {
+        self.pinned = Some(worker);
         self
     }
 
@@ -83,7 +94,7 @@ impl Builder {
         site: &'static Location<'static>,
         task: impl FnOnce() -> T + Send + 'static,
     ) -> Result<JoinHandle<T>, SpawnError> {
-        let options = Options { name: self.name.as_deref(), stack_size: self.stack_size, site };
+        let options = Options { name: self.name.as_deref(), stack_size: self.stack_size, pinned: self.pinned, site };
         // SAFETY: the task and its result borrow nothing.
         unsafe { spawn_unchecked(shared, options, task) }
     }
@@ -93,12 +104,13 @@ impl Builder {
 pub(crate) struct Options<'a> {
     name: Option<&'a str>,
     stack_size: Option<usize>,
+    pinned: Option<usize>,
     site: &'static Location<'static>,
 }
 
 impl<'a> Options<'a> {
     pub(crate) fn new(site: &'static Location<'static>) -> Self {
-        Self { name: None, stack_size: None, site }
+        Self { name: None, stack_size: None, pinned: None, site }
     }
 
     pub(crate) fn name(self, name: &'a str) -> Self {
@@ -203,6 +215,10 @@ fn allocate(shared: &Arc<Shared>, options: &Options<'_>) -> Result<ptr::NonNull<
     if shared.shutdown.load(Ordering::Relaxed) {
         return Err(SpawnError::ShutDown);
     }
+    let workers = shared.processors.ordinary();
+    if let Some(asked) = options.pinned.filter(|worker| *worker >= workers) {
+        return Err(SpawnError::NoWorker { asked, workers });
+    }
     let class = options.stack_size.map_or(Ok(shared.stack), Class::for_size)?;
     let worker = current_worker();
     let spawner = worker.and_then(|worker| worker.task());
@@ -229,6 +245,7 @@ fn allocate(shared: &Arc<Shared>, options: &Options<'_>) -> Result<ptr::NonNull<
     about.set_name(options.name.unwrap_or_default());
     about.runtime_id.store(shared.id, Ordering::Relaxed);
     block.runtime.store(Arc::as_ptr(shared).cast_mut(), Ordering::Relaxed);
+    block.set_pinned(options.pinned);
     block.labels.store(labels::current_set().index(), Ordering::Relaxed);
     Ok(control)
 }
@@ -241,11 +258,11 @@ fn start_task(shared: &Arc<Shared>, control: ptr::NonNull<Control>) {
     match current_worker() {
         Some(worker) if ptr::eq(worker.shared(), &**shared) => {
             worker.count_spawned();
-            worker.queue_last(control);
+            scheduler::schedule(control, Place::Last);
         }
         _ => {
             shared.spawned_outside.fetch_add(1, Ordering::Relaxed);
-            shared.inject([control]);
+            scheduler::schedule(control, Place::Last);
         }
     }
 }
