@@ -136,13 +136,21 @@ impl Injector {
 
     /// Queues what a ring had no room for.
     pub(crate) fn push_spilled(&self, tasks: &[*mut Control]) {
-        let is_fresh = |task: &NonNull<Control>| {
-            // SAFETY: as in `block`.
-            unsafe { task.as_ref() }.is_fresh()
-        };
-        let tasks = || tasks.iter().copied().filter_map(NonNull::new);
-        let fresh = Batch::link(tasks().filter(is_fresh));
-        let started = Batch::link(tasks().filter(|task| !is_fresh(task)));
+        let mut order = [NonNull::dangling(); super::queue::CAPACITY / 2];
+        let (mut fresh, mut started) = (0, order.len());
+        // One pass: the fresh to the front, the started to the back, in reverse.
+        for task in tasks.iter().copied().filter_map(NonNull::new) {
+            // SAFETY: control blocks are never unmapped.
+            if unsafe { task.as_ref() }.is_fresh() {
+                order[fresh] = task;
+                fresh += 1;
+            } else {
+                started -= 1;
+                order[started] = task;
+            }
+        }
+        let fresh = Batch::link(order[..fresh].iter().copied());
+        let started = Batch::link(order[started..].iter().rev().copied());
         let mut queues = self.queues.lock();
         if let Some(batch) = fresh {
             queues.fresh.push_newest(batch);

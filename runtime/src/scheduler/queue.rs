@@ -24,7 +24,7 @@ pub(crate) const CAPACITY: usize = if cfg!(loom) { 4 } else { 256 };
 pub(crate) struct Ring {
     head: CachePadded<AtomicUsize>,
     tail: CachePadded<AtomicUsize>,
-    slots: Box<[AtomicPtr<Control>]>,
+    slots: [AtomicPtr<Control>; CAPACITY],
 }
 
 impl Ring {
@@ -32,7 +32,7 @@ impl Ring {
         Self {
             head: CachePadded::new(AtomicUsize::new(0)),
             tail: CachePadded::new(AtomicUsize::new(0)),
-            slots: (0..CAPACITY).map(|_| AtomicPtr::new(ptr::null_mut())).collect(),
+            slots: std::array::from_fn(|_| AtomicPtr::new(ptr::null_mut())),
         }
     }
 
@@ -55,6 +55,7 @@ impl Ring {
 
     /// Appends a task. If the ring is full, the older half is taken out first and given to `spill`, to be queued
     /// elsewhere. Owner only.
+    #[inline]
     pub(crate) fn push(&self, task: NonNull<Control>, mut spill: impl FnMut(&[*mut Control])) {
         let tail = self.tail.load(Ordering::Relaxed);
         loop {
@@ -66,10 +67,16 @@ impl Ring {
                 self.tail.store(tail + 1, Ordering::Release);
                 return;
             }
-            let tasks: [_; CAPACITY / 2] = std::array::from_fn(|i| self.slot(head + i).load(Ordering::Relaxed));
-            if self.advance(head, CAPACITY / 2) {
-                spill(&tasks);
-            }
+            self.overflow(head, &mut spill);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn overflow(&self, head: usize, spill: &mut impl FnMut(&[*mut Control])) {
+        let tasks: [_; CAPACITY / 2] = std::array::from_fn(|i| self.slot(head + i).load(Ordering::Relaxed));
+        if self.advance(head, CAPACITY / 2) {
+            spill(&tasks);
         }
     }
 

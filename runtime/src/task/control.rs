@@ -200,7 +200,15 @@ impl Control {
 // All Relaxed below: a spawner writes these before `ParkWord::start` (Release), readers come after `ParkWord::load`
 // (Acquire) and look at the generation again afterwards.
 impl About {
+    #[inline]
     pub(crate) fn set_name(&self, name: &str) {
+        self.name_length.store(0, Ordering::Relaxed);
+        if !name.is_empty() {
+            self.copy_from(name);
+        }
+    }
+
+    fn copy_from(&self, name: &str) {
         let mut end = name.len().min(NAME_BYTES);
         while !name.is_char_boundary(end) {
             end -= 1;

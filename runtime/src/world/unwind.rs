@@ -60,15 +60,21 @@ pub unsafe fn walk(
 /// The return addresses of the calling function's callers, for code on a stack with known bounds. Returns how many.
 #[inline(never)]
 pub(crate) fn callers(bounds: &Range<usize>, into: &mut [usize]) -> usize {
+    let mut slots = into.iter_mut();
+    let Some(mut slot) = slots.next() else { return 0 };
     let mut count = 0;
     // SAFETY: the bounds are those of the stack that this runs on.
     unsafe {
         walk(frame_pointer(), bounds, |address| {
-            if let Some(slot) = into.get_mut(count) {
-                *slot = address;
-                count += 1;
+            *slot = address;
+            count += 1;
+            match slots.next() {
+                Some(next) => {
+                    slot = next;
+                    ControlFlow::Continue(())
+                }
+                None => ControlFlow::Break(()),
             }
-            if count < into.len() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
     }
     count

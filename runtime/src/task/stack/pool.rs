@@ -250,7 +250,10 @@ impl Cache {
     #[cold]
     fn refill(&mut self) -> Result<NonNull<Control>, SpawnError> {
         let (control, rest) = take_batch(self.class, MOST_OPENED)?.split();
-        self.stacks.extend(rest.into_iter().flatten());
+        if let Some(rest) = rest {
+            self.stacks.reserve(rest.length());
+            rest.into_iter().for_each(|control| self.stacks.push(control));
+        }
         Ok(control)
     }
 
