@@ -1,8 +1,11 @@
 //! The report: plan, samples, lines, table.
 
+mod document;
 mod line;
 mod sampling;
 mod table;
+
+use std::path::PathBuf;
 
 use anyhow::ensure;
 use greenprof_benches::{case::Case, peers::Peer};
@@ -37,6 +40,9 @@ pub(crate) struct Options {
     /// Print a line of JSON for each row instead of a table
     #[arg(long)]
     json: bool,
+    /// Also put the tables into this Markdown file, each below the line that names its section
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["quick", "cases"])]
+    into: Option<PathBuf>,
     /// Operations of a batch, instead of each case's own number
     #[arg(long, hide = true)]
     operations: Option<u64>,
@@ -69,12 +75,16 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<String> {
     let (samples, failures) = sampling::sample(&plan)?;
     notes.extend(failures);
     let mut lines = Vec::new();
-    for section in sections {
+    for section in &sections {
         for row in section.rows.iter().filter(|row| plan.has(row.case)) {
             for &workers in row.workers {
                 lines.push(Line::new(section.name, row, workers, &samples, options.quick));
             }
         }
+    }
+    for section in sections.iter().filter_map(|section| Some((section, options.into.as_ref()?))) {
+        let (section, file) = section;
+        document::update(file, section.name, &table::markdown(section.name, &lines, &notes, rounds))?;
     }
     if options.json {
         // The notes belong to people; whoever reads the lines sees a missing peer by its null.

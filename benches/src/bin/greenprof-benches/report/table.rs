@@ -21,24 +21,48 @@ pub(super) fn render(lines: &[Line], notes: &[String], rounds: usize, quick: boo
         table(&mut text, &rows);
         text.push('\n');
     }
+    text.push_str(&explanation(rounds, quick));
+    for note in notes {
+        write!(text, "\n{note}").expect("a string takes everything");
+    }
+    text
+}
+
+/// The table of one section as Markdown.
+pub(super) fn markdown(section: &str, lines: &[Line], notes: &[String], rounds: usize) -> String {
+    let mut text = String::new();
+    let mut row = |cells: [&str; 8]| {
+        text.push_str("| ");
+        text.push_str(&cells.join(" | "));
+        text.push_str(" |\n");
+    };
+    row(HEAD);
+    row(LEFT.map(|left| if left { "---" } else { "---:" }));
+    for line in lines.iter().filter(|line| line.section == section) {
+        row(cells(line).each_ref().map(String::as_str));
+    }
+    text.push('\n');
+    text.push_str(&explanation(rounds, false));
+    for note in notes {
+        text.push('\n');
+        text.push_str(note);
+    }
+    text
+}
+
+/// What the columns mean.
+fn explanation(rounds: usize, quick: bool) -> String {
     let samples = if quick {
         format!("A quick run of {rounds} short samples: to look at, not to judge by.")
     } else {
         format!("Medians of {rounds} samples, each a process of its own.")
     };
-    writeln!(text, "{samples} W: workers; ratio: of the medians; interval: of the ratios of one round.")
-        .expect("a string takes everything");
-    write!(
-        text,
-        "met: ratio <= target, and the interval ends at most {0:.0} % above it. missed: ratio > target, and the interval \
+    format!(
+        "{samples} W: workers; ratio: of the medians; interval: of the ratios of one round.\n\
+         met: ratio <= target, and the interval ends at most {0:.0} % above it. missed: ratio > target, and the interval \
          begins at most {0:.0} % below it. Otherwise not resolved.",
         MARGIN * 100.0
     )
-    .expect("a string takes everything");
-    for note in notes {
-        write!(text, "\n{note}").expect("a string takes everything");
-    }
-    text
 }
 
 fn cells(line: &Line) -> [String; 8] {
@@ -131,6 +155,16 @@ mod tests {
         assert_eq!(lines[2], "yield_now  2  18.2 ns  104 (go)   0.18  0.10..0.25     0.6  met");
         assert_eq!(lines[3], "yield_now  2  18.2 ns    - (go)      -                 0.6");
         assert!(text.contains("Medians of 5 samples") && text.ends_with("\nA note."), "{text}");
+    }
+
+    #[test]
+    fn markdown_has_the_rows_of_one_section() {
+        let text = markdown("scheduler", &[line(Some(104.0), Some(Verdict::Met))], &["A note.".to_owned()], 5);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[1], "| --- | ---: | ---: | ---: | ---: | --- | ---: | --- |");
+        assert_eq!(lines[2], "| yield_now | 2 | 18.2 ns | 104 (go) | 0.18 | 0.10..0.25 | 0.6 | met |");
+        assert!(text.ends_with("\nA note."));
+        assert_eq!(markdown("heap", &[line(None, None)], &[], 5).lines().filter(|l| l.starts_with('|')).count(), 2);
     }
 
     #[test]
