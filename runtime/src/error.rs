@@ -36,7 +36,7 @@ pub enum SpawnError {
     /// Called on a thread that runs no task, so it is not clear which runtime is meant.
     #[error("`spawn` was called outside a runtime: call it from a task, or use `Handle::spawn`")]
     NoRuntime,
-    /// The runtime has been dropped.
+    /// The runtime is being shut down, or has been dropped.
     #[error("the runtime has shut down and takes no new tasks")]
     ShutDown,
     /// A stack size outside the supported range.

@@ -8,7 +8,14 @@ use std::{
     },
 };
 
-use super::{idle::Idle, injector::Injector, processors::Processors, surplus::Surplus, worker::current_worker};
+use super::{
+    idle::Idle,
+    injector::Injector,
+    processors::Processors,
+    shutdown::{Door, Visitors},
+    surplus::Surplus,
+    worker::current_worker,
+};
 use crate::{
     task::{
         control::{Control, TaskRef},
@@ -29,6 +36,14 @@ pub(crate) struct Shared {
     pub(crate) surplus: Surplus,
     pub(crate) timers: Arc<Timers>,
     pub(crate) shutdown: AtomicBool,
+    /// Where threads come in that spawn here and are not workers.
+    pub(super) door: Door,
+    /// Wakers that own no reference to this.
+    pub(super) visitors: Visitors,
+    /// Threads that are workers, or are about to be.
+    pub(super) employed: AtomicU32,
+    /// Set when the tasks that are left have been abandoned.
+    pub(super) abandoned: AtomicBool,
     pub(crate) stack: Class,
     /// Tasks spawned by threads that are no workers.
     pub(crate) spawned_outside: AtomicU64,
@@ -44,15 +59,26 @@ impl Shared {
             surplus: Surplus::new(),
             timers: Timers::new(),
             shutdown: AtomicBool::new(false),
+            door: Door::new(),
+            visitors: Visitors::new(),
+            employed: AtomicU32::new(0),
+            abandoned: AtomicBool::new(false),
             stack,
             spawned_outside: AtomicU64::new(0),
         }
     }
 
-    /// Tasks that were spawned and have not finished. Exact when the workers have stopped.
+    /// Tasks that have finished.
+    pub(crate) fn finished(&self) -> u64 {
+        // Acquire: pairs with the Release in `bump`.
+        self.processors.iter().map(|p| p.finished.load(Ordering::Acquire)).sum()
+    }
+
+    /// Tasks that were spawned and have not finished: a moment's answer, and never too few. It is exact when the workers
+    /// have stopped.
     pub(crate) fn alive(&self) -> u64 {
-        // Relaxed: statistics, or read after the workers have been joined.
-        let finished: u64 = self.processors.iter().map(|p| p.finished.load(Ordering::Relaxed)).sum();
+        // First: who sees that a task has finished sees afterwards that it was spawned, and what it has spawned.
+        let finished = self.finished();
         let spawned: u64 = self.processors.iter().map(|p| p.spawned.load(Ordering::Relaxed)).sum();
         (spawned + self.spawned_outside.load(Ordering::Relaxed)).saturating_sub(finished)
     }
@@ -83,8 +109,8 @@ impl Shared {
 
 /// A counter that only one thread writes.
 pub(crate) fn bump(counter: &AtomicU64) {
-    // Relaxed: a statistic with a single writer.
-    counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    // Release: pairs with the Acquire in `Shared::finished`. The counter has a single writer.
+    counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Release);
 }
 
 /// Where a woken task is queued on the waker's worker.
@@ -133,8 +159,10 @@ fn schedule(task: NonNull<Control>, place: Place) {
             Place::Last => worker.queue_last(task),
         };
     }
-    // SAFETY: a runtime is not freed while it has a task that has not finished.
-    unsafe { &*runtime }.inject([task]);
+    // SAFETY: a runtime is not freed while it has a task that has not finished, nor while there is a visitor.
+    let runtime = unsafe { &*runtime };
+    let _visitor = runtime.visitors.enter();
+    runtime.inject([task]);
 }
 
 /// Wakes many at once: their tasks are queued under one lock, ahead of others. For the timer thread, which is no worker.
@@ -151,7 +179,9 @@ pub(crate) fn wake_all(parkers: impl Iterator<Item = Parker>) {
         unsafe { task.as_ref() }.runtime.load(Ordering::Relaxed)
     };
     for tasks in runnable.chunk_by(|a, b| runtime(a) == runtime(b)) {
-        // SAFETY: a runtime is not freed while it has a task that has not finished.
-        unsafe { &*runtime(&tasks[0]) }.inject_first(tasks.iter().copied());
+        // SAFETY: as in `schedule`.
+        let runtime = unsafe { &*runtime(&tasks[0]) };
+        let _visitor = runtime.visitors.enter();
+        runtime.inject_first(tasks.iter().copied());
     }
 }

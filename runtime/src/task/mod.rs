@@ -11,6 +11,7 @@
 //! # Ok::<(), greenprof_runtime::BuildError>(())
 //! ```
 
+pub(crate) mod abandon;
 pub(crate) mod control;
 mod join;
 pub(crate) mod local;
@@ -22,6 +23,7 @@ mod spawn;
 pub(crate) mod stack;
 pub(crate) mod switch;
 
+pub use abandon::Abandoned;
 pub use join::JoinHandle;
 pub use local::{AccessError, LocalKey};
 pub use reason::WaitReason;
