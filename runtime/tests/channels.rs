@@ -74,6 +74,26 @@ fn waiting_receivers_are_served_first_come_first_served() {
 }
 
 #[test]
+fn waiting_senders_are_served_first_come_first_served() {
+    for capacity in [0, 2] {
+        run(1, || {
+            let chan = Chan::with_capacity(capacity);
+            (0..capacity).for_each(|n| chan.send(n).unwrap());
+            let tasks: Vec<_> = (0..5)
+                .map(|n| {
+                    let chan = chan.clone();
+                    let task = spawn(move || chan.send(capacity + n).unwrap());
+                    until_waiting(n + 1, WaitReason::ChanSend);
+                    task
+                })
+                .collect();
+            assert!((0..capacity + 5).all(|n| chan.recv() == Some(n)));
+            tasks.into_iter().for_each(|task| task.join().unwrap());
+        });
+    }
+}
+
+#[test]
 fn close_wakes_everybody_and_gives_values_back() {
     run(2, || {
         let chan = Chan::new();
