@@ -20,7 +20,10 @@ pub enum BuildError {
     #[error(transparent)]
     Stack(#[from] SpawnError),
     /// The system refused a worker thread.
-    #[error("could not start a worker thread: {0}")]
+    #[error(
+        "could not start a worker thread: {0}; ask for fewer workers, or raise the limits on threads (ulimit -u) and on \
+         address space (ulimit -v)"
+    )]
     Thread(#[source] io::Error),
     /// The kernel runs this process with hardware shadow stacks, which a user-space context switch would violate.
     #[error(
@@ -49,8 +52,12 @@ pub enum SpawnError {
         /// The number of bytes that was asked for.
         asked: usize,
     },
-    /// The system gave no memory for another stack.
-    #[error("no memory for another task stack: {0}")]
+    /// The system gave no address space for more stacks: the process has reached its limit (`RLIMIT_AS`), or has as many
+    /// mappings as it may have.
+    #[error(
+        "no address space for another task stack: {0}; raise the limit on it (ulimit -v) or the sysctl \
+         vm.max_map_count, or run fewer tasks"
+    )]
     OutOfMemory(#[source] io::Error),
     /// The system gave no guard page: without `MADV_GUARD_INSTALL` (Linux 6.13) each guard is a mapping of its own.
     #[error(
