@@ -130,7 +130,7 @@ fn use_a_runtime(n: usize) {
         gate.close();
         tasks.into_iter().for_each(|task| assert!(task.join().unwrap().is_none()));
     });
-    if n % 2 == 0 {
+    if n.is_multiple_of(2) {
         assert_eq!(runtime.shutdown_timeout(Duration::from_secs(60)).abandoned, 0);
     }
 }
