@@ -52,8 +52,8 @@ pub enum SpawnError {
         /// The number of bytes that was asked for.
         asked: usize,
     },
-    /// The system gave no address space for more stacks: the process has reached its limit (`RLIMIT_AS`), or has as many
-    /// mappings as it may have.
+    /// The system gave no address space for more stacks: the process has reached its limit (`RLIMIT_AS`), or has as
+    /// many mappings as it may have.
     #[error(
         "no address space for another task stack: {0}; raise the limit on it (ulimit -v) or the sysctl \
          vm.max_map_count, or run fewer tasks"

@@ -196,7 +196,8 @@ fn two_tasks_that_wake_each_other_do_not_starve_a_third() {
         let handle = runtime.handle();
         let stopper = StopOnDrop(stop.clone());
         runtime.run(|| {
-            // Each wake puts the other into the next slot, before all that are queued. A pair for each worker and one more.
+            // Each wake puts the other into the next slot, before all that are queued. A pair for each worker and one
+            // more.
             let pairs: Vec<_> = (0..=workers)
                 .flat_map(|_| {
                     let (ping, pong) = (Chan::<()>::new(), Chan::<()>::new());

@@ -162,8 +162,8 @@ fn waits(threads: &[String]) -> u64 {
     threads.iter().map(of).sum()
 }
 
-/// Threads that look whether there is something to do would wait some hundred times. It is not time that is measured, so
-/// that it does not matter what else the machine does.
+/// Threads that look whether there is something to do would wait some hundred times. It is not time that is measured,
+/// so that it does not matter what else the machine does.
 fn an_idle_runtime_does_not_look_around() {
     let before = threads();
     let runtime = runtime(4);

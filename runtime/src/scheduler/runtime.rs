@@ -91,9 +91,9 @@ fn shadow_stacks_are_on() -> bool {
 ///
 /// Tasks that have not ended by then are *abandoned*: they never run again, their destructors do not run, and their
 /// stacks stay allocated, because others may hold references into them. Who joins such a task from outside the runtime
-/// gets [`task::Abandoned`] as the error. Nobody is told of what else it held: a thread that waits for a value that only an
-/// abandoned task would send, or for a lock that it holds, waits for ever, and a `task::scope` of another runtime with a
-/// task here does not return. Where that may happen, wait with a timeout, or have the tasks end before.
+/// gets [`task::Abandoned`] as the error. Nobody is told of what else it held: a thread that waits for a value that
+/// only an abandoned task would send, or for a lock that it holds, waits for ever, and a `task::scope` of another
+/// runtime with a task here does not return. Where that may happen, wait with a timeout, or have the tasks end before.
 ///
 /// A runtime may be dropped or shut down by one of its own tasks. That does not wait for the workers; they leave when
 /// their tasks do, and tasks count as abandoned when the last has left.
@@ -118,8 +118,8 @@ impl Runtime {
     #[track_caller]
     pub fn run<T: Send>(&self, main: impl FnOnce() -> T + Send) -> T {
         let site = Location::caller();
-        // SAFETY: the task has ended when `join_ended` returns, also by a panic, and nothing before the join can unwind, so
-        // what `main` and the result borrow stays borrowed for as long as the task uses it.
+        // SAFETY: the task has ended when `join_ended` returns, also by a panic, and nothing before the join can
+        // unwind, so what `main` and the result borrow stays borrowed for as long as the task uses it.
         let spawned = unsafe { task::spawn_unchecked(&self.shared, task::Options::new(site).name("main"), main) };
         match spawned.map(JoinHandle::join_ended) {
             Ok(Ok(value)) => value,

@@ -74,8 +74,8 @@ impl Shared {
         self.processors.iter().map(|p| p.finished.load(Ordering::Acquire)).sum()
     }
 
-    /// Tasks that were spawned and have not finished: a moment's answer, and never too few. It is exact when the workers
-    /// have stopped.
+    /// Tasks that were spawned and have not finished: a moment's answer, and never too few. It is exact when the
+    /// workers have stopped.
     pub(crate) fn alive(&self) -> u64 {
         // First: who sees that a task has finished sees afterwards that it was spawned, and what it has spawned.
         let finished = self.finished();

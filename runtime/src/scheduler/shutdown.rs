@@ -1,26 +1,26 @@
 //! The end of a runtime: who may still come in, who is waited for, and what becomes of tasks that have not ended.
 //!
-//! 1. The *door* is closed: threads that are no workers of this runtime spawn nothing here any more. Those that are about
-//!    to are waited for, so what they have spawned is counted.
+//! 1. The *door* is closed: threads that are no workers of this runtime spawn nothing here any more. Those that are
+//!    about to are waited for, so what they have spawned is counted.
 //! 2. [`Runtime::shutdown_timeout`] lets the tasks go on until all have ended or its time is over; `drop` does not.
 //! 3. `shutdown` is set and everybody who sleeps is woken: workers (`Idle::wake_all`), those that have retired, the
 //!    monitor. A worker leaves its loop at its next look at the flag, which is when its task leaves it. The timers are
 //!    stopped.
-//! 4. The workers are waited for: by `drop` until all have left; by `shutdown_timeout` until all but those whose task does
-//!    not leave them.
-//! 5. If tasks are left, they are *abandoned*: `Shared` is leaked, for they point to it and may still be woken, and those
-//!    who join them are told (`task/abandon.rs`).
+//! 4. The workers are waited for: by `drop` until all have left; by `shutdown_timeout` until all but those whose task
+//!    does not leave them.
+//! 5. If tasks are left, they are *abandoned*: `Shared` is leaked, for they point to it and may still be woken, and
+//!    those who join them are told (`task/abandon.rs`).
 //!
-//! Step 5 is taken by who waits in step 4 and by the last worker that leaves, whichever is first. The last worker matters
-//! when a runtime is shut down by one of its own tasks: it cannot wait for the worker that it is on, and the task may
-//! still end in the stretch that it is in, so it is not abandoned before that worker has left.
+//! Step 5 is taken by who waits in step 4 and by the last worker that leaves, whichever is first. The last worker
+//! matters when a runtime is shut down by one of its own tasks: it cannot wait for the worker that it is on, and the
+//! task may still end in the stretch that it is in, so it is not abandoned before that worker has left.
 //!
 //! # Who may touch a runtime that ends
 //!
-//! Workers, handles and the timer thread's jobs own a reference to it. A waker does not: it knows the task, and the task
-//! keeps the runtime only until it ends. Once the waker has queued the task, others may run it to its end and drop the
-//! runtime while the waker is still looking for a worker to wake. So wakers are counted in before they queue the task,
-//! and out as the last thing that they do; `Shared`'s memory is freed when none is inside.
+//! Workers, handles and the timer thread's jobs own a reference to it. A waker does not: it knows the task, and the
+//! task keeps the runtime only until it ends. Once the waker has queued the task, others may run it to its end and drop
+//! the runtime while the waker is still looking for a worker to wake. So wakers are counted in before they queue the
+//! task, and out as the last thing that they do; `Shared`'s memory is freed when none is inside.
 
 use std::{
     fmt, io, mem, ptr,
@@ -121,7 +121,8 @@ struct Employment(Arc<Shared>);
 impl Drop for Employment {
     fn drop(&mut self) {
         let shared = &self.0;
-        // AcqRel: the last one sees what all have counted; pairs with itself, and with the Acquire in `wait_for_workers`.
+        // AcqRel: the last one sees what all have counted; pairs with itself, and with the Acquire in
+        // `wait_for_workers`.
         let last = shared.employed.fetch_sub(1, Ordering::AcqRel) == 1;
         futex::wake_one(shared.employed.as_ptr());
         if last && shared.shutdown.load(Ordering::SeqCst) {
@@ -168,8 +169,8 @@ impl Shared {
         self.timers.stop();
     }
 
-    /// Waits until no more than `own` workers are left, or, once `deadline` is over, until all that are left are in a task.
-    /// Returns how many more than `own` are left.
+    /// Waits until no more than `own` workers are left, or, once `deadline` is over, until all that are left are in a
+    /// task. Returns how many more than `own` are left.
     fn wait_for_workers(&self, own: u32, deadline: u64) -> usize {
         loop {
             // Acquire: pairs with the Release in the drop of `Employment`.
@@ -220,21 +221,23 @@ impl fmt::Display for ShutdownReport {
 }
 
 impl Runtime {
-    /// Shuts the runtime down: lets its tasks go on until all have ended, for `timeout` at the most, and stops its workers.
+    /// Shuts the runtime down: lets its tasks go on until all have ended, for `timeout` at the most, and stops its
+    /// workers.
     ///
-    /// From the call on, threads that are not workers of this runtime get [`SpawnError::ShutDown`] when they spawn. Tasks
-    /// of the runtime may spawn to the end, because they may need to in order to end; they see that it is coming by
-    /// [`Handle::is_shutting_down`](crate::Handle::is_shutting_down). Timers fire until the tasks have ended or the time
-    /// is over.
+    /// From the call on, threads that are not workers of this runtime get [`SpawnError::ShutDown`] when they spawn.
+    /// Tasks of the runtime may spawn to the end, because they may need to in order to end; they see that it is coming
+    /// by [`Handle::is_shutting_down`](crate::Handle::is_shutting_down). Timers fire until the tasks have ended or the
+    /// time is over.
     ///
-    /// Tasks that have not ended by then are abandoned, as they are when a runtime is dropped; see [`Runtime`]. A worker
-    /// whose task does not leave it is not waited for: its thread goes on with the task, and ends when the task waits,
-    /// yields or ends. So this returns soon after the timeout (50 ms is the most that it gives to tasks that are about to
-    /// leave), whatever the tasks do. With a timeout of zero it is like dropping the runtime, but for those workers.
+    /// Tasks that have not ended by then are abandoned, as they are when a runtime is dropped; see [`Runtime`]. A
+    /// worker whose task does not leave it is not waited for: its thread goes on with the task, and ends when the task
+    /// waits, yields or ends. So this returns soon after the timeout (50 ms is the most that it gives to tasks that are
+    /// about to leave), whatever the tasks do. With a timeout of zero it is like dropping the runtime, but for those
+    /// workers.
     ///
-    /// It looks whether all tasks have ended every 5 ms or more often. On a task of another runtime it blocks that task;
-    /// on a task of this one it waits for the others, and that task goes on until it next waits, in which it is then
-    /// abandoned, if it has not ended by then. It is in none of the numbers of the report.
+    /// It looks whether all tasks have ended every 5 ms or more often. On a task of another runtime it blocks that
+    /// task; on a task of this one it waits for the others, and that task goes on until it next waits, in which it is
+    /// then abandoned, if it has not ended by then. It is in none of the numbers of the report.
     ///
     /// ```
     /// use std::time::Duration;

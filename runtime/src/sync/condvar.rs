@@ -23,9 +23,9 @@ use crate::{sys::clock, task::WaitReason};
 
 /// Lets tasks and threads wait until a condition holds that a lock protects.
 ///
-/// Waiters are notified first come, first served, and a wait ends only when it was notified or its time is over. Still a wait belongs into a
-/// loop, or [`Condvar::wait_while`]: before the waiter has its lock again, somebody else may have changed the
-/// condition back. Different waits may use different locks.
+/// Waiters are notified first come, first served, and a wait ends only when it was notified or its time is over. Still
+/// a wait belongs into a loop, or [`Condvar::wait_while`]: before the waiter has its lock again, somebody else may have
+/// changed the condition back. Different waits may use different locks.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -55,8 +55,8 @@ unsafe impl Sync for Condvar {}
 /// Guarded by the core's lock.
 struct State {
     waiters: WaitQueue,
-    /// How often all were notified at once. Their queue has been taken away then: who waits since an earlier round is in
-    /// no queue that it may touch.
+    /// How often all were notified at once. Their queue has been taken away then: who waits since an earlier round is
+    /// in no queue that it may touch.
     rounds: u64,
 }
 
@@ -169,19 +169,19 @@ impl Condvar {
     /// timeout.
     ///
     /// A notification and the end of the time may come together: then one of them counts. A waiter that a notification
-    /// has chosen says that it was notified, however late it is; one that says that its time was over was not chosen, and
-    /// the notification went to the next or found nobody.
+    /// has chosen says that it was notified, however late it is; one that says that its time was over was not chosen,
+    /// and the notification went to the next or found nobody.
     ///
-    /// On a task this arms a timer of its runtime. When the runtime has no time any more, because it is being dropped, the
-    /// task is abandoned in this wait as in any other.
+    /// On a task this arms a timer of its runtime. When the runtime has no time any more, because it is being dropped,
+    /// the task is abandoned in this wait as in any other.
     #[track_caller]
     pub fn wait_timeout<G: WaitGuard>(&self, guard: G, timeout: Duration) -> (G, WaitTimeoutResult) {
         self.wait_until(guard, clock::after(timeout))
     }
 
-    /// Waits as long as `condition` says so, for `timeout` at the most. The condition is asked with the lock held, for the
-    /// first time before any wait and for the last time after the timeout: the result says that the time was over only
-    /// if the condition was `true` even then.
+    /// Waits as long as `condition` says so, for `timeout` at the most. The condition is asked with the lock held, for
+    /// the first time before any wait and for the last time after the timeout: the result says that the time was over
+    /// only if the condition was `true` even then.
     ///
     /// ```
     /// use std::time::Duration;

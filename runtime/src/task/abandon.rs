@@ -1,16 +1,16 @@
 //! Tasks that will never end, because their runtime has ended before, and those who join them.
 //!
-//! A task of the same runtime that joins an abandoned task is abandoned as well. Everybody else, a plain thread or a task
-//! of another runtime, enters the register below before it waits, and is woken when the runtime ends:
+//! A task of the same runtime that joins an abandoned task is abandoned as well. Everybody else, a plain thread or a
+//! task of another runtime, enters the register below before it waits, and is woken when the runtime ends:
 //!
 //! - *joined before the end*: the joiner is in the register, and the end wakes it after having noted the runtime;
 //! - *joined after the end*: the joiner finds the runtime noted, and does not wait;
 //! - *joined at the same moment*: both hold the register's lock, so it is one of the above;
-//! - *the task ends at the same moment* (on a worker that was left in it): the packet's word decides, see `join.rs`. The
-//!   joiner gets the result, or takes itself out of the packet, and then the result is dropped with the packet.
+//! - *the task ends at the same moment* (on a worker that was left in it): the packet's word decides, see `join.rs`.
+//!   The joiner gets the result, or takes itself out of the packet, and then the result is dropped with the packet.
 //!
-//! The register is the process's and not the runtime's, which may be freed when all its tasks have ended while handles of
-//! tasks live on. Only joins that wait, and come from outside, take its lock; spawning and ending a task do not.
+//! The register is the process's and not the runtime's, which may be freed when all its tasks have ended while handles
+//! of tasks live on. Only joins that wait, and come from outside, take its lock; spawning and ending a task do not.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,8 +22,8 @@ use parking_lot::Mutex;
 
 use super::{TaskId, parker::Parker};
 
-/// What [`JoinHandle::join`](super::JoinHandle::join) gives for a task whose runtime was shut down before the task ended:
-/// the payload of the error, in the place of a panic's.
+/// What [`JoinHandle::join`](super::JoinHandle::join) gives for a task whose runtime was shut down before the task
+/// ended: the payload of the error, in the place of a panic's.
 ///
 /// ```
 /// use greenprof_runtime::{Runtime, sync::Chan, task::Abandoned};
@@ -82,8 +82,8 @@ pub(super) struct Lookout {
 }
 
 impl Lookout {
-    /// For the calling task or thread, whose parker it is; nothing for a task of the same runtime, which does not outlive
-    /// the one that it joins.
+    /// For the calling task or thread, whose parker it is; nothing for a task of the same runtime, which does not
+    /// outlive the one that it joins.
     pub(super) fn new(runtime: u32, joiner: Parker) -> Option<Self> {
         if let Parker::Task(task) = joiner
             // Relaxed: a task's own, which does not change while it lives.

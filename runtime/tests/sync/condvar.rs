@@ -249,8 +249,8 @@ fn waiting_for_a_condition_has_a_timeout_too() {
 }
 
 /// Waiters give up just when they are notified. Each token comes with one notification, and the next token only when it
-/// has been taken. Who gives up takes none: so if a notification were spent on one that says that its time was over, the
-/// token would stay.
+/// has been taken. Who gives up takes none: so if a notification were spent on one that says that its time was over,
+/// the token would stay.
 #[test]
 fn notifications_and_timeouts_that_race_lose_nothing() {
     #[derive(Default)]
