@@ -20,7 +20,10 @@ pub enum BuildError {
     #[error(transparent)]
     Stack(#[from] SpawnError),
     /// The system refused a worker thread.
-    #[error("could not start a worker thread: {0}")]
+    #[error(
+        "could not start a worker thread: {0}; ask for fewer workers, or raise the limits on threads (ulimit -u) and on \
+         address space (ulimit -v)"
+    )]
     Thread(#[source] io::Error),
     /// The kernel runs this process with hardware shadow stacks, which a user-space context switch would violate.
     #[error(
@@ -36,7 +39,7 @@ pub enum SpawnError {
     /// Called on a thread that runs no task, so it is not clear which runtime is meant.
     #[error("`spawn` was called outside a runtime: call it from a task, or use `Handle::spawn`")]
     NoRuntime,
-    /// The runtime has been dropped.
+    /// The runtime is being shut down, or has been dropped.
     #[error("the runtime has shut down and takes no new tasks")]
     ShutDown,
     /// A stack size outside the supported range.
@@ -57,8 +60,12 @@ pub enum SpawnError {
         /// How many workers the runtime was built with.
         workers: usize,
     },
-    /// The system gave no memory for another stack.
-    #[error("no memory for another task stack: {0}")]
+    /// The system gave no address space for more stacks: the process has reached its limit (`RLIMIT_AS`), or has as
+    /// many mappings as it may have.
+    #[error(
+        "no address space for another task stack: {0}; raise the limit on it (ulimit -v) or the sysctl \
+         vm.max_map_count, or run fewer tasks"
+    )]
     OutOfMemory(#[source] io::Error),
     /// The system gave no guard page: without `MADV_GUARD_INSTALL` (Linux 6.13) each guard is a mapping of its own.
     #[error(

@@ -51,6 +51,6 @@ pub mod time;
 pub mod world;
 
 pub use error::{BuildError, SpawnError};
-pub use scheduler::{Builder, Handle, Runtime};
+pub use scheduler::{Builder, Handle, Runtime, ShutdownReport};
 pub use task::{JoinHandle, spawn, yield_now};
 pub use time::sleep;

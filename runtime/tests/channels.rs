@@ -12,7 +12,7 @@ use std::{
 use greenprof_runtime::{
     Runtime, select, sleep, spawn,
     sync::{
-        Chan, TryRecvError, TrySendError,
+        Chan, RecvTimeoutError, TryRecvError, TrySendError,
         channel::{self, RecvError},
     },
     task::WaitReason,
@@ -71,6 +71,26 @@ fn waiting_receivers_are_served_first_come_first_served() {
         (0..5).for_each(|n| chan.send(n).unwrap());
         assert!(tasks.into_iter().map(|task| task.join().unwrap()).eq(0..5));
     });
+}
+
+#[test]
+fn waiting_senders_are_served_first_come_first_served() {
+    for capacity in [0, 2] {
+        run(1, || {
+            let chan = Chan::with_capacity(capacity);
+            (0..capacity).for_each(|n| chan.send(n).unwrap());
+            let tasks: Vec<_> = (0..5)
+                .map(|n| {
+                    let chan = chan.clone();
+                    let task = spawn(move || chan.send(capacity + n).unwrap());
+                    until_waiting(n + 1, WaitReason::ChanSend);
+                    task
+                })
+                .collect();
+            assert!((0..capacity + 5).all(|n| chan.recv() == Some(n)));
+            tasks.into_iter().for_each(|task| task.join().unwrap());
+        });
+    }
 }
 
 #[test]
@@ -242,6 +262,32 @@ fn select_times_out_and_leaves_nothing_behind() {
         timeout(Duration::from_millis(5)) => true,
     };
     assert!(timed_out);
+}
+
+#[test]
+fn a_receive_with_a_timeout_takes_a_value_or_leaves_nothing_behind() {
+    run(2, || {
+        let (sender, receiver) = channel::bounded(1);
+        assert_eq!(receiver.recv_timeout(Duration::from_millis(1)), Err(RecvTimeoutError::Timeout));
+        sender.send(1).unwrap();
+        assert_eq!(receiver.recv_timeout(Duration::ZERO), Ok(1));
+        let chan = Chan::new();
+        let far = chan.clone();
+        let task = spawn(move || (0..2000).for_each(|n| far.send(n).unwrap()));
+        let mut next = 0;
+        while next < 2000 {
+            match chan.recv_timeout(Duration::from_micros(next % 50)) {
+                Ok(n) => {
+                    assert_eq!(n, next, "none is lost to a receive that gave up");
+                    next += 1;
+                }
+                Err(error) => assert_eq!(error, RecvTimeoutError::Timeout),
+            }
+        }
+        task.join().unwrap();
+        drop(sender);
+        assert_eq!(receiver.recv_timeout(Duration::from_secs(60)), Err(RecvTimeoutError::Closed));
+    });
 }
 
 #[test]

@@ -187,3 +187,46 @@ fn an_idle_runtime_uses_no_cpu() {
     gate.close();
     task.join().unwrap();
 }
+
+#[test]
+fn two_tasks_that_wake_each_other_do_not_starve_a_third() {
+    for workers in [1, 2] {
+        let runtime = Runtime::builder().workers(workers).build().unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let handle = runtime.handle();
+        let stopper = StopOnDrop(stop.clone());
+        runtime.run(|| {
+            // Each wake puts the other into the next slot, before all that are queued. A pair for each worker and one
+            // more.
+            let pairs: Vec<_> = (0..=workers)
+                .flat_map(|_| {
+                    let (ping, pong) = (Chan::<()>::new(), Chan::<()>::new());
+                    let player = |from: Chan<()>, to: Chan<()>| {
+                        let stop = stop.clone();
+                        spawn(move || {
+                            while from.recv().is_some() && to.send(()).is_ok() {
+                                if stop.load(Ordering::Relaxed) {
+                                    to.close();
+                                    from.close();
+                                }
+                            }
+                        })
+                    };
+                    let pair = [player(ping.clone(), pong.clone()), player(pong, ping.clone())];
+                    ping.send(()).unwrap();
+                    pair
+                })
+                .collect();
+            // One that yields, one that was spawned from inside, one from outside, and one that sleeps.
+            for _ in 0..20 {
+                yield_now();
+            }
+            spawn(|| ()).join().unwrap();
+            let handle = handle.clone();
+            task::blocking(|| std::thread::spawn(move || handle.spawn(|| ()).unwrap().join().unwrap()).join().unwrap());
+            sleep(Duration::from_millis(1));
+            drop(stopper);
+            pairs.into_iter().for_each(|task| task.join().unwrap());
+        });
+    }
+}

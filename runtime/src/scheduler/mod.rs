@@ -11,12 +11,14 @@ mod processors;
 mod queue;
 mod runtime;
 mod shared;
+mod shutdown;
 mod surplus;
 mod sysmon;
 mod worker;
 
 pub use runtime::{Builder, Handle, Runtime};
 pub(crate) use shared::{Place, Shared, schedule, wake, wake_all};
+pub use shutdown::ShutdownReport;
 pub use surplus::blocking;
 pub(crate) use worker::{Departure, Worker, current_worker, leave, next_task_id, random, xorshift};
 

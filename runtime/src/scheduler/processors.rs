@@ -81,19 +81,25 @@ impl Processors {
             table: (0..most.max(ordinary)).map(|_| OnceLock::new()).collect(),
             ordinary,
         };
-        (0..ordinary).for_each(|_| {
-            this.add();
-        });
+        for _ in 0..ordinary {
+            this.prepare();
+            this.add_prepared();
+        }
         this
     }
 
-    /// Makes another one and gives its index. One caller at a time.
-    pub(crate) fn add(&self) -> Option<usize> {
+    /// Makes another one, which does not count yet, and gives its index. One caller at a time. Made once, however often
+    /// it is prepared before it is added.
+    pub(crate) fn prepare(&self) -> Option<usize> {
         let index = self.count.load(Ordering::Relaxed);
         self.table.get(index)?.get_or_init(|| Box::new(CachePadded::new(Processor::new())));
-        // Release: pairs with the Acquire in `len`.
-        self.count.store(index + 1, Ordering::Release);
         Some(index)
+    }
+
+    /// Adds the one that was prepared last.
+    pub(crate) fn add_prepared(&self) {
+        // Release: pairs with the Acquire in `len`. One caller at a time, as above.
+        self.count.store(self.count.load(Ordering::Relaxed) + 1, Ordering::Release);
     }
 
     pub(crate) fn ordinary(&self) -> usize {

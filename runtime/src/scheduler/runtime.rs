@@ -4,11 +4,11 @@ use std::{
     fs,
     num::NonZero,
     panic::{Location, resume_unwind},
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     thread,
 };
 
-use super::{MAX_THREADS, MAX_WORKERS, Shared, Worker, current_worker, sysmon};
+use super::{MAX_THREADS, MAX_WORKERS, Shared, current_worker, sysmon};
 use crate::{
     BuildError, SpawnError,
     task::{
@@ -67,11 +67,7 @@ impl Builder {
             threads: Vec::new(),
         };
         for index in 0..workers {
-            let shared = runtime.shared.clone();
-            let thread = thread::Builder::new()
-                .name(format!("greenprof-w{index}"))
-                .spawn(move || Worker::run(shared, index))
-                .map_err(BuildError::Thread)?;
+            let thread = runtime.shared.start_worker(index).map_err(BuildError::Thread)?;
             runtime.threads.push(thread);
         }
         let shared = runtime.shared.clone();
@@ -91,12 +87,20 @@ fn shadow_stacks_are_on() -> bool {
 /// A set of workers and the tasks that they run. Several may exist in a process, at once or one after another.
 ///
 /// Dropping it stops the workers: each finishes the stretch of the task that it is in, so a task that never waits keeps
-/// the drop waiting. Tasks that have not ended by then are abandoned: they never run again, their destructors do not
-/// run, and their stacks stay allocated, because others may hold references into them. Joining such a task never returns.
+/// the drop waiting. [`Runtime::shutdown_timeout`] lets the tasks end first, and does not wait for ever.
+///
+/// Tasks that have not ended by then are *abandoned*: they never run again, their destructors do not run, and their
+/// stacks stay allocated, because others may hold references into them. Who joins such a task from outside the runtime
+/// gets [`task::Abandoned`] as the error. Nobody is told of what else it held: a thread that waits for a value that
+/// only an abandoned task would send, or for a lock that it holds, waits for ever, and a `task::scope` of another
+/// runtime with a task here does not return. Where that may happen, wait with a timeout, or have the tasks end before.
+///
+/// A runtime may be dropped or shut down by one of its own tasks. That does not wait for the workers; they leave when
+/// their tasks do, and tasks count as abandoned when the last has left.
 #[derive(Debug)]
 pub struct Runtime {
-    shared: Arc<Shared>,
-    threads: Vec<thread::JoinHandle<()>>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) threads: Vec<thread::JoinHandle<()>>,
 }
 
 impl Runtime {
@@ -114,10 +118,10 @@ impl Runtime {
     #[track_caller]
     pub fn run<T: Send>(&self, main: impl FnOnce() -> T + Send) -> T {
         let site = Location::caller();
-        // SAFETY: the task has ended when `join` returns, also by a panic, and nothing before the join can unwind, so
-        // what `main` and the result borrow stays borrowed for as long as the task uses it.
+        // SAFETY: the task has ended when `join_ended` returns, also by a panic, and nothing before the join can
+        // unwind, so what `main` and the result borrow stays borrowed for as long as the task uses it.
         let spawned = unsafe { task::spawn_unchecked(&self.shared, task::Options::new(site).name("main"), main) };
-        match spawned.map(JoinHandle::join) {
+        match spawned.map(JoinHandle::join_ended) {
             Ok(Ok(value)) => value,
             Ok(Err(panic)) => resume_unwind(panic),
             Err(error) => panic!("{error}"),
@@ -127,27 +131,6 @@ impl Runtime {
     /// A handle with which other threads spawn tasks here.
     pub fn handle(&self) -> Handle {
         Handle(self.shared.clone())
-    }
-}
-
-impl Drop for Runtime {
-    fn drop(&mut self) {
-        self.shared.shutdown.store(true, Ordering::SeqCst);
-        self.shared.idle.wake_all();
-        self.shared.idle.dormancy().wake();
-        (0..self.shared.processors.len()).for_each(|index| self.shared.wake_retired(index));
-        self.shared.timers.stop();
-        let inside = current_worker().is_some_and(|worker| std::ptr::eq(worker.shared(), &*self.shared));
-        for thread in self.threads.drain(..).chain(self.shared.surplus.take_threads()) {
-            // A runtime dropped by one of its own tasks cannot wait for the worker that runs it.
-            if !inside {
-                let _ = thread.join();
-            }
-        }
-        if inside || self.shared.alive() > 0 {
-            // Abandoned tasks point to it, and may still be woken.
-            std::mem::forget(self.shared.clone());
-        }
     }
 }
 
@@ -183,12 +166,19 @@ impl Handle {
         builder: task::Builder,
         task: impl FnOnce() -> T + Send + 'static,
     ) -> Result<JoinHandle<T>, SpawnError> {
+        let _inside = self.0.let_in()?;
         builder.spawn_on(&self.0, Location::caller(), task)
     }
 
     /// Tasks that were spawned and have not ended.
     pub fn alive_tasks(&self) -> u64 {
         self.0.alive()
+    }
+
+    /// Whether the runtime is being shut down, or has been: it takes no tasks from outside any more. For tasks that
+    /// would go on for ever, such as one that accepts connections.
+    pub fn is_shutting_down(&self) -> bool {
+        self.0.door.is_closed()
     }
 
     /// The number that tells this runtime from the others of the process.

@@ -8,7 +8,14 @@ use std::{
     },
 };
 
-use super::{idle::Idle, injector::Injector, processors::Processors, surplus::Surplus, worker::current_worker};
+use super::{
+    idle::Idle,
+    injector::Injector,
+    processors::Processors,
+    shutdown::{Door, Visitors},
+    surplus::Surplus,
+    worker::current_worker,
+};
 use crate::{
     task::{
         chain::Batch,
@@ -30,6 +37,14 @@ pub(crate) struct Shared {
     pub(crate) surplus: Surplus,
     pub(crate) timers: Arc<Timers>,
     pub(crate) shutdown: AtomicBool,
+    /// Where threads come in that spawn here and are not workers.
+    pub(super) door: Door,
+    /// Wakers that own no reference to this.
+    pub(super) visitors: Visitors,
+    /// Threads that are workers, or are about to be.
+    pub(super) employed: AtomicU32,
+    /// Set when the tasks that are left have been abandoned.
+    pub(super) abandoned: AtomicBool,
     pub(crate) stack: Class,
     /// Tasks spawned by threads that are no workers.
     pub(crate) spawned_outside: AtomicU64,
@@ -45,15 +60,26 @@ impl Shared {
             surplus: Surplus::new(),
             timers: Timers::new(),
             shutdown: AtomicBool::new(false),
+            door: Door::new(),
+            visitors: Visitors::new(),
+            employed: AtomicU32::new(0),
+            abandoned: AtomicBool::new(false),
             stack,
             spawned_outside: AtomicU64::new(0),
         }
     }
 
-    /// Tasks that were spawned and have not finished. Exact when the workers have stopped.
+    /// Tasks that have finished.
+    pub(crate) fn finished(&self) -> u64 {
+        // Acquire: pairs with the Release in `bump`.
+        self.processors.iter().map(|p| p.finished.load(Ordering::Acquire)).sum()
+    }
+
+    /// Tasks that were spawned and have not finished: a moment's answer, and never too few. It is exact when the
+    /// workers have stopped.
     pub(crate) fn alive(&self) -> u64 {
-        // Relaxed: statistics, or read after the workers have been joined.
-        let finished: u64 = self.processors.iter().map(|p| p.finished.load(Ordering::Relaxed)).sum();
+        // First: who sees that a task has finished sees afterwards that it was spawned, and what it has spawned.
+        let finished = self.finished();
         let spawned: u64 = self.processors.iter().map(|p| p.spawned.load(Ordering::Relaxed)).sum();
         (spawned + self.spawned_outside.load(Ordering::Relaxed)).saturating_sub(finished)
     }
@@ -99,8 +125,8 @@ const LARGEST_BATCH: usize = 32;
 
 /// A counter that only one thread writes.
 pub(crate) fn bump(counter: &AtomicU64) {
-    // Relaxed: a statistic with a single writer.
-    counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    // Release: pairs with the Acquire in `Shared::finished`. The counter has a single writer.
+    counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Release);
 }
 
 /// Where a woken task is queued on the waker's worker.
@@ -143,20 +169,22 @@ pub(crate) fn schedule(task: NonNull<Control>, place: Place) {
     // SAFETY: control blocks are never unmapped.
     let control = unsafe { task.as_ref() };
     let runtime = control.runtime.load(Ordering::Relaxed);
-    if let Some(worker) = control.pinned() {
-        // SAFETY: a runtime is not freed while it has a task that has not finished.
-        return unsafe { &*runtime }.queue_pinned(task, worker);
-    }
     if let Some(worker) = current_worker()
         && ptr::eq(worker.shared(), runtime)
     {
-        return match place {
-            Place::Next => worker.queue_next(task),
-            Place::Last => worker.queue_last(task),
+        return match (control.pinned(), place) {
+            (Some(worker_of_task), _) => worker.shared().queue_pinned(task, worker_of_task),
+            (None, Place::Next) => worker.queue_next(task),
+            (None, Place::Last) => worker.queue_last(task),
         };
     }
-    // SAFETY: a runtime is not freed while it has a task that has not finished.
-    unsafe { &*runtime }.inject([task]);
+    // SAFETY: a runtime is not freed while it has a task that has not finished, nor while there is a visitor.
+    let runtime = unsafe { &*runtime };
+    let _visitor = runtime.visitors.enter();
+    match control.pinned() {
+        Some(worker) => runtime.queue_pinned(task, worker),
+        None => runtime.inject([task]),
+    }
 }
 
 /// Wakes many at once: their tasks are queued under one lock, ahead of others. For the timer thread, which is no worker.
@@ -181,7 +209,9 @@ pub(crate) fn wake_all(parkers: impl Iterator<Item = Parker>) {
         unsafe { task.as_ref() }.runtime.load(Ordering::Relaxed)
     };
     for tasks in runnable.chunk_by(|a, b| runtime(a) == runtime(b)) {
-        // SAFETY: a runtime is not freed while it has a task that has not finished.
-        unsafe { &*runtime(&tasks[0]) }.inject_timed(tasks);
+        // SAFETY: as in `schedule`.
+        let runtime = unsafe { &*runtime(&tasks[0]) };
+        let _visitor = runtime.visitors.enter();
+        runtime.inject_timed(tasks);
     }
 }

@@ -19,10 +19,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{
-    Shared,
-    worker::{Worker, current_worker},
-};
+use super::{Shared, worker::current_worker};
 use crate::sys::futex;
 
 pub(crate) struct Surplus {
@@ -57,6 +54,11 @@ impl Surplus {
         self.starved.load(Ordering::Relaxed)
     }
 
+    /// Returns when the worker that is being made has been made.
+    pub(super) fn wait_until_made(&self) {
+        drop(self.threads.lock());
+    }
+
     /// The threads, to be joined at the shutdown. No others are made afterwards, for the flag has been set.
     pub(crate) fn take_threads(&self) -> Vec<thread::JoinHandle<()>> {
         std::mem::take(&mut *self.threads.lock())
@@ -88,17 +90,12 @@ impl Shared {
         if self.shutdown.load(Ordering::SeqCst) {
             return true; // nobody is needed any more
         }
-        let Some(index) = self.processors.add() else { return false };
-        let shared = self.clone();
-        let thread = thread::Builder::new().name(format!("greenprof-w{index}"));
-        match thread.spawn(move || Worker::run(shared, index)) {
-            Ok(thread) => {
-                threads.push(thread);
-                true
-            }
-            // The processor stays without a thread; nobody waits for it, and it holds no task.
-            Err(_) => false,
-        }
+        let Some(index) = self.processors.prepare() else { return false };
+        // The system may refuse now and grant later: the processor counts only when it has a thread.
+        let Ok(thread) = self.start_worker(index) else { return false };
+        self.processors.add_prepared();
+        threads.push(thread);
+        true
     }
 
     /// Wakes a surplus worker that has retired.

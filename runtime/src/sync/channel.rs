@@ -19,12 +19,12 @@
 //! # Ok::<(), greenprof_runtime::BuildError>(())
 //! ```
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use thiserror::Error;
 
 use super::{
-    chan::{Chan, SendError, TryRecvError, TrySendError, state::UNLIMITED},
+    chan::{Chan, RecvTimeoutError, SendError, TryRecvError, TrySendError, state::UNLIMITED},
     select::{Receives, Sends},
 };
 
@@ -114,6 +114,14 @@ impl<T: Send> Receiver<T> {
     /// [`TryRecvError::Empty`], or [`TryRecvError::Closed`] if there is no sender any more.
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
         self.chan.try_recv()
+    }
+
+    /// Receives a value; waits for one for `timeout` at the most.
+    ///
+    /// # Errors
+    /// [`RecvTimeoutError::Timeout`], or [`RecvTimeoutError::Closed`] if there is no sender any more.
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<T, RecvTimeoutError> {
+        self.chan.recv_timeout(timeout)
     }
 
     /// Receives until the channel is empty and has no senders.

@@ -3,10 +3,13 @@
 //! A wait enters the queue before it releases the lock. So a notification that comes after the lock was released finds the
 //! waiter, and whoever changes the condition under the lock and notifies then, or later, wakes it.
 //!
+//! A wait whose time is over leaves the queue under the core's lock. If it is not there any more, a notification has
+//! chosen it already, and the wait counts as notified: a notification is never spent on somebody who has given up.
+//!
 //! The object contains a word as a handle does: everybody who reaches it can notify. There is no other word, for the
 //! object is not cloned but shared, in an `Arc` or a `static`.
 
-use std::{fmt, mem, ops::DerefMut, ptr};
+use std::{fmt, mem, ops::DerefMut, ptr, time::Duration};
 
 use super::{
     broadcast::wake_all,
@@ -16,13 +19,13 @@ use super::{
     rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard},
     waiter::{self, Outcome, WaitQueue, Waiter},
 };
-use crate::task::WaitReason;
+use crate::{sys::clock, task::WaitReason};
 
 /// Lets tasks and threads wait until a condition holds that a lock protects.
 ///
-/// Waiters are notified first come, first served, and a wait ends only when it was notified. Still a wait belongs into a
-/// loop, or [`Condvar::wait_while`]: before the waiter has its lock again, somebody else may have changed the
-/// condition back. Different waits may use different locks.
+/// Waiters are notified first come, first served, and a wait ends only when it was notified or its time is over. Still
+/// a wait belongs into a loop, or [`Condvar::wait_while`]: before the waiter has its lock again, somebody else may have
+/// changed the condition back. Different waits may use different locks.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -52,6 +55,9 @@ unsafe impl Sync for Condvar {}
 /// Guarded by the core's lock.
 struct State {
     waiters: WaitQueue,
+    /// How often all were notified at once. Their queue has been taken away then: who waits since an earlier round is
+    /// in no queue that it may touch.
+    rounds: u64,
 }
 
 impl Body for State {
@@ -60,7 +66,18 @@ impl Body for State {
 
 impl Default for State {
     fn default() -> Self {
-        Self { waiters: WaitQueue::new() }
+        Self { waiters: WaitQueue::new(), rounds: 0 }
+    }
+}
+
+/// Whether a wait with a timeout has ended because its time was over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WaitTimeoutResult(bool);
+
+impl WaitTimeoutResult {
+    /// `true` if the time was over, `false` if the waiter was notified.
+    pub fn timed_out(&self) -> bool {
+        self.0
     }
 }
 
@@ -148,6 +165,70 @@ impl Condvar {
         guard
     }
 
+    /// Like [`Condvar::wait`], for `timeout` at the most. The lock is taken again in any case, and that wait has no
+    /// timeout.
+    ///
+    /// A notification and the end of the time may come together: then one of them counts. A waiter that a notification
+    /// has chosen says that it was notified, however late it is; one that says that its time was over was not chosen,
+    /// and the notification went to the next or found nobody.
+    ///
+    /// On a task this arms a timer of its runtime. When the runtime has no time any more, because it is being dropped,
+    /// the task is abandoned in this wait as in any other.
+    #[track_caller]
+    pub fn wait_timeout<G: WaitGuard>(&self, guard: G, timeout: Duration) -> (G, WaitTimeoutResult) {
+        self.wait_until(guard, clock::after(timeout))
+    }
+
+    /// Waits as long as `condition` says so, for `timeout` at the most. The condition is asked with the lock held, for
+    /// the first time before any wait and for the last time after the timeout: the result says that the time was over
+    /// only if the condition was `true` even then.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use greenprof_runtime::sync::{Condvar, Mutex};
+    ///
+    /// let (ready, changed) = (Mutex::new(false), Condvar::new());
+    /// let (guard, result) = changed.wait_timeout_while(ready.lock(), Duration::from_millis(1), |ready| !*ready);
+    /// assert!(!*guard && result.timed_out(), "nobody sets it");
+    /// ```
+    #[track_caller]
+    pub fn wait_timeout_while<G>(
+        &self,
+        mut guard: G,
+        timeout: Duration,
+        mut condition: impl FnMut(&mut G::Target) -> bool,
+    ) -> (G, WaitTimeoutResult)
+    where
+        G: WaitGuard + DerefMut,
+    {
+        let deadline = clock::after(timeout);
+        loop {
+            if !condition(&mut guard) {
+                return (guard, WaitTimeoutResult(false));
+            }
+            if clock::now() >= deadline {
+                return (guard, WaitTimeoutResult(true));
+            }
+            guard = self.wait_until(guard, deadline).0;
+        }
+    }
+
+    #[track_caller]
+    fn wait_until<G: WaitGuard>(&self, guard: G, deadline: u64) -> (G, WaitTimeoutResult) {
+        let waiter = Waiter::new(ptr::null_mut());
+        let mut state = self.handle.core().lock();
+        let round = state.rounds;
+        // SAFETY: the waiter stays here until it is finished or withdrawn: nothing between here and the wait panics.
+        unsafe { state.waiters.push_back(&waiter) };
+        drop(state);
+        let lock = guard.release();
+        let outcome = waiter.wait_until(WaitReason::CondvarWait, deadline, || {
+            let mut state = self.handle.core().lock();
+            state.rounds == round && state.waiters.remove(&waiter)
+        });
+        (G::take(lock), WaitTimeoutResult(outcome.is_none()))
+    }
+
     /// Wakes the one that has waited longest, if somebody waits. The lock may be held or not.
     pub fn notify_one(&self) {
         let Some(core) = self.handle.existing() else { return };
@@ -163,7 +244,10 @@ impl Condvar {
     /// Wakes all who wait. The lock may be held or not.
     pub fn notify_all(&self) {
         let Some(core) = self.handle.existing() else { return };
-        let waiters = mem::replace(&mut core.lock().waiters, WaitQueue::new());
+        let mut state = core.lock();
+        state.rounds += 1;
+        let waiters = mem::replace(&mut state.waiters, WaitQueue::new());
+        drop(state);
         wake_all(waiters);
     }
 }

@@ -15,6 +15,10 @@
 //! | [`Once`], [`OnceCell`] | the end of the body that runs: all; a failed [`OnceCell::get_or_init`]: the first, to try its own | the once's, for the queue only | first in, first out |
 //! | [`Semaphore`] acquire | the drop of a [`Permit`], [`Semaphore::add_permits`] | the semaphore's | first in, first out; nobody overtakes |
 //!
+//! Waits with a timeout ([`Condvar::wait_timeout`], [`Semaphore::acquire_timeout`], [`Chan::recv_timeout`], `timeout`
+//! in a select) stand in the same queues. When the time is over, the waiter leaves the queue under the primitive's
+//! lock; if a waker has taken it out before, it has been served, and says so: what it was given is not lost.
+//!
 //! Every lock of this table is a leaf, held for a few instructions: the waker releases it before it makes the waiter
 //! runnable. Tasks that one call wakes run in the order in which they came, as far as one worker runs them.
 //!
@@ -57,8 +61,8 @@ pub(crate) fn live_words() -> Vec<u64> {
     words
 }
 
-pub use chan::{Chan, Iter, SendError, TryRecvError, TrySendError};
-pub use condvar::{Condvar, WaitGuard};
+pub use chan::{Chan, Iter, RecvTimeoutError, SendError, TryRecvError, TrySendError};
+pub use condvar::{Condvar, WaitGuard, WaitTimeoutResult};
 pub use mutex::{Mutex, MutexGuard};
 pub use once::{Once, OnceCell};
 pub use raw::{RawMutex, RawRwLock};

@@ -3,14 +3,17 @@
 //! A permit that comes back while somebody waits goes to the first who does, and is never seen as available: so
 //! somebody waits only while none is available, and nobody overtakes.
 
-use std::{fmt, mem::ManuallyDrop, panic::Location, ptr};
+use std::{fmt, mem::ManuallyDrop, panic::Location, ptr, time::Duration};
 
 use super::{
     core::{Body, Kind},
     handle::{Handle, Locked},
     waiter::{self, Outcome, WaitQueue, Waiter},
 };
-use crate::task::{WaitReason, parker::Parker};
+use crate::{
+    sys::clock,
+    task::{WaitReason, parker::Parker},
+};
 
 /// A number of permits that can be taken, waited for, and given back. Clones are handles to the same semaphore.
 ///
@@ -102,6 +105,23 @@ impl Semaphore {
             drop(state);
         }
         Permit { semaphore: self.clone() }
+    }
+
+    /// Waits for a permit, for `timeout` at the most, and takes it. `None` when the time was over first; a permit that
+    /// was given in that moment is returned.
+    pub fn acquire_timeout(&self, timeout: Duration) -> Option<Permit> {
+        let mut state = self.lock();
+        if !state.take() {
+            let waiter = Waiter::new(ptr::null_mut());
+            // SAFETY: the waiter stays here until it is finished or withdrawn.
+            unsafe { state.waiters.push_back(&waiter) };
+            drop(state);
+            let deadline = clock::after(timeout);
+            waiter.wait_until(WaitReason::Semaphore, deadline, || self.lock().waiters.remove(&waiter))?;
+        } else {
+            drop(state);
+        }
+        Some(Permit { semaphore: self.clone() })
     }
 
     /// Takes a permit if one is available.

@@ -90,14 +90,44 @@ impl Waiter {
     #[inline]
     pub(crate) fn wait(&self, reason: WaitReason) -> Outcome {
         let wait = hooks::wait_begin();
+        let outcome = self.park_until_finished(reason);
+        hooks::wait_end(wait, reason);
+        outcome
+    }
+
+    /// Like `wait`, but until `deadline` (of [`clock::now`]) at the latest; `None` when the wait was given up.
+    ///
+    /// To give it up, `withdraw` takes the waiter out of its queue, under the primitive's lock, and says whether it was
+    /// there. If it was not, whoever took it out is about to finish it, and what it was given must not be lost: so the
+    /// wait ends as that one says.
+    pub(super) fn wait_until(
+        &self,
+        reason: WaitReason,
+        deadline: u64,
+        withdraw: impl FnOnce() -> bool,
+    ) -> Option<Outcome> {
+        let wait = hooks::wait_begin();
         let outcome = loop {
-            match self.outcome() {
-                Some(outcome) => break outcome,
-                None => self.parker.park(reason),
+            if let Some(outcome) = self.outcome() {
+                break Some(outcome);
             }
+            if clock::now() >= deadline {
+                break if withdraw() { None } else { Some(self.park_until_finished(reason)) };
+            }
+            self.parker.park_until(reason, deadline);
         };
         hooks::wait_end(wait, reason);
         outcome
+    }
+
+    #[inline]
+    fn park_until_finished(&self, reason: WaitReason) -> Outcome {
+        loop {
+            match self.outcome() {
+                Some(outcome) => return outcome,
+                None => self.parker.park(reason),
+            }
+        }
     }
 
     /// How the wait ended, if it has.
@@ -197,11 +227,13 @@ impl WaitQueue {
         }
     }
 
-    /// Takes a waiter out if it is still in the queue. It must have been put into this one.
-    pub(crate) fn remove(&mut self, waiter: &Waiter) {
-        if waiter.queued.get() {
+    /// Takes a waiter out if it is still in the queue, and says whether it was. It must have been put into this one.
+    pub(crate) fn remove(&mut self, waiter: &Waiter) -> bool {
+        let queued = waiter.queued.get();
+        if queued {
             self.unlink(waiter);
         }
+        queued
     }
 
     #[inline]
@@ -238,8 +270,8 @@ mod tests {
         let mut queue = WaitQueue::new();
         // SAFETY: the waiters outlive the queue.
         waiters.iter().for_each(|waiter| unsafe { queue.push_back(waiter) });
-        queue.remove(&waiters[3]);
-        queue.remove(&waiters[3]);
+        assert!(queue.remove(&waiters[3]));
+        assert!(!queue.remove(&waiters[3]));
         let order: Vec<_> = std::iter::from_fn(|| queue.pop_front()).collect();
         assert_eq!(order, [&raw const waiters[0], &raw const waiters[2], &raw const waiters[4]]);
         assert!(queue.is_empty() && !open.win());

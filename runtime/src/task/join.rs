@@ -5,8 +5,13 @@
 //!
 //! ```text
 //!   RUNNING ── joiner, parker stored ──▶ JOINING ── task, result stored ──▶ DONE (and the joiner is unparked)
+//!      │  ▲                                 │
+//!      │  └── joiner that gives up ─────────┘
 //!      └────────────── task, result stored ─────────────────────────────────▶ DONE
 //! ```
+//!
+//! A joiner gives up when its time is over, or when the task was abandoned (see `abandon.rs`). If the task has been
+//! faster, the joiner gets its result after all.
 
 use std::{
     any::Any,
@@ -17,10 +22,11 @@ use std::{
         atomic::{AtomicU8, Ordering},
     },
     thread::Result,
+    time::Duration,
 };
 
-use super::{TaskId, WaitReason, parker::Parker, scope::Token};
-use crate::hooks;
+use super::{Abandoned, TaskId, WaitReason, abandon::Lookout, parker::Parker, scope::Token};
+use crate::{hooks, sys::clock};
 
 const RUNNING: u8 = 0;
 const JOINING: u8 = 1;
@@ -74,12 +80,33 @@ impl<T> Packet<T> {
             joiner.expect("stored before JOINING").unpark_last();
         }
     }
+
+    fn is_done(&self) -> bool {
+        // Acquire: pairs with the Release in `complete`.
+        self.state.load(Ordering::Acquire) == DONE
+    }
+
+    /// The joiner gives up. `false`: the task has been faster.
+    fn withdraw(&self) -> bool {
+        // Relaxed: only the joiner leaves and enters JOINING. Acquire: pairs with the Release in `complete`.
+        self.state.compare_exchange(JOINING, RUNNING, Ordering::Relaxed, Ordering::Acquire).is_ok()
+    }
+}
+
+/// How a wait for a task has ended.
+#[derive(PartialEq, Eq)]
+enum End {
+    Done,
+    TimedOut,
+    Abandoned,
 }
 
 /// Owns the right to wait for a task. Dropping it lets the task go on by itself.
 pub struct JoinHandle<T> {
     pub(super) packet: Arc<Packet<T>>,
     pub(super) id: TaskId,
+    /// The number of the task's runtime.
+    pub(super) runtime: u32,
 }
 
 impl<T> JoinHandle<T> {
@@ -88,30 +115,79 @@ impl<T> JoinHandle<T> {
     /// May be called from a task or from a plain OS thread, which then blocks.
     ///
     /// # Errors
-    /// The payload of the task's panic, as [`std::thread::JoinHandle::join`] gives it.
+    /// The payload of the task's panic, as [`std::thread::JoinHandle::join`] gives it. If the runtime was shut down
+    /// before the task ended, it is an [`Abandoned`], no matter whether that happened before or during the join. (On a
+    /// task of that same runtime the join does not return, because that task is abandoned, too.)
     pub fn join(self) -> Result<T> {
-        let packet = &*self.packet;
-        // Acquire: pairs with the Release in `complete`.
-        if packet.state.load(Ordering::Acquire) != DONE {
-            let parker = Parker::current();
-            // SAFETY: while RUNNING the cell belongs to the joiner, and there is one.
-            unsafe { *packet.joiner.get() = Some(parker) };
-            // Release pairs with the Acquire in `complete`; Acquire on failure with its Release.
-            if packet.state.compare_exchange(RUNNING, JOINING, Ordering::Release, Ordering::Acquire).is_ok() {
-                let wait = hooks::wait_begin();
-                while packet.state.load(Ordering::Acquire) != DONE {
-                    parker.park(WaitReason::Join);
-                }
-                hooks::wait_end(wait, WaitReason::Join);
-            }
+        match self.wait(None, true) {
+            End::Abandoned => Err(Box::new(Abandoned { task: self.id })),
+            _ => self.take(),
         }
+    }
+
+    /// Waits for the task to end, for `timeout` at the most. Gives the handle back if it has not.
+    ///
+    /// # Errors
+    /// The handle when the time was over; else as [`JoinHandle::join`] gives it.
+    pub fn join_timeout(self, timeout: Duration) -> std::result::Result<Result<T>, Self> {
+        match self.wait(Some(clock::after(timeout)), true) {
+            End::TimedOut => Err(self),
+            End::Abandoned => Ok(Err(Box::new(Abandoned { task: self.id }))),
+            End::Done => Ok(self.take()),
+        }
+    }
+
+    /// Like `join`, and returns only when the task has ended: for who has lent it something.
+    pub(crate) fn join_ended(self) -> Result<T> {
+        self.wait(None, false);
+        self.take()
+    }
+
+    fn wait(&self, deadline: Option<u64>, may_be_abandoned: bool) -> End {
+        let packet = &*self.packet;
+        if packet.is_done() {
+            return End::Done;
+        }
+        let parker = Parker::current();
+        let lookout = if may_be_abandoned { Lookout::new(self.runtime, parker) } else { None };
+        // SAFETY: while RUNNING the cell belongs to the joiner, and there is one.
+        unsafe { *packet.joiner.get() = Some(parker) };
+        // Release pairs with the Acquire in `complete`; Acquire on failure with its Release.
+        if packet.state.compare_exchange(RUNNING, JOINING, Ordering::Release, Ordering::Acquire).is_err() {
+            return End::Done;
+        }
+        let wait = hooks::wait_begin();
+        let end = loop {
+            if packet.is_done() {
+                break End::Done;
+            }
+            let give_up = if lookout.as_ref().is_some_and(Lookout::has_ended) {
+                End::Abandoned
+            } else if deadline.is_some_and(|deadline| clock::now() >= deadline) {
+                End::TimedOut
+            } else {
+                match deadline {
+                    None => parker.park(WaitReason::Join),
+                    Some(deadline) => parker.park_until(WaitReason::Join, deadline),
+                }
+                continue;
+            };
+            break if packet.withdraw() { give_up } else { End::Done };
+        };
+        hooks::wait_end(wait, WaitReason::Join);
+        end
+    }
+
+    /// The result of a task that has ended.
+    fn take(self) -> Result<T> {
+        debug_assert!(self.packet.is_done());
         // SAFETY: DONE was seen, so the result is ours.
-        unsafe { (*packet.result.get()).take() }.expect("a task completes once and is joined once")
+        unsafe { (*self.packet.result.get()).take() }.expect("a task completes once and is joined once")
     }
 
     /// Whether the task has ended, so that `join` will not wait.
     pub fn is_finished(&self) -> bool {
-        self.packet.state.load(Ordering::Acquire) == DONE
+        self.packet.is_done()
     }
 
     /// The task's number.

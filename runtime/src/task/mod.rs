@@ -11,6 +11,7 @@
 //! # Ok::<(), greenprof_runtime::BuildError>(())
 //! ```
 
+pub(crate) mod abandon;
 pub(crate) mod chain;
 pub(crate) mod control;
 mod join;
@@ -23,6 +24,7 @@ mod spawn;
 pub(crate) mod stack;
 pub(crate) mod switch;
 
+pub use abandon::Abandoned;
 pub use join::JoinHandle;
 pub use local::{AccessError, LocalKey};
 pub use reason::WaitReason;

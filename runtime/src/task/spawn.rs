@@ -200,7 +200,7 @@ unsafe fn spawn_on_stack<T: Send, F: FnOnce() -> T + Send>(
     block.sp.store(sp, Ordering::Relaxed);
     let id = TaskId(block.about.id.load(Ordering::Relaxed));
     start_task(shared, control);
-    Ok(JoinHandle { packet, id })
+    Ok(JoinHandle { packet, id, runtime: shared.id })
 }
 
 /// Out of line, so that the large closure passes through no frame of the spawner.

@@ -174,7 +174,7 @@ impl Timers {
                 Ok(handle) => thread.handle = Some(handle),
                 Err(error) => {
                     drop(thread);
-                    panic!("no thread for timers: {error}");
+                    panic!("no thread for timers: {error}; raise the limit on threads (ulimit -u)");
                 }
             }
         }

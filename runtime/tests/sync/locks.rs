@@ -141,6 +141,41 @@ fn readers_and_writers_take_turns_and_writers_queue_in_order() {
 }
 
 #[test]
+fn waiters_get_a_mutex_in_the_order_in_which_they_came() {
+    // One worker, and waiters that nobody overtakes: who unlocks does not lock again.
+    run(1, || {
+        let lock = Arc::new(Mutex::new(Vec::new()));
+        let held = lock.lock();
+        let shared = lock.clone();
+        let waiters = spawn_waiters(8, WaitReason::MutexLock, move |n| shared.lock().push(n));
+        drop(held);
+        join_all(waiters);
+        assert_eq!(*lock.lock(), [0, 1, 2, 3, 4, 5, 6, 7]);
+    });
+}
+
+#[test]
+fn who_locks_again_and_again_starves_no_waiter() {
+    for workers in [1, 2] {
+        run(workers, || {
+            let lock = Arc::new(Mutex::new(false));
+            let shared = lock.clone();
+            let held = lock.lock();
+            let waiter = spawn_waiters(1, WaitReason::MutexLock, move |_| *shared.lock() = true);
+            drop(held);
+            // It overtakes, for as long as the waiter has not waited for a millisecond.
+            let start = Instant::now();
+            while !*lock.lock() {
+                assert!(start.elapsed() < Duration::from_secs(20), "somebody starves");
+                let _held = lock.lock();
+                yield_now();
+            }
+            join_all(waiter);
+        });
+    }
+}
+
+#[test]
 fn a_stream_of_readers_starves_no_writer_and_writers_no_reader() {
     run(2, || {
         let lock = Arc::new(RwLock::new(()));

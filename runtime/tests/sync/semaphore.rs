@@ -1,8 +1,11 @@
 //! `Semaphore`.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use greenprof_runtime::{
@@ -12,7 +15,7 @@ use greenprof_runtime::{
     yield_now,
 };
 
-use crate::{everywhere, join_all, panic_text, run, spawn_waiters};
+use crate::{everywhere, join_all, panic_text, run, spawn_waiters, until_waiting};
 
 #[test]
 fn no_more_than_the_permits_are_inside() {
@@ -101,4 +104,44 @@ fn too_many_permits_panic_with_a_sentence() {
     semaphore.add_permits(usize::MAX - 2);
     drop(permit);
     assert_eq!(semaphore.available(), usize::MAX);
+}
+
+#[test]
+fn permits_that_come_too_late_go_to_others() {
+    run(1, || {
+        let semaphore = Semaphore::new(0);
+        let shared = semaphore.clone();
+        let late = spawn(move || shared.acquire_timeout(Duration::from_millis(5)).is_none());
+        let shared = semaphore.clone();
+        let patient = spawn(move || shared.acquire());
+        assert!(late.join().unwrap(), "nobody has given any");
+        until_waiting(1, WaitReason::Semaphore);
+        semaphore.add_permits(1);
+        drop(patient.join().unwrap());
+        assert_eq!(semaphore.available(), 1);
+        assert!(semaphore.acquire_timeout(Duration::ZERO).is_some(), "there is one");
+    });
+    let start = Instant::now();
+    assert!(Semaphore::new(0).acquire_timeout(Duration::from_millis(5)).is_none());
+    assert!(start.elapsed() >= Duration::from_millis(5), "on a plain thread as well");
+}
+
+#[test]
+fn permits_and_timeouts_that_race_lose_nothing() {
+    let semaphore = Semaphore::new(2);
+    let inside = Arc::new(AtomicUsize::new(0));
+    let shared = semaphore.clone();
+    everywhere(move |n| {
+        for round in 0..300_u64 {
+            let patience = Duration::from_micros((round * 7 + n as u64 * 13) % 80);
+            if let Some(_permit) = shared.acquire_timeout(patience) {
+                assert!(inside.fetch_add(1, Ordering::Relaxed) < 2);
+                if round % 4 == 0 {
+                    greenprof_runtime::sleep(Duration::from_micros(30));
+                }
+                inside.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+    });
+    assert_eq!(semaphore.available(), 2);
 }

@@ -7,6 +7,7 @@ use std::{
     mem::{ManuallyDrop, MaybeUninit},
     panic::Location,
     ptr,
+    time::Duration,
 };
 
 use thiserror::Error;
@@ -196,6 +197,18 @@ impl<T: Send> Chan<T> {
         }
     }
 
+    /// Receives a value; waits for one for `timeout` at the most. It is a [`select!`](crate::select) with one arm, and
+    /// shows as such while it waits.
+    ///
+    /// # Errors
+    /// [`RecvTimeoutError::Timeout`], and then no value was taken, or [`RecvTimeoutError::Closed`].
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<T, RecvTimeoutError> {
+        crate::select! {
+            recv(self) -> value => value.ok_or(RecvTimeoutError::Closed),
+            timeout(timeout) => Err(RecvTimeoutError::Timeout),
+        }
+    }
+
     /// Closes the channel: sends fail from now on, values that are in it can still be received, and everybody who waits
     /// on it is woken. Returns whether it was open.
     ///
@@ -323,6 +336,17 @@ pub enum TryRecvError {
     /// There is no value now.
     #[error("receive from an empty channel")]
     Empty,
+    /// There is no value and never will be.
+    #[error("receive from a closed channel")]
+    Closed,
+}
+
+/// Why [`Chan::recv_timeout`] has received nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum RecvTimeoutError {
+    /// No value came in time.
+    #[error("no value came within the timeout")]
+    Timeout,
     /// There is no value and never will be.
     #[error("receive from a closed channel")]
     Closed,
