@@ -216,8 +216,12 @@ fn forbid_guard_pages() -> bool {
     let equal = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
     let mut program = [
         op(load, 0, 0, 0), // the system call's number
-        op(equal, libc::SYS_madvise as u32, 0, 3),
-        op(load, 32, 0, 0), // the lower half of its third argument
+        op(equal, libc::SYS_madvise as u32, 2, 0),
+        op(equal, libc::SYS_process_madvise as u32, 3, 0),
+        op(libc::BPF_RET, libc::SECCOMP_RET_ALLOW, 0, 0),
+        op(load, 32, 0, 0), // the lower half of the third argument
+        op(libc::BPF_JMP | libc::BPF_JA, 1, 0, 0),
+        op(load, 40, 0, 0), // of the fourth
         op(equal, GUARD_INSTALL, 0, 1),
         op(libc::BPF_RET, libc::SECCOMP_RET_ERRNO | libc::EINVAL as u32, 0, 0),
         op(libc::BPF_RET, libc::SECCOMP_RET_ALLOW, 0, 0),

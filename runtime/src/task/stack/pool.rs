@@ -117,24 +117,34 @@ impl Free {
 /// Stacks of the class, free or new: one at least, some more if they are at hand.
 fn take_batch(class: Class, most_new: usize) -> Result<Batch, SpawnError> {
     let pool = &POOL[class.index()];
-    let slots = {
+    let mut slots = {
         let mut free = pool.lock();
         if let Some(batch) = free.pop() {
             return Ok(batch);
         }
         free.fresh(class, most_new)?
     };
-    // SAFETY: `fresh` gives each slot to one caller, and again only if opening it failed.
-    match unsafe { slots.slab.open(slots.range.clone()) } {
-        Ok(batch) => {
-            pool.lock().opened += batch.length();
-            Ok(batch)
-        }
-        Err(error) => {
-            if let Some(place) = pool.lock().failed.iter_mut().find(|place| place.is_none()) {
-                *place = Some(slots);
+    loop {
+        // SAFETY: `fresh` gives each slot to one caller, and again only if opening it failed.
+        match unsafe { slots.slab.open(slots.range.clone()) } {
+            Ok(batch) => {
+                pool.lock().opened += batch.length();
+                return Ok(batch);
             }
-            Err(error)
+            Err(error) => {
+                // Perhaps there is enough for one.
+                let first = slots.range.start..slots.range.start + 1;
+                let rest = Slots { range: first.end..slots.range.end, ..slots };
+                let alone = rest.range.is_empty();
+                let failed = if alone { slots.clone() } else { rest };
+                slots.range = first;
+                if let Some(place) = pool.lock().failed.iter_mut().find(|place| place.is_none()) {
+                    *place = Some(failed);
+                }
+                if alone {
+                    return Err(error);
+                }
+            }
         }
     }
 }
