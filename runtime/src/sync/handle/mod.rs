@@ -21,6 +21,7 @@
 //! retagged or dropped, which safe code cannot make. Then the core is marked as aliased, and a scan says nothing about it.
 
 pub(crate) mod exclusive;
+mod home;
 pub(crate) mod lazy;
 pub(crate) mod tagged;
 pub(crate) mod tags;
