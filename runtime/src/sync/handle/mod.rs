@@ -60,11 +60,6 @@ impl<B: Body> Handle<B> {
         self.tagged.is_nil()
     }
 
-    /// The index of the core.
-    pub(crate) fn index(&self) -> u32 {
-        self.tagged.word().index()
-    }
-
     fn from_word(word: Word) -> Self {
         Self { tagged: Tagged::new(word), body: PhantomData }
     }
@@ -88,7 +83,7 @@ impl<B: Body> Clone for Handle<B> {
             return Self::nil();
         }
         let locker = self.core();
-        Self::from_word(Word::new(self.index(), locker.core.tags.allocate()))
+        Self::from_word(Word::new(self.tagged.word().index(), locker.core.tags.allocate()))
     }
 }
 
@@ -105,14 +100,27 @@ impl<B: Body> Drop for Handle<B> {
 
 /// A core that a borrow of a handle keeps alive.
 pub(crate) struct Locker<'a, B> {
-    core: &'a Core,
+    core: &'static Core,
     body: PhantomData<&'a B>,
 }
 
+impl<B> Clone for Locker<'_, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B> Copy for Locker<'_, B> {}
+
 impl<'a, B: Body> Locker<'a, B> {
     #[inline]
-    fn new(core: &'a Core) -> Self {
+    fn new(core: &'static Core) -> Self {
         Self { core, body: PhantomData }
+    }
+
+    /// The core itself, which outlives even its use as this one.
+    pub(crate) fn memory(self) -> &'static Core {
+        self.core
     }
 
     /// The core and its body, for a primitive that guards the body itself.

@@ -133,8 +133,7 @@ impl ExclusiveLock {
     pub(in crate::sync) fn unlock(&self, core: &Core) -> bool {
         let mut word = LOCKED;
         // Release: pairs with the Acquire of the next taker.
-        while let Err(now) =
-            self.word.compare_exchange_weak(word, word & !LOCKED, Ordering::Release, Ordering::Relaxed)
+        while let Err(now) = self.word.compare_exchange_weak(word, word & !LOCKED, Ordering::Release, Ordering::Relaxed)
         {
             if now & LOCKED == 0 {
                 return false;
