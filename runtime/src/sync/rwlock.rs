@@ -162,7 +162,7 @@ impl<T: ?Sized> Deref for RwLockReadGuard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        self.word.touch();
+        self.word.touch_early();
         // SAFETY: the lock is held for reading.
         unsafe { &*self.lock.value.get() }
     }

@@ -296,29 +296,44 @@ fn deduplicate(sorted: &mut [*const Core]) -> usize {
 /// Asks `found` about the numbers below `count`, in random order, until it gives something.
 #[inline]
 fn in_random_order<R>(count: usize, mut found: impl FnMut(usize) -> Option<R>) -> Option<R> {
-    let mut random = crate::scheduler::random();
+    if count == 0 {
+        return None;
+    }
+    let random = crate::scheduler::random();
     if count > LARGEST_SHUFFLED {
         // So many that a random start is as good as fair.
         let start = random as usize % count;
         return (0..count).map(|i| (start + i) % count).find_map(found);
     }
     // A random permutation, drawn as far as it is needed: starting at a random arm would favour the one that follows arms
-    // that cannot be chosen. Its digits are those that are left.
+    // that cannot be chosen. The digits are the numbers in the order in which they are drawn from: what is drawn makes room
+    // for the last that is left.
+    let (first, mut fraction) = draw(random, count as u64);
+    let answer = found(first as usize);
+    if answer.is_some() {
+        return answer;
+    }
     let mut digits: u64 = 0xfedc_ba98_7654_3210;
-    for left in (1..=count as u64).rev() {
-        // The upper half, scaled down to what is left.
-        let picked = ((random >> 32) * left) >> 32;
-        let at = digits >> (4 * picked) & 0xf;
-        // The last one moves to its place.
-        let last = digits >> (4 * (left - 1)) & 0xf;
-        digits ^= (at ^ last) << (4 * picked);
-        let answer = found(at as usize);
+    let mut drawn = first;
+    for left in (1..count as u64).rev() {
+        let last = digits >> (4 * left) & 0xf;
+        let gone = digits >> (4 * drawn) & 0xf;
+        digits ^= (gone ^ last) << (4 * drawn);
+        (drawn, fraction) = draw(fraction, left);
+        let answer = found((digits >> (4 * drawn) & 0xf) as usize);
         if answer.is_some() {
             return answer;
         }
-        random = crate::scheduler::xorshift(random);
     }
     None
+}
+
+/// A number below `count`, and what is left of the randomness. The word is taken for a fraction of one, and written in base
+/// `count`: a permutation of sixteen uses up 45 of its bits.
+#[inline]
+fn draw(fraction: u64, count: u64) -> (u64, u64) {
+    let product = u128::from(fraction) * u128::from(count);
+    ((product >> 64) as u64, product as u64)
 }
 
 fn wait(arms: &mut [&mut dyn Arm], select: &Select, otherwise: Otherwise) -> Option<usize> {
@@ -427,7 +442,7 @@ pub fn send<'a, T: Send>(to: &'a impl Sends<T>, value: T) -> SendArm<'a, T> {
 }
 
 impl<T: Send> ReceiveArm<'_, T> {
-    #[inline]
+    #[inline(always)]
     fn attempt_on(&mut self, state: &mut State<T>) -> Option<Option<Wake>> {
         if let Some((value, sender)) = state.receive() {
             self.value.write(value);
@@ -497,7 +512,7 @@ impl<T: Send> Arm for ReceiveArm<'_, T> {
 }
 
 impl<T: Send> SendArm<'_, T> {
-    #[inline]
+    #[inline(always)]
     fn attempt_on(&mut self, state: &mut State<T>) -> Option<Option<Wake>> {
         if state.closed {
             return Some(None);
@@ -580,5 +595,40 @@ impl<T: Send> Arm for SendArm<'_, T> {
         // Taken by whoever has finished the waiter.
         self.holds = self.outcome != Some(Outcome::Done);
         self.outcome.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+
+    #[test]
+    fn all_orders_are_equally_likely() {
+        let mut orders: HashMap<Vec<usize>, u32> = HashMap::new();
+        for _ in 0..24_000 {
+            let mut order = Vec::new();
+            assert_eq!(in_random_order(4, |at| (order.push(at), None::<()>).1), None);
+            *orders.entry(order).or_default() += 1;
+        }
+        assert_eq!(orders.len(), 24);
+        assert!(orders.values().all(|count| (800..1200).contains(count)), "{orders:?}");
+    }
+
+    #[test]
+    fn everybody_is_asked_once_until_one_answers() {
+        for count in [0, 1, 2, LARGEST_SHUFFLED, LARGEST_SHUFFLED + 1, 40] {
+            for _ in 0..100 {
+                let mut asked = vec![0; count];
+                assert_eq!(in_random_order(count, |at| (asked[at] += 1, None::<()>).1), None);
+                assert!(asked.iter().all(|times| *times == 1), "{asked:?}");
+                let mut left = count.div_ceil(2);
+                let answer = in_random_order(count, |_| {
+                    left -= 1;
+                    (left == 0).then_some(())
+                });
+                assert_eq!((answer.is_some(), left), (count > 0, 0));
+            }
+        }
     }
 }

@@ -61,8 +61,8 @@ pub(in crate::sync) fn words<B: Exclusive>(index: u32, core: &Core) -> impl Iter
 
 /// The word, in the guard.
 pub(crate) struct ExclusiveWord<B: Exclusive> {
-    word: AtomicU64,
     home: Home,
+    word: AtomicU64,
     body: PhantomData<fn(B)>,
 }
 

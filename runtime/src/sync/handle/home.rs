@@ -40,6 +40,12 @@ impl Home {
         Self(AtomicUsize::new(0))
     }
 
+    /// Whether the owner was used here last.
+    #[inline(always)]
+    pub(super) fn is_here(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == self.here()
+    }
+
     /// Whether the owner's word is right for where the owner is now. Otherwise it needs another, and then
     /// [`Home::set`].
     #[inline(always)]

@@ -14,8 +14,8 @@ const NIL: u64 = 0;
 
 /// It does not free its tag when it is dropped: the owner does, with what [`Tagged::end`] returns.
 pub(crate) struct Tagged {
-    word: AtomicU64,
     home: Home,
+    word: AtomicU64,
 }
 
 impl Tagged {
@@ -55,13 +55,30 @@ impl Tagged {
     /// dead. It must not be nil.
     #[inline]
     pub(crate) fn touch(&self) -> Word {
-        // A stale answer leads to `retag`, which is right at any time.
+        if !self.home.is_here() {
+            self.arrive();
+        }
+        self.word()
+    }
+
+    /// As `touch`, for an owner of which the first use is as likely as another.
+    #[inline]
+    pub(crate) fn touch_early(&self) -> Word {
         if !self.home.is_right() {
             self.retag();
         }
         self.word()
     }
 
+    #[cold]
+    #[inline(never)]
+    fn arrive(&self) {
+        if !self.home.is_right() {
+            self.retag();
+        }
+    }
+
+    /// Right at any time, so it does no harm that `home` may give a stale answer.
     #[cold]
     #[inline(never)]
     fn retag(&self) {
