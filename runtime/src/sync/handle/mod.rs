@@ -7,7 +7,8 @@
 //!   are dead.
 //! - *Retag on touch*: a handle remembers the address where it was used last. An operation at another address proves
 //!   that it has moved, for `&self` shows where the one live handle is; the handle takes a fresh tag in place, and the
-//!   copies that the move left behind are dead.
+//!   copies that the move left behind are dead. A handle that is used for the first time near where it was made keeps
+//!   its tag: its copies are on the same stack, and a scan finds them wherever it finds the handle (see [`home`]).
 //! - The exact word must exist in the machine for as long as the handle lives. The compiler sees through `index | tag`
 //!   and may keep the parts in different registers, so the word passes through an opaque instruction when it is made
 //!   and when it is consumed. A handle is never `Freeze`, so it is not cached across an operation either.
