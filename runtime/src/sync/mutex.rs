@@ -91,8 +91,8 @@ impl<T: ?Sized> Mutex<T> {
 /// Holds a [`Mutex`]; dropping it unlocks. It may be dropped by another task or thread than the one that locked.
 ///
 /// A guard is a word like a handle (see the module `handle` of this crate's source): the core's index and the lock's
-/// generation, which changes when the guard is used at another address than before, or for the first time far from where it
-/// was made.
+/// generation, which changes when the guard is used at another address than before, or for the first time far from
+/// where it was made.
 #[must_use = "dropping the guard unlocks at once"]
 pub struct MutexGuard<'a, T: ?Sized> {
     lock: &'a Mutex<T>,

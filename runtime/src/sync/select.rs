@@ -3,11 +3,11 @@
 //! At first the arms are tried one after the other, in random order, each with the lock of its own channel only: most
 //! selects find one that can be done, and what happens on the other channels meanwhile does not matter to it.
 //!
-//! If there is none, all channels are locked at once, in the order of their cores' addresses, and the arms are tried again, so
-//! that looking at the arms and queueing on all of them, or deciding for the default, is one step: a default is chosen only
-//! if at some moment no other arm could be, and two selects that meet cannot both decide for each other's other arm.
-//! (Go's `selectgo` does the same, from the start.) While it waits, a select has a waiter in the queue of each channel; a
-//! race lets one of them win, and the select takes the others out when it has been woken.
+//! If there is none, all channels are locked at once, in the order of their cores' addresses, and the arms are tried
+//! again, so that looking at the arms and queueing on all of them, or deciding for the default, is one step: a default
+//! is chosen only if at some moment no other arm could be, and two selects that meet cannot both decide for each
+//! other's other arm. (Go's `selectgo` does the same, from the start.) While it waits, a select has a waiter in the
+//! queue of each channel; a race lets one of them win, and the select takes the others out when it has been woken.
 
 use std::{
     mem::{ManuallyDrop, MaybeUninit},
@@ -177,8 +177,8 @@ pub trait Arm {
     /// Enters the channel's queue.
     ///
     /// # Safety
-    /// The channel must be locked by the caller. The arm must stay where it is until it has been removed or finished; the
-    /// race must outlive that.
+    /// The channel must be locked by the caller. The arm must stay where it is until it has been removed or finished;
+    /// the race must outlive that.
     unsafe fn enqueue(&mut self, race: *const Select);
     /// Leaves the queue if it is still in it. Locks the channel.
     fn remove(&mut self);
@@ -305,9 +305,9 @@ fn in_random_order<R>(count: usize, mut found: impl FnMut(usize) -> Option<R>) -
         let start = random as usize % count;
         return (0..count).map(|i| (start + i) % count).find_map(found);
     }
-    // A random permutation, drawn as far as it is needed: starting at a random arm would favour the one that follows arms
-    // that cannot be chosen. The digits are the numbers in the order in which they are drawn from: what is drawn makes room
-    // for the last that is left.
+    // A random permutation, drawn as far as it is needed: starting at a random arm would favour the one that follows
+    // arms that cannot be chosen. The digits are the numbers in the order in which they are drawn from: what is drawn
+    // makes room for the last that is left.
     let (first, mut fraction) = draw(random, count as u64);
     let answer = found(first as usize);
     if answer.is_some() {
@@ -328,8 +328,8 @@ fn in_random_order<R>(count: usize, mut found: impl FnMut(usize) -> Option<R>) -
     None
 }
 
-/// A number below `count`, and what is left of the randomness. The word is taken for a fraction of one, and written in base
-/// `count`: a permutation of sixteen uses up 45 of its bits.
+/// A number below `count`, and what is left of the randomness. The word is taken for a fraction of one, and written in
+/// base `count`: a permutation of sixteen uses up 45 of its bits.
 #[inline]
 fn draw(fraction: u64, count: u64) -> (u64, u64) {
     let product = u128::from(fraction) * u128::from(count);

@@ -1,9 +1,9 @@
 //! The word of a guard that excludes all others: a core's index and a generation, which says which guard is the one.
 //!
 //! Taking the lock starts a generation. A guard that is used at another address than before has moved, and starts one
-//! too, so that the copies of its word elsewhere are stale. One that is used first near where it was made, as nearly all
-//! are, keeps its generation; the module `home` says why that loses nothing. The generation needs no table of tags, so a
-//! lock and an unlock cost one store for it beside those of the guard itself.
+//! too, so that the copies of its word elsewhere are stale. One that is used first near where it was made, as nearly
+//! all are, keeps its generation; the module `home` says why that loses nothing. The generation needs no table of tags,
+//! so a lock and an unlock cost one store for it beside those of the guard itself.
 
 use std::{
     marker::PhantomData,

@@ -1,13 +1,14 @@
 //! Where the owner of a word was used last, by which a use tells that the owner has moved.
 //!
-//! An owner that has not been used yet has no such place. It has one where it was *made*: somewhere on the stack of whoever
-//! made it. A first use near that place says that the owner has only been passed up a few frames, or from one local to
-//! another, of one stack. The copies that this has left behind are on that stack, as the owner is, so for a scan they say
-//! what the owner's own word says; and when the owner moves on, the next use gives it another word. So such a first use
-//! only notes the place. One that is far from there, on the heap or on another stack, is like any other after a move.
+//! An owner that has not been used yet has no such place. It has one where it was *made*: somewhere on the stack of
+//! whoever made it. A first use near that place says that the owner has only been passed up a few frames, or from one
+//! local to another, of one stack. The copies that this has left behind are on that stack, as the owner is, so for a
+//! scan they say what the owner's own word says; and when the owner moves on, the next use gives it another word. So
+//! such a first use only notes the place. One that is far from there, on the heap or on another stack, is like any
+//! other after a move.
 //!
-//! What is lost is an owner that was moved to the heap or to another task, and back to where it was made, before it was used
-//! for the first time: its copies out there stay valid until it moves again or ends.
+//! What is lost is an owner that was moved to the heap or to another task, and back to where it was made, before it was
+//! used for the first time: its copies out there stay valid until it moves again or ends.
 
 use std::{
     mem::MaybeUninit,
@@ -23,8 +24,8 @@ const MADE: usize = 1;
 
 /// The complement of an address: not a pointer that a scan would follow.
 ///
-/// All accesses are relaxed. What a use reads is an older value at worst, and then it looks again, or does once more what
-/// does no harm.
+/// All accesses are relaxed. What a use reads is an older value at worst, and then it looks again, or does once more
+/// what does no harm.
 pub(super) struct Home(AtomicUsize);
 
 impl Home {
@@ -107,12 +108,12 @@ mod tests {
 
     #[test]
     fn only_a_first_use_near_the_place_of_making_is_right_where_it_is() {
-        let mut home = Home::of_made();
-        assert!(home.is_right() && home.is_right() && home.is_right_mut());
-        let mut moved = [home, Home::of_made()];
-        assert!(!moved[0].is_right() && !moved[0].is_right_mut(), "used before, so it has moved");
-        moved[0].set();
-        assert!(moved.iter_mut().all(Home::is_right_mut));
+        let mut places = [Home::of_made(), Home::of_made()];
+        assert!(places.iter().all(Home::is_right) && places.iter().all(Home::is_here));
+        places.swap(0, 1);
+        assert!(!places.iter().any(Home::is_right) && !places.iter_mut().any(Home::is_right_mut), "used, then moved");
+        places.iter().for_each(Home::set);
+        assert!(places.iter_mut().all(Home::is_right_mut));
         let mut far = Box::new(Home::of_made());
         assert!(!far.is_right() && !far.is_right_mut());
         far.set();

@@ -92,7 +92,8 @@ impl TagTable {
             // Release: pairs with the Acquire in `is_live`. Before the bit, which gives the slot away.
             generation.store(tag.generation.wrapping_add(1), Ordering::Release);
             let bit = 1 << tag.slot;
-            // A subtraction, because the bit is set, and x86 has no instruction that clears bits and gives what was there.
+            // A subtraction, because the bit is set, and x86 has no instruction that clears bits and gives what was
+            // there.
             // AcqRel: Release pairs with the Acquire in `allocate`; Acquire, so that the last one sees what all others
             // did before they released theirs.
             return self.live.fetch_sub(bit, Ordering::AcqRel) == bit;

@@ -1,20 +1,21 @@
 //! The state of a mutual exclusion lock.
 //!
-//! A word says whether the lock is held, whether somebody waits, whether somebody who waited has been woken to try again,
-//! and whether the lock is kept for a waiter:
+//! A word says whether the lock is held, whether somebody waits, whether somebody who waited has been woken to try
+//! again, and whether the lock is kept for a waiter:
 //!
-//! - An unlock frees the lock, whatever else the word says, and if somebody waits it then wakes the first. A running task
-//!   may take the lock before that one: it saves a switch for each time the lock changes hands. Only one woken waiter is
-//!   under way at a time, and if it finds the lock taken it queues in front.
-//! - A waiter that has waited for a millisecond is given the lock directly, so nobody starves. If the unlocker finds that
-//!   somebody else has taken the lock meanwhile it keeps it for the waiter: nobody takes a lock that is kept, and the next
-//!   unlocker gives it. Go's mutex does the same.
+//! - An unlock frees the lock, whatever else the word says, and if somebody waits it then wakes the first. A running
+//!   task may take the lock before that one: it saves a switch for each time the lock changes hands. Only one woken
+//!   waiter is under way at a time, and if it finds the lock taken it queues in front.
+//! - A waiter that has waited for a millisecond is given the lock directly, so nobody starves. If the unlocker finds
+//!   that somebody else has taken the lock meanwhile it keeps it for the waiter: nobody takes a lock that is kept, and
+//!   the next unlocker gives it. Go's mutex does the same.
 //!
 //! LOCKED may change at any time. The other bits change only while the core's lock is held: QUEUED is set as long as
 //! somebody is in the queue, and of KEPT and WOKEN one at most.
 //!
 //! Nobody who waits is forgotten: whoever holds the lock while QUEUED is set sees it when it unlocks, and goes on to
-//! `wake_next`, which either finds a woken waiter under way, or another holder, who will see the same, or wakes somebody.
+//! `wake_next`, which either finds a woken waiter under way, or another holder, who will see the same, or wakes
+//! somebody.
 
 use std::{
     cell::UnsafeCell,
@@ -41,8 +42,8 @@ const TAKEN: u32 = LOCKED | KEPT;
 /// Nanoseconds after which a waiter is given the lock.
 const STARVATION: u64 = 1_000_000;
 
-/// Looks at the lock before a waiter queues, and pauses between two of them: as in Go. Whoever looks takes the cache line
-/// away from the holder, so few looks with long pauses let more tasks get through than many looks.
+/// Looks at the lock before a waiter queues, and pauses between two of them: as in Go. Whoever looks takes the cache
+/// line away from the holder, so few looks with long pauses let more tasks get through than many looks.
 const LOOKS: u32 = 4;
 const PAUSES: u32 = 30;
 
@@ -146,7 +147,8 @@ impl ExclusiveLock {
         true
     }
 
-    /// As `unlock`, for the owner of a guard, which needs no answer: a subtraction costs less than a comparison with it.
+    /// As `unlock`, for the owner of a guard, which needs no answer: a subtraction costs less than a comparison with
+    /// it.
     ///
     /// # Safety
     /// The lock must be held, and the caller be the one who ends that.
