@@ -20,7 +20,7 @@ pub use runtime::{Builder, Handle, Runtime};
 pub(crate) use shared::{Place, Shared, schedule, wake, wake_all};
 pub use shutdown::ShutdownReport;
 pub use surplus::blocking;
-pub(crate) use worker::{Departure, Worker, current_worker, leave, next_task_id, random, xorshift};
+pub(crate) use worker::{Departure, Worker, current_worker, leave, next_task_id, random};
 
 /// The most threads of one runtime, unless it is told otherwise; Go's number.
 pub(crate) const MAX_THREADS: usize = 10_000;

@@ -134,7 +134,7 @@ pub(crate) fn random() -> u64 {
 }
 
 /// The next state of a 64-bit xorshift generator.
-pub(crate) fn xorshift(mut x: u64) -> u64 {
+fn xorshift(mut x: u64) -> u64 {
     x ^= x << 13;
     x ^= x >> 7;
     x ^ x << 17
@@ -410,8 +410,8 @@ impl Worker {
     }
 
     fn random(&self) -> u64 {
-        self.random.set(xorshift(self.random.get()));
-        self.random.get()
+        // The state as it was, so that nobody waits for the next one.
+        self.random.replace(xorshift(self.random.get()))
     }
 
     pub(crate) fn take_stack(&self, class: Class) -> Result<NonNull<Control>, SpawnError> {

@@ -4,7 +4,7 @@
 //! |---|---|---|---|
 //! | [`Chan`] receive | a sender (hands its value over), [`Chan::close`] | the channel's, for the queue only | first in, first out |
 //! | [`Chan`] send | a receiver (takes the value), [`Chan::close`] | the channel's, for the queue only | first in, first out |
-//! | [`select!`](crate::select) | whoever does one of its operations first; the others are told that it is over | those of all its channels, in the order of their indices | random among what is ready |
+//! | [`select!`](crate::select) | whoever does one of its operations first; the others are told that it is over | its channels', one at a time; those of all at once, in the order of their addresses, before it waits or takes the default | random among what is ready |
 //! | [`channel`] | as [`Chan`]; the last drop of a half closes | the channel's, for the queue only | first in, first out |
 //! | [`Mutex`] lock | the guard's drop | the mutex's own, for the queue only | first in, first out among waiters; a newcomer may overtake for up to a millisecond |
 //! | [`RwLock`] read | the drop of a writer's guard: all readers that wait | the lock's own, for the queues only | first in, first out among readers; a writer that waits comes before new ones |

@@ -5,11 +5,12 @@
 //!
 //! # The words of guards
 //!
-//! There is one writer's guard at a time, and its word is like that of a [`super::Mutex`]'s. Readers' guards exist several
-//! at once and end in any order, so a generation cannot tell the live ones. Their words have tags from the core's table
-//! instead, which a lock that is no handle does not need otherwise: a guard's tag is allocated after the lock is taken and
-//! freed after it is released, and a guard that is used at another address takes a fresh one, by the handles' protocol. That
-//! costs a reader two atomic instructions more; the first dozen readers of a lock need no memory for it.
+//! There is one writer's guard at a time, and its word is like that of a [`super::Mutex`]'s. Readers' guards exist
+//! several at once and end in any order, so a generation cannot tell the live ones. Their words have tags from the
+//! core's table instead, which a lock that is no handle does not need otherwise: a guard's tag is allocated after the
+//! lock is taken and freed after it is released, and a guard that is used at another address than before takes a fresh
+//! one, by the handles' protocol; a first use near where the guard was made takes none. That costs a reader two atomic
+//! instructions more; the first dozen readers of a lock need no memory for it.
 
 use std::{
     cell::UnsafeCell,
@@ -162,7 +163,7 @@ impl<T: ?Sized> Deref for RwLockReadGuard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        self.word.touch();
+        self.word.touch_early();
         // SAFETY: the lock is held for reading.
         unsafe { &*self.lock.value.get() }
     }

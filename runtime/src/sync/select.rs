@@ -1,9 +1,13 @@
 //! Waiting for the first of several channel operations.
 //!
-//! All channels are locked at once, in the order of their cores' indices, so that looking at the arms and queueing on all
-//! of them is one step: two selects that meet cannot both decide for each other's other arm. (Go's `selectgo` does the
-//! same.) While it waits, a select has a waiter in the queue of each channel; a race lets one of them win, and the
-//! select takes the others out when it has been woken.
+//! At first the arms are tried one after the other, in random order, each with the lock of its own channel only: most
+//! selects find one that can be done, and what happens on the other channels meanwhile does not matter to it.
+//!
+//! If there is none, all channels are locked at once, in the order of their cores' addresses, and the arms are tried
+//! again, so that looking at the arms and queueing on all of them, or deciding for the default, is one step: a default
+//! is chosen only if at some moment no other arm could be, and two selects that meet cannot both decide for each
+//! other's other arm. (Go's `selectgo` does the same, from the start.) While it waits, a select has a waiter in the
+//! queue of each channel; a race lets one of them win, and the select takes the others out when it has been woken.
 
 use std::{
     mem::{ManuallyDrop, MaybeUninit},
@@ -12,8 +16,9 @@ use std::{
 };
 
 use super::{
-    chan::{Chan, SendError, wait_for_ever},
-    core,
+    chan::{Chan, SendError, state::State, wait_for_ever},
+    core::Core,
+    handle::Locker,
     waiter::{Outcome, Race, Waiter},
 };
 use crate::{
@@ -157,23 +162,34 @@ pub enum Otherwise {
     After(Duration),
 }
 
-/// An arm of a select. All but `index` and `waiter` are called with the channel locked.
+/// An arm of a select. That of a nil channel can never be done.
 #[doc(hidden)]
 pub trait Arm {
-    /// The channel's core; `None` if it is nil.
-    fn index(&self) -> Option<u32>;
+    /// The channel; `None` if it is nil.
+    fn channel(&self) -> Option<Channel>;
+    /// Does the operation if it can be done now, and wakes who waits for it. Locks the channel.
+    fn try_now(&mut self) -> bool;
     /// Does the operation if it can be done now. Gives whom to wake.
-    fn attempt(&mut self) -> Option<Option<Wake>>;
+    ///
+    /// # Safety
+    /// The channel must be locked by the caller.
+    unsafe fn attempt(&mut self) -> Option<Option<Wake>>;
     /// Enters the channel's queue.
     ///
     /// # Safety
-    /// The arm must stay where it is until it has been removed or finished; the race must outlive that.
+    /// The channel must be locked by the caller. The arm must stay where it is until it has been removed or finished;
+    /// the race must outlive that.
     unsafe fn enqueue(&mut self, race: *const Select);
-    /// Leaves the queue if it is still in it.
+    /// Leaves the queue if it is still in it. Locks the channel.
     fn remove(&mut self);
     /// How the wait of this arm ended, if it did. Needs no lock.
     fn poll(&mut self) -> bool;
 }
+
+/// A channel, whatever its values are.
+#[doc(hidden)]
+#[derive(Clone, Copy)]
+pub struct Channel(&'static Core);
 
 /// Whom to wake after the locks have been released.
 #[doc(hidden)]
@@ -185,52 +201,64 @@ pub struct Wake(Parker);
 pub struct Select(Race);
 
 /// The channels of a select, locked, in order and without doubles.
-struct LockedAll<'a>(&'a [u32]);
+struct LockedAll<'a>(&'a [*const Core]);
 
 impl<'a> LockedAll<'a> {
-    fn new(indices: &'a [u32]) -> Self {
-        indices.iter().for_each(|index| core::core(*index).lock());
-        Self(indices)
+    /// # Safety
+    /// They must be cores.
+    unsafe fn new(cores: &'a [*const Core]) -> Self {
+        // SAFETY: the caller's promise; cores are never unmapped.
+        cores.iter().for_each(|core| unsafe { (**core).lock() });
+        Self(cores)
     }
 }
 
 impl Drop for LockedAll<'_> {
     fn drop(&mut self) {
         // SAFETY: locked by `new`.
-        self.0.iter().for_each(|index| unsafe { core::core(*index).unlock() });
+        self.0.iter().for_each(|core| unsafe { (**core).unlock() });
     }
 }
 
 /// Selects with this many arms need no memory from the heap.
 const INLINE_ARMS: usize = 8;
 
-/// Arms up to which each order is equally likely.
+/// Arms up to which each order is equally likely: as many as there are hexadecimal digits in a word.
 const LARGEST_SHUFFLED: usize = 16;
 
 /// Runs a select. Gives the chosen arm, or nothing for the default or the timeout.
 #[doc(hidden)]
 pub fn run(arms: &mut [&mut dyn Arm], otherwise: Otherwise) -> Option<usize> {
-    let mut inline = [0; INLINE_ARMS];
+    let tried = in_random_order(arms.len(), |at| arms[at].try_now().then_some(at));
+    tried.or_else(|| run_locked(arms, otherwise))
+}
+
+/// The rest of `run`, with all channels locked.
+#[inline(never)]
+fn run_locked(arms: &mut [&mut dyn Arm], otherwise: Otherwise) -> Option<usize> {
+    let mut inline = [ptr::null(); INLINE_ARMS];
     let mut heap;
-    let all: &mut [u32] = if arms.len() <= INLINE_ARMS {
-        &mut inline[..arms.len()]
+    let all: &mut [*const Core] = if arms.len() <= INLINE_ARMS {
+        &mut inline
     } else {
-        heap = vec![0; arms.len()];
+        heap = vec![ptr::null(); arms.len()];
         &mut heap
     };
     let mut count = 0;
-    for index in arms.iter().filter_map(|arm| arm.index()) {
-        all[count] = index;
+    for Channel(core) in arms.iter().filter_map(|arm| arm.channel()) {
+        all[count] = ptr::from_ref(core);
         count += 1;
     }
-    let indices = &mut all[..count];
-    indices.sort_unstable();
-    let distinct = deduplicate(indices);
-    let indices = &indices[..distinct];
+    let cores = &mut all[..count];
+    cores.sort_unstable();
+    let distinct = deduplicate(cores);
 
     let select = Select::default();
-    let locked = LockedAll::new(indices);
-    if let Some((chosen, wake)) = attempt_one(arms) {
+    // SAFETY: they are cores.
+    let locked = unsafe { LockedAll::new(&cores[..distinct]) };
+    // SAFETY: the arms' channels are locked.
+    let done = in_random_order(arms.len(), |at| Some((at, unsafe { arms[at].attempt() }?)));
+    if let Some((chosen, wake)) = done {
         drop(locked);
         wake.inspect(|Wake(parker)| parker.unpark());
         return Some(chosen);
@@ -238,19 +266,23 @@ pub fn run(arms: &mut [&mut dyn Arm], otherwise: Otherwise) -> Option<usize> {
     if let Otherwise::AtOnce = otherwise {
         return None;
     }
-    for arm in arms.iter_mut().filter(|arm| arm.index().is_some()) {
-        // SAFETY: the arms and the race are on this stack, and every arm is removed before this returns. The task does not
-        // unwind in between: waiting does not panic.
+    for arm in arms.iter_mut().filter(|arm| arm.channel().is_some()) {
+        // SAFETY: the arms' channels are locked. The arms and the race are on this stack, and every arm is removed or
+        // finished before this returns. The task does not unwind in between: waiting does not panic.
         unsafe { arm.enqueue(&select) };
     }
     drop(locked);
     let chosen = wait(arms, &select, otherwise);
-    let _locked = LockedAll::new(indices);
-    arms.iter_mut().filter(|arm| arm.index().is_some()).for_each(|arm| arm.remove());
+    // One at a time: the race is over, and nothing depends on how long they stay. The chosen one has been taken out.
+    for (at, arm) in arms.iter_mut().enumerate() {
+        if chosen != Some(at) {
+            arm.remove();
+        }
+    }
     chosen
 }
 
-fn deduplicate(sorted: &mut [u32]) -> usize {
+fn deduplicate(sorted: &mut [*const Core]) -> usize {
     let mut distinct = 0;
     for at in 0..sorted.len() {
         if distinct == 0 || sorted[distinct - 1] != sorted[at] {
@@ -261,47 +293,60 @@ fn deduplicate(sorted: &mut [u32]) -> usize {
     distinct
 }
 
-/// Does one of the operations that can be done, chosen at random.
-fn attempt_one(arms: &mut [&mut dyn Arm]) -> Option<(usize, Option<Wake>)> {
-    let count = arms.len();
-    let mut random = crate::scheduler::random();
-    let mut order: [u8; LARGEST_SHUFFLED] = std::array::from_fn(|i| i as u8);
-    if count > order.len() {
+/// Asks `found` about the numbers below `count`, in random order, until it gives something.
+#[inline]
+fn in_random_order<R>(count: usize, mut found: impl FnMut(usize) -> Option<R>) -> Option<R> {
+    if count == 0 {
+        return None;
+    }
+    let random = crate::scheduler::random();
+    if count > LARGEST_SHUFFLED {
         // So many that a random start is as good as fair.
         let start = random as usize % count;
-        return (0..count).map(|i| (start + i) % count).find_map(|i| attempt_arm(arms, i));
+        return (0..count).map(|i| (start + i) % count).find_map(found);
     }
-    // A random permutation, drawn as far as it is needed: starting at a random arm would favour the one that follows arms
-    // that cannot be chosen.
-    for left in (1..=count).rev() {
-        let picked = (random % left as u64) as usize;
-        random = crate::scheduler::xorshift(random);
-        let at = usize::from(order[picked]);
-        order[picked] = order[left - 1];
-        let done = attempt_arm(arms, at);
-        if done.is_some() {
-            return done;
+    // A random permutation, drawn as far as it is needed: starting at a random arm would favour the one that follows
+    // arms that cannot be chosen. The digits are the numbers in the order in which they are drawn from: what is drawn
+    // makes room for the last that is left.
+    let (first, mut fraction) = draw(random, count as u64);
+    let answer = found(first as usize);
+    if answer.is_some() {
+        return answer;
+    }
+    let mut digits: u64 = 0xfedc_ba98_7654_3210;
+    let mut drawn = first;
+    for left in (1..count as u64).rev() {
+        let last = digits >> (4 * left) & 0xf;
+        let gone = digits >> (4 * drawn) & 0xf;
+        digits ^= (gone ^ last) << (4 * drawn);
+        (drawn, fraction) = draw(fraction, left);
+        let answer = found((digits >> (4 * drawn) & 0xf) as usize);
+        if answer.is_some() {
+            return answer;
         }
     }
     None
 }
 
-fn attempt_arm(arms: &mut [&mut dyn Arm], at: usize) -> Option<(usize, Option<Wake>)> {
-    arms[at].index()?;
-    Some((at, arms[at].attempt()?))
+/// A number below `count`, and what is left of the randomness. The word is taken for a fraction of one, and written in
+/// base `count`: a permutation of sixteen uses up 45 of its bits.
+#[inline]
+fn draw(fraction: u64, count: u64) -> (u64, u64) {
+    let product = u128::from(fraction) * u128::from(count);
+    ((product >> 64) as u64, product as u64)
 }
 
 fn wait(arms: &mut [&mut dyn Arm], select: &Select, otherwise: Otherwise) -> Option<usize> {
     let parker = Parker::current();
     let begin = hooks::wait_begin();
-    let any = arms.iter().any(|arm| arm.index().is_some());
+    let any = arms.iter().any(|arm| arm.channel().is_some());
     let reason = if any { WaitReason::Select } else { WaitReason::SelectNoCases };
     let deadline = match otherwise {
         Otherwise::After(duration) => Some(clock::after(duration)),
         _ => None,
     };
     let chosen = loop {
-        if let Some(chosen) = arms.iter_mut().position(|arm| arm.index().is_some() && arm.poll()) {
+        if let Some(chosen) = arms.iter_mut().position(|arm| arm.poll()) {
             break Some(chosen);
         }
         match deadline {
@@ -366,7 +411,8 @@ impl<T, S: Sends<T> + ?Sized> Sends<T> for &S {
 /// A receiving arm.
 #[doc(hidden)]
 pub struct ReceiveArm<'a, T> {
-    chan: &'a Chan<T>,
+    /// None if the channel is nil.
+    core: Option<Locker<'a, State<T>>>,
     waiter: Option<Waiter>,
     value: MaybeUninit<T>,
     outcome: Option<Outcome>,
@@ -375,7 +421,8 @@ pub struct ReceiveArm<'a, T> {
 /// A sending arm.
 #[doc(hidden)]
 pub struct SendArm<'a, T> {
-    chan: &'a Chan<T>,
+    /// None if the channel is nil.
+    core: Option<Locker<'a, State<T>>>,
     waiter: Option<Waiter>,
     value: ManuallyDrop<T>,
     /// Whether the value is still ours.
@@ -385,34 +432,18 @@ pub struct SendArm<'a, T> {
 
 #[doc(hidden)]
 pub fn receive<'a, T: Send>(from: &'a impl Receives<T>) -> ReceiveArm<'a, T> {
-    ReceiveArm { chan: from.receives_from(), waiter: None, value: MaybeUninit::uninit(), outcome: None }
+    ReceiveArm { core: from.receives_from().core(), waiter: None, value: MaybeUninit::uninit(), outcome: None }
 }
 
 #[doc(hidden)]
 pub fn send<'a, T: Send>(to: &'a impl Sends<T>, value: T) -> SendArm<'a, T> {
     let value = ManuallyDrop::new(value);
-    SendArm { chan: to.sends_to(), waiter: None, value, holds: true, outcome: None }
+    SendArm { core: to.sends_to().core(), waiter: None, value, holds: true, outcome: None }
 }
 
 impl<T: Send> ReceiveArm<'_, T> {
-    /// What was received, after the arm was chosen.
-    pub fn result(self) -> Option<T> {
-        match self.outcome {
-            // SAFETY: `Done` says that the value was written; it is read once.
-            Some(Outcome::Done) => Some(unsafe { self.value.assume_init_read() }),
-            _ => None,
-        }
-    }
-}
-
-impl<T: Send> Arm for ReceiveArm<'_, T> {
-    fn index(&self) -> Option<u32> {
-        (!self.chan.is_nil()).then(|| self.chan.index())
-    }
-
-    fn attempt(&mut self) -> Option<Option<Wake>> {
-        // SAFETY: the select holds the lock.
-        let state = unsafe { self.chan.locked_elsewhere() };
+    #[inline(always)]
+    fn attempt_on(&mut self, state: &mut State<T>) -> Option<Option<Wake>> {
         if let Some((value, sender)) = state.receive() {
             self.value.write(value);
             self.outcome = Some(Outcome::Done);
@@ -425,17 +456,52 @@ impl<T: Send> Arm for ReceiveArm<'_, T> {
         None
     }
 
+    /// What was received, after the arm was chosen.
+    pub fn result(self) -> Option<T> {
+        match self.outcome {
+            // SAFETY: `Done` says that the value was written; it is read once.
+            Some(Outcome::Done) => Some(unsafe { self.value.assume_init_read() }),
+            _ => None,
+        }
+    }
+}
+
+impl<T: Send> Arm for ReceiveArm<'_, T> {
+    fn channel(&self) -> Option<Channel> {
+        self.core.map(|core| Channel(core.memory()))
+    }
+
+    fn try_now(&mut self) -> bool {
+        let Some(core) = self.core else { return false };
+        let mut state = core.lock();
+        let done = self.attempt_on(&mut state);
+        drop(state);
+        match done {
+            Some(wake) => {
+                wake.inspect(|Wake(parker)| parker.unpark());
+                true
+            }
+            None => false,
+        }
+    }
+
+    unsafe fn attempt(&mut self) -> Option<Option<Wake>> {
+        // SAFETY: the caller's promise.
+        let state = unsafe { self.core?.assume_locked() };
+        self.attempt_on(state)
+    }
+
     unsafe fn enqueue(&mut self, race: *const Select) {
         // The first field of the select is the race.
+        let Some(core) = self.core else { return };
         let waiter = self.waiter.insert(Waiter::racing(self.value.as_mut_ptr().cast(), race.cast()));
-        // SAFETY: the select holds the lock; the caller keeps the arm where it is.
-        unsafe { self.chan.locked_elsewhere().receivers.push_back(waiter) };
+        // SAFETY: the caller holds the lock, and keeps the arm where it is.
+        unsafe { core.assume_locked().receivers.push_back(waiter) };
     }
 
     fn remove(&mut self) {
-        if let Some(waiter) = &self.waiter {
-            // SAFETY: the select holds the lock.
-            unsafe { self.chan.locked_elsewhere() }.receivers.remove(waiter);
+        if let (Some(core), Some(waiter)) = (self.core, &self.waiter) {
+            core.lock().receivers.remove(waiter);
         }
     }
 
@@ -446,6 +512,26 @@ impl<T: Send> Arm for ReceiveArm<'_, T> {
 }
 
 impl<T: Send> SendArm<'_, T> {
+    #[inline(always)]
+    fn attempt_on(&mut self, state: &mut State<T>) -> Option<Option<Wake>> {
+        if state.closed {
+            return Some(None);
+        }
+        if let Some(receiver) = state.next_receiver() {
+            // SAFETY: the value is ours, and from here on the receiver's.
+            let parker = receiver.give(unsafe { ManuallyDrop::take(&mut self.value) });
+            self.holds = false;
+            return Some(Some(Wake(parker)));
+        }
+        if state.has_room() {
+            // SAFETY: the value is ours, and from here on the buffer's.
+            state.push(unsafe { ManuallyDrop::take(&mut self.value) });
+            self.holds = false;
+            return Some(None);
+        }
+        None
+    }
+
     /// Whether it was sent, after the arm was chosen.
     pub fn result(mut self) -> Result<(), SendError<T>> {
         if self.holds {
@@ -467,41 +553,40 @@ impl<T> Drop for SendArm<'_, T> {
 }
 
 impl<T: Send> Arm for SendArm<'_, T> {
-    fn index(&self) -> Option<u32> {
-        (!self.chan.is_nil()).then(|| self.chan.index())
+    fn channel(&self) -> Option<Channel> {
+        self.core.map(|core| Channel(core.memory()))
     }
 
-    fn attempt(&mut self) -> Option<Option<Wake>> {
-        // SAFETY: the select holds the lock.
-        let state = unsafe { self.chan.locked_elsewhere() };
-        if state.closed {
-            return Some(None);
+    fn try_now(&mut self) -> bool {
+        let Some(core) = self.core else { return false };
+        let mut state = core.lock();
+        let done = self.attempt_on(&mut state);
+        drop(state);
+        match done {
+            Some(wake) => {
+                wake.inspect(|Wake(parker)| parker.unpark());
+                true
+            }
+            None => false,
         }
-        if let Some(receiver) = state.next_receiver() {
-            // SAFETY: the value is ours, and from here on the receiver's.
-            let parker = receiver.give(unsafe { ManuallyDrop::take(&mut self.value) });
-            self.holds = false;
-            return Some(Some(Wake(parker)));
-        }
-        if state.has_room() {
-            // SAFETY: the value is ours, and from here on the buffer's.
-            state.push(unsafe { ManuallyDrop::take(&mut self.value) });
-            self.holds = false;
-            return Some(None);
-        }
-        None
+    }
+
+    unsafe fn attempt(&mut self) -> Option<Option<Wake>> {
+        // SAFETY: the caller's promise.
+        let state = unsafe { self.core?.assume_locked() };
+        self.attempt_on(state)
     }
 
     unsafe fn enqueue(&mut self, race: *const Select) {
+        let Some(core) = self.core else { return };
         let waiter = self.waiter.insert(Waiter::racing(ptr::from_mut(&mut self.value).cast(), race.cast()));
-        // SAFETY: the select holds the lock; the caller keeps the arm where it is.
-        unsafe { self.chan.locked_elsewhere().senders.push_back(waiter) };
+        // SAFETY: the caller holds the lock, and keeps the arm where it is.
+        unsafe { core.assume_locked().senders.push_back(waiter) };
     }
 
     fn remove(&mut self) {
-        if let Some(waiter) = &self.waiter {
-            // SAFETY: the select holds the lock.
-            unsafe { self.chan.locked_elsewhere() }.senders.remove(waiter);
+        if let (Some(core), Some(waiter)) = (self.core, &self.waiter) {
+            core.lock().senders.remove(waiter);
         }
     }
 
@@ -510,5 +595,40 @@ impl<T: Send> Arm for SendArm<'_, T> {
         // Taken by whoever has finished the waiter.
         self.holds = self.outcome != Some(Outcome::Done);
         self.outcome.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+
+    #[test]
+    fn all_orders_are_equally_likely() {
+        let mut orders: HashMap<Vec<usize>, u32> = HashMap::new();
+        for _ in 0..24_000 {
+            let mut order = Vec::new();
+            assert_eq!(in_random_order(4, |at| (order.push(at), None::<()>).1), None);
+            *orders.entry(order).or_default() += 1;
+        }
+        assert_eq!(orders.len(), 24);
+        assert!(orders.values().all(|count| (800..1200).contains(count)), "{orders:?}");
+    }
+
+    #[test]
+    fn everybody_is_asked_once_until_one_answers() {
+        for count in [0, 1, 2, LARGEST_SHUFFLED, LARGEST_SHUFFLED + 1, 40] {
+            for _ in 0..100 {
+                let mut asked = vec![0; count];
+                assert_eq!(in_random_order(count, |at| (asked[at] += 1, None::<()>).1), None);
+                assert!(asked.iter().all(|times| *times == 1), "{asked:?}");
+                let mut left = count.div_ceil(2);
+                let answer = in_random_order(count, |_| {
+                    left -= 1;
+                    (left == 0).then_some(())
+                });
+                assert_eq!((answer.is_some(), left), (count > 0, 0));
+            }
+        }
     }
 }

@@ -13,7 +13,7 @@ use std::{
 use thiserror::Error;
 
 use super::{
-    handle::{Handle, Locked},
+    handle::{Handle, Locked, Locker},
     waiter::{self, Outcome, Waiter},
 };
 use crate::task::{WaitReason, parker::Parker};
@@ -73,19 +73,10 @@ impl<T: Send> Chan<T> {
         self.handle.core().lock()
     }
 
-    /// The state, for a select that holds the locks of all its channels.
-    ///
-    /// # Safety
-    /// The caller must hold the core's lock, and let go of the reference before releasing it.
-    #[expect(clippy::mut_from_ref, reason = "the lock makes it exclusive")]
-    pub(super) unsafe fn locked_elsewhere(&self) -> &mut State<T> {
-        // SAFETY: the caller's promise.
-        unsafe { self.handle.core().assume_locked() }
-    }
-
-    /// What tells the channel from all others that exist now; the order in which a select locks.
-    pub(super) fn index(&self) -> u32 {
-        self.handle.index()
+    /// The core, for a select; none if the channel is nil.
+    #[inline]
+    pub(super) fn core(&self) -> Option<Locker<'_, State<T>>> {
+        (!self.is_nil()).then(|| self.handle.core())
     }
 
     /// Sends a value; waits while the channel is full, or, on a rendezvous, until a receiver comes.

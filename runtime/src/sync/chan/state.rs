@@ -96,6 +96,7 @@ impl<T> State<T> {
         self.limit
     }
 
+    #[inline]
     fn slots(&self) -> u32 {
         match (self.limit, self.allocated) {
             (UNLIMITED, 0) => 0,
@@ -126,6 +127,8 @@ impl<T> State<T> {
         }
     }
 
+    #[cold]
+    #[inline(never)]
     fn grow(&mut self) {
         let before = self.slots();
         let log2 = self.allocated.max(FIRST_SLOTS_LOG2) + 1;
@@ -147,18 +150,21 @@ impl<T> State<T> {
     }
 
     /// Puts a value into the buffer, which must have room.
+    #[inline]
     pub(crate) fn push(&mut self, value: T) {
-        if self.length == self.slots() {
+        let mut slots = self.slots() as usize;
+        if self.length as usize == slots {
             self.grow();
+            slots = self.slots() as usize;
         }
         let end = self.head as usize + self.length as usize;
-        let slots = self.slots() as usize;
         let at = if end < slots { end } else { end - slots };
         // SAFETY: `at` is inside the buffer, and free.
         unsafe { self.buffer.add(at).write(value) };
         self.length += 1;
     }
 
+    #[inline]
     pub(crate) fn pop(&mut self) -> Option<T> {
         if self.length == 0 {
             return None;

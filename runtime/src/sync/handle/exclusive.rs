@@ -1,17 +1,18 @@
 //! The word of a guard that excludes all others: a core's index and a generation, which says which guard is the one.
 //!
 //! Taking the lock starts a generation. A guard that is used at another address than before has moved, and starts one
-//! too, so that the copies of its word elsewhere are stale. The generation needs no table of tags, so locking costs no
-//! more than two stores for it.
+//! too, so that the copies of its word elsewhere are stale. One that is used first near where it was made, as nearly
+//! all are, keeps its generation; the module `home` says why that loses nothing. The generation needs no table of tags,
+//! so a lock and an unlock cost one store for it beside those of the guard itself.
 
 use std::{
     marker::PhantomData,
-    ptr,
-    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use super::{
     super::core::{self, Body, Core},
+    home::Home,
     word::Word,
 };
 
@@ -61,9 +62,8 @@ pub(in crate::sync) fn words<B: Exclusive>(index: u32, core: &Core) -> impl Iter
 
 /// The word, in the guard.
 pub(crate) struct ExclusiveWord<B: Exclusive> {
+    home: Home,
     word: AtomicU64,
-    /// The complement of the address at the last touch.
-    home: AtomicUsize,
     body: PhantomData<fn(B)>,
 }
 
@@ -72,30 +72,24 @@ impl<B: Exclusive> ExclusiveWord<B> {
     #[inline]
     pub(crate) fn new(index: u32, generations: &Generations) -> Self {
         let word = generations.next(index).made();
-        Self { word: AtomicU64::new(word), home: AtomicUsize::new(0), body: PhantomData }
+        Self { word: AtomicU64::new(word), home: Home::of_made(), body: PhantomData }
     }
 
     /// What every use of the guard does that may be shared.
     #[inline]
     pub(crate) fn touch(&self) {
-        let here = self.here();
-        // Relaxed: a stale answer leads to `retag_shared`, which looks again.
-        if self.home.load(Ordering::Relaxed) != here {
-            self.retag_shared(here);
+        // A stale answer leads to `retag_shared`, which looks again.
+        if !self.home.is_right() {
+            self.retag_shared();
         }
     }
 
     /// What every use does that is exclusive. It needs no lock, and is what most guards see first.
     #[inline]
     pub(crate) fn touch_mut(&mut self) {
-        let here = self.here();
-        if *self.home.get_mut() != here {
-            self.retag(core::core(self.index()), here);
+        if !self.home.is_right_mut() {
+            self.retag_mut();
         }
-    }
-
-    fn here(&self) -> usize {
-        !(ptr::from_ref(self) as usize)
     }
 
     fn index(&self) -> u32 {
@@ -104,19 +98,25 @@ impl<B: Exclusive> ExclusiveWord<B> {
 
     #[cold]
     #[inline(never)]
-    fn retag_shared(&self, here: usize) {
+    fn retag_mut(&mut self) {
+        self.retag(core::core(self.index()));
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn retag_shared(&self) {
         let core = core::core(self.index());
         // Several threads may share a guard: one after the other.
         core.lock();
-        if self.home.load(Ordering::Relaxed) != here {
-            self.retag(core, here);
+        if !self.home.is_right() {
+            self.retag(core);
         }
         // SAFETY: locked above.
         unsafe { core.unlock() };
     }
 
     /// Starts a generation. Only one thread at a time may do so.
-    fn retag(&self, core: &Core, here: usize) {
+    fn retag(&self, core: &Core) {
         // SAFETY: the guard's core is that of a `B`, and generations are atomics.
         let generations = unsafe { &*core.body::<B>() }.generations();
         // Relaxed: the generation is written by who holds the lock, and that is this guard.
@@ -127,7 +127,7 @@ impl<B: Exclusive> ExclusiveWord<B> {
         self.word.store(Word::exclusive(self.index(), generation).made(), Ordering::Release);
         generations.current.store(generation, Ordering::Release);
         generations.moved.store(0, Ordering::Release);
-        self.home.store(here, Ordering::Relaxed);
+        self.home.set();
     }
 
     /// The core, at the guard's end.

@@ -7,7 +7,8 @@
 //!   are dead.
 //! - *Retag on touch*: a handle remembers the address where it was used last. An operation at another address proves
 //!   that it has moved, for `&self` shows where the one live handle is; the handle takes a fresh tag in place, and the
-//!   copies that the move left behind are dead.
+//!   copies that the move left behind are dead. A handle that is used for the first time near where it was made keeps
+//!   its tag: its copies are on the same stack, and a scan finds them wherever it finds the handle (see [`home`]).
 //! - The exact word must exist in the machine for as long as the handle lives. The compiler sees through `index | tag`
 //!   and may keep the parts in different registers, so the word passes through an opaque instruction when it is made
 //!   and when it is consumed. A handle is never `Freeze`, so it is not cached across an operation either.
@@ -21,6 +22,7 @@
 //! retagged or dropped, which safe code cannot make. Then the core is marked as aliased, and a scan says nothing about it.
 
 pub(crate) mod exclusive;
+mod home;
 pub(crate) mod lazy;
 pub(crate) mod tagged;
 pub(crate) mod tags;
@@ -59,11 +61,6 @@ impl<B: Body> Handle<B> {
         self.tagged.is_nil()
     }
 
-    /// The index of the core.
-    pub(crate) fn index(&self) -> u32 {
-        self.tagged.word().index()
-    }
-
     fn from_word(word: Word) -> Self {
         Self { tagged: Tagged::new(word), body: PhantomData }
     }
@@ -87,7 +84,7 @@ impl<B: Body> Clone for Handle<B> {
             return Self::nil();
         }
         let locker = self.core();
-        Self::from_word(Word::new(self.index(), locker.core.tags.allocate()))
+        Self::from_word(Word::new(self.tagged.word().index(), locker.core.tags.allocate()))
     }
 }
 
@@ -104,14 +101,27 @@ impl<B: Body> Drop for Handle<B> {
 
 /// A core that a borrow of a handle keeps alive.
 pub(crate) struct Locker<'a, B> {
-    core: &'a Core,
+    core: &'static Core,
     body: PhantomData<&'a B>,
 }
 
+impl<B> Clone for Locker<'_, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B> Copy for Locker<'_, B> {}
+
 impl<'a, B: Body> Locker<'a, B> {
     #[inline]
-    fn new(core: &'a Core) -> Self {
+    fn new(core: &'static Core) -> Self {
         Self { core, body: PhantomData }
+    }
+
+    /// The core itself, which outlives even its use as this one.
+    pub(crate) fn memory(self) -> &'static Core {
+        self.core
     }
 
     /// The core and its body, for a primitive that guards the body itself.

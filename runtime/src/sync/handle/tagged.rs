@@ -2,12 +2,9 @@
 //!
 //! The module above tells what the tag is for, and the retag protocol.
 
-use std::{
-    ptr,
-    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
-};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{super::core, word::Word};
+use super::{super::core, home::Home, word::Word};
 
 /// How many words were found to be bitwise copies.
 static ALIASED: AtomicU64 = AtomicU64::new(0);
@@ -17,20 +14,19 @@ const NIL: u64 = 0;
 
 /// It does not free its tag when it is dropped: the owner does, with what [`Tagged::end`] returns.
 pub(crate) struct Tagged {
+    home: Home,
     word: AtomicU64,
-    /// The complement of the address at the last touch: not a pointer that a scan would follow.
-    home: AtomicUsize,
 }
 
 impl Tagged {
     #[inline]
     pub(crate) fn new(word: Word) -> Self {
-        Self { word: AtomicU64::new(word.made()), home: AtomicUsize::new(0) }
+        Self { word: AtomicU64::new(word.made()), home: Home::of_made() }
     }
 
     /// Without a core, for ever or until [`Tagged::publish`].
     pub(crate) const fn nil() -> Self {
-        Self { word: AtomicU64::new(NIL), home: AtomicUsize::new(0) }
+        Self { word: AtomicU64::new(NIL), home: Home::none() }
     }
 
     #[inline]
@@ -44,7 +40,7 @@ impl Tagged {
         // AcqRel: publishes the core, or sees the one that another thread has made.
         let first = self.word.compare_exchange(NIL, word.made(), Ordering::AcqRel, Ordering::Acquire).is_ok();
         if first {
-            self.home.store(self.here(), Ordering::Relaxed);
+            self.home.set();
         }
         first
     }
@@ -55,25 +51,37 @@ impl Tagged {
         Word::from_bits(self.word.load(Ordering::Relaxed))
     }
 
-    fn here(&self) -> usize {
-        !(ptr::from_ref(self) as usize)
-    }
-
     /// What every use of the owner does first: if it has moved, the word gets a fresh tag, and the copies elsewhere are
     /// dead. It must not be nil.
     #[inline]
     pub(crate) fn touch(&self) -> Word {
-        let here = self.here();
-        // Relaxed: a stale answer leads to `retag`, which is right at any time.
-        if self.home.load(Ordering::Relaxed) != here {
-            self.retag(here);
+        if !self.home.is_here() {
+            self.arrive();
+        }
+        self.word()
+    }
+
+    /// As `touch`, for an owner of which the first use is as likely as another.
+    #[inline]
+    pub(crate) fn touch_early(&self) -> Word {
+        if !self.home.is_right() {
+            self.retag();
         }
         self.word()
     }
 
     #[cold]
     #[inline(never)]
-    fn retag(&self, here: usize) {
+    fn arrive(&self) {
+        if !self.home.is_right() {
+            self.retag();
+        }
+    }
+
+    /// Right at any time, so it does no harm that `home` may give a stale answer.
+    #[cold]
+    #[inline(never)]
+    fn retag(&self) {
         // Acquire: pairs with the Release of the compare-and-swap of another toucher.
         let old = Word::from_bits(self.word.load(Ordering::Acquire));
         let core = core::core(old.index());
@@ -88,7 +96,7 @@ impl Tagged {
             core.aliased.store(true, Ordering::Relaxed);
             ALIASED.fetch_add(1, Ordering::Relaxed);
         }
-        self.home.store(here, Ordering::Relaxed);
+        self.home.set();
     }
 
     /// The word that the owner ends with; none if it is nil.
@@ -101,7 +109,7 @@ impl Tagged {
     /// As if the owner had just been moved here.
     #[cfg(test)]
     pub(crate) fn set_moved(&self) {
-        self.home.store(0, Ordering::Relaxed);
+        self.home.set_moved();
     }
 
     #[cfg(test)]

@@ -30,7 +30,7 @@ const SHARED_SLOT: u32 = (1 << SLOT_BITS) - 1;
 pub(crate) struct TagTable {
     live: AtomicU64,
     extension: AtomicPtr<Extension>,
-    /// Where the search for a free slot starts.
+    /// Where the search for a free slot starts: after the one given out last.
     cursor: AtomicU32,
     generations: [AtomicU16; INLINE as usize],
 }
@@ -58,6 +58,7 @@ impl TagTable {
 
     /// Allocates a tag. The caller holds a live handle of the core, has just made the core, or borrows the lock that
     /// owns it.
+    #[inline]
     pub(crate) fn allocate(&self) -> Tag {
         let mut live = self.live.load(Ordering::Relaxed);
         loop {
@@ -65,9 +66,9 @@ impl TagTable {
             if free == 0 {
                 return self.allocate_beyond();
             }
-            let start = self.cursor.load(Ordering::Relaxed) % INLINE;
-            let rotated = (free >> start | free << (INLINE - start)) & INLINE_BITS;
-            let slot = (start + rotated.trailing_zeros()) % INLINE;
+            // Relaxed: a hint. At most INLINE, so nothing is left after the last slot.
+            let onward = free & u64::MAX << self.cursor.load(Ordering::Relaxed);
+            let slot = if onward != 0 { onward } else { free }.trailing_zeros();
             // AcqRel: Acquire pairs with the Release in `release`: the slot's new generation is visible. Release: a word
             // with this tag is published after it.
             match self.live.compare_exchange_weak(live, live | 1 << slot, Ordering::AcqRel, Ordering::Relaxed) {
@@ -84,20 +85,28 @@ impl TagTable {
     }
 
     /// Frees a tag. Returns whether it was the last: then the core has no handle, and never will again.
+    #[inline]
     pub(crate) fn release(&self, tag: Tag) -> bool {
         if tag.slot < INLINE {
             let generation = &self.generations[tag.slot as usize];
             // Release: pairs with the Acquire in `is_live`. Before the bit, which gives the slot away.
             generation.store(tag.generation.wrapping_add(1), Ordering::Release);
             let bit = 1 << tag.slot;
+            // A subtraction, because the bit is set, and x86 has no instruction that clears bits and gives what was
+            // there.
             // AcqRel: Release pairs with the Acquire in `allocate`; Acquire, so that the last one sees what all others
             // did before they released theirs.
-            return self.live.fetch_and(!bit, Ordering::AcqRel) == bit;
+            return self.live.fetch_sub(bit, Ordering::AcqRel) == bit;
         }
+        self.release_beyond(tag)
+    }
+
+    #[cold]
+    fn release_beyond(&self, tag: Tag) -> bool {
         if tag.slot != SHARED_SLOT {
             self.extension().0.lock().release(tag);
         }
-        // AcqRel: as above.
+        // AcqRel: as in `release`.
         self.live.fetch_sub(EXTENSION_UNIT, Ordering::AcqRel) == EXTENSION_UNIT
     }
 

@@ -1,14 +1,21 @@
 //! The state of a mutual exclusion lock.
 //!
-//! A word says whether the lock is held, whether somebody waits, and whether somebody who waited has been woken to try
-//! again:
+//! A word says whether the lock is held, whether somebody waits, whether somebody who waited has been woken to try
+//! again, and whether the lock is kept for a waiter:
 //!
-//! - An unlock with waiters frees the lock and wakes the first of them. A running task may take the lock before it: that
-//!   saves a switch for each time the lock changes hands. Only one woken waiter is under way at a time, and if it finds
-//!   the lock taken it queues in front.
-//! - A waiter that has waited for a millisecond is given the lock directly, so nobody starves. Go's mutex does the same.
+//! - An unlock frees the lock, whatever else the word says, and if somebody waits it then wakes the first. A running
+//!   task may take the lock before that one: it saves a switch for each time the lock changes hands. Only one woken
+//!   waiter is under way at a time, and if it finds the lock taken it queues in front.
+//! - A waiter that has waited for a millisecond is given the lock directly, so nobody starves. If the unlocker finds
+//!   that somebody else has taken the lock meanwhile it keeps it for the waiter: nobody takes a lock that is kept, and
+//!   the next unlocker gives it. Go's mutex does the same.
 //!
-//! LOCKED may change at any time; QUEUED and WOKEN change only while the core's lock is held.
+//! LOCKED may change at any time. The other bits change only while the core's lock is held: QUEUED is set as long as
+//! somebody is in the queue, and of KEPT and WOKEN one at most.
+//!
+//! Nobody who waits is forgotten: whoever holds the lock while QUEUED is set sees it when it unlocks, and goes on to
+//! `wake_next`, which either finds a woken waiter under way, or another holder, who will see the same, or wakes
+//! somebody.
 
 use std::{
     cell::UnsafeCell,
@@ -19,19 +26,26 @@ use super::super::{
     core::Core,
     waiter::{self, Outcome, WaitQueue, Waiter},
 };
-use crate::{sys::clock, task::WaitReason};
+use crate::{scheduler::current_worker, sys::clock, task::WaitReason};
 
 const LOCKED: u32 = 1;
 /// Somebody is in the queue.
 const QUEUED: u32 = 2;
 /// A waiter has been taken from the queue and told to try again.
 const WOKEN: u32 = 4;
+/// Whoever unlocks gives the lock to the first in the queue, and nobody else takes it before.
+const KEPT: u32 = 8;
+
+/// What of a word keeps everybody from taking the lock.
+const TAKEN: u32 = LOCKED | KEPT;
 
 /// Nanoseconds after which a waiter is given the lock.
 const STARVATION: u64 = 1_000_000;
 
-/// Looks at the lock before a waiter queues: about as long as a short critical section.
-const SPINS: u32 = 30;
+/// Looks at the lock before a waiter queues, and pauses between two of them: as in Go. Whoever looks takes the cache
+/// line away from the holder, so few looks with long pauses let more tasks get through than many looks.
+const LOOKS: u32 = 4;
+const PAUSES: u32 = 30;
 
 pub(in crate::sync) struct ExclusiveLock {
     word: AtomicU32,
@@ -47,13 +61,13 @@ impl Default for ExclusiveLock {
 
 impl ExclusiveLock {
     pub(in crate::sync) fn is_locked(&self) -> bool {
-        // Acquire: pairs with the Release in `unlock`.
+        // Acquire: pairs with the Release of who unlocks.
         self.word.load(Ordering::Acquire) & LOCKED != 0
     }
 
     #[inline]
     pub(in crate::sync) fn lock(&self, core: &Core) {
-        // Acquire: pairs with the Release in `unlock`.
+        // Acquire: pairs with the Release of who unlocks.
         if self.word.compare_exchange(0, LOCKED, Ordering::Acquire, Ordering::Relaxed).is_err() {
             self.lock_slow(core);
         }
@@ -62,22 +76,23 @@ impl ExclusiveLock {
     #[inline]
     pub(in crate::sync) fn try_lock(&self) -> bool {
         let word = self.word.load(Ordering::Relaxed);
-        // Acquire: pairs with the Release in `unlock`.
-        word & LOCKED == 0
+        // Acquire: pairs with the Release of who unlocks.
+        word & TAKEN == 0
             && self.word.compare_exchange(word, word | LOCKED, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
     #[cold]
     #[inline(never)]
     fn lock_slow(&self, core: &Core) {
-        for _ in 0..SPINS {
+        let looks = if holder_may_run() { LOOKS } else { 0 };
+        for _ in 0..looks {
             if self.try_lock() {
                 return;
             }
             if self.word.load(Ordering::Relaxed) & QUEUED != 0 {
                 break;
             }
-            std::hint::spin_loop();
+            (0..PAUSES).for_each(|_| std::hint::spin_loop());
         }
         let waiter = Waiter::since_now();
         let mut woken = false;
@@ -95,11 +110,11 @@ impl ExclusiveLock {
         core.lock();
         let mut word = self.word.load(Ordering::Relaxed);
         let acquired = loop {
-            let wanted = if word & LOCKED == 0 { word | LOCKED } else { word | QUEUED };
+            let wanted = if word & TAKEN == 0 { word | LOCKED } else { word | QUEUED };
             let wanted = if woken { wanted & !WOKEN } else { wanted };
-            // Acquire: pairs with the Release in `unlock`.
+            // Acquire: pairs with the Release of who unlocks.
             match self.word.compare_exchange_weak(word, wanted, Ordering::Acquire, Ordering::Relaxed) {
-                Ok(_) => break word & LOCKED == 0,
+                Ok(_) => break word & TAKEN == 0,
                 Err(now) => word = now,
             }
         };
@@ -117,47 +132,84 @@ impl ExclusiveLock {
     /// Unlocks, and wakes a waiter. `false`: it is not locked, and nothing has changed.
     #[inline]
     pub(in crate::sync) fn unlock(&self, core: &Core) -> bool {
+        let mut word = LOCKED;
         // Release: pairs with the Acquire of the next taker.
-        self.word.compare_exchange(LOCKED, 0, Ordering::Release, Ordering::Relaxed).is_ok() || self.unlock_slow(core)
+        while let Err(now) = self.word.compare_exchange_weak(word, word & !LOCKED, Ordering::Release, Ordering::Relaxed)
+        {
+            if now & LOCKED == 0 {
+                return false;
+            }
+            word = now;
+        }
+        if word != LOCKED {
+            self.wake_next(core);
+        }
+        true
     }
 
+    /// As `unlock`, for the owner of a guard, which needs no answer: a subtraction costs less than a comparison with
+    /// it.
+    ///
+    /// # Safety
+    /// The lock must be held, and the caller be the one who ends that.
+    #[inline]
+    pub(in crate::sync) unsafe fn unlock_held(&self, core: &Core) {
+        // Release: as above.
+        let word = self.word.fetch_sub(LOCKED, Ordering::Release);
+        debug_assert_ne!(word & LOCKED, 0, "a guard holds its lock");
+        if word != LOCKED {
+            self.wake_next(core);
+        }
+    }
+
+    /// What is left to do for one who has freed the lock and seen that somebody waits.
     #[cold]
     #[inline(never)]
-    fn unlock_slow(&self, core: &Core) -> bool {
+    fn wake_next(&self, core: &Core) {
         core.lock();
-        // All but LOCKED stays as it is while the core's lock is held.
-        let others = self.word.load(Ordering::Relaxed) & !LOCKED;
-        // SAFETY: the core's lock is held.
+        // SAFETY: locked above.
         let queue = unsafe { &mut *self.queue.get() };
-        let waiter = if others & WOKEN == 0 { queue.pop_front() } else { None };
-        let queued = if queue.is_empty() { 0 } else { QUEUED };
-        // SAFETY: a waiter that was in the queue is alive until it is finished.
-        let starving = |waiter: *const Waiter| clock::now().saturating_sub(unsafe { (*waiter).since }) > STARVATION;
-        let (next, outcome) = match waiter {
-            None => (others & WOKEN | queued, Outcome::Retry),
-            Some(waiter) if starving(waiter) => (LOCKED | queued, Outcome::Done),
-            Some(_) => (WOKEN | queued, Outcome::Retry),
-        };
-        // Release: pairs with the Acquire of the next taker. It fails only if the caller does not hold the lock.
-        let held = self.word.compare_exchange(LOCKED | others, next, Ordering::Release, Ordering::Relaxed).is_ok();
-        // SAFETY: a waiter is taken from the queue above, and goes back or is finished. The core is locked above.
-        let parker = unsafe {
-            let parker = match waiter {
-                Some(waiter) if held => Some(waiter::finish(waiter, outcome)),
-                Some(waiter) => {
-                    queue.push_front(&*waiter);
-                    None
+        let mut word = self.word.load(Ordering::Relaxed);
+        // Nobody, if one is under way, or if others have unlocked since and woken all.
+        let waiter = if word & WOKEN == 0 { queue.pop_front() } else { None };
+        let parker = waiter.and_then(|waiter| {
+            // SAFETY: a waiter that was in the queue is alive until it is finished.
+            let since = unsafe { (*waiter).since };
+            let starving = word & KEPT != 0 || clock::now().saturating_sub(since) > STARVATION;
+            let queued = if queue.is_empty() { 0 } else { QUEUED };
+            let outcome = loop {
+                let (next, outcome) = match (word & LOCKED != 0, starving) {
+                    (false, false) => (WOKEN | queued, Some(Outcome::Retry)),
+                    (false, true) => (LOCKED | queued, Some(Outcome::Done)),
+                    // Somebody else has taken the lock, and comes here next.
+                    (true, false) => break None,
+                    (true, true) => (word | KEPT, None),
+                };
+                // Acquire: pairs with the Release of whoever has unlocked last, on behalf of one who is given the lock.
+                match self.word.compare_exchange_weak(word, next, Ordering::Acquire, Ordering::Relaxed) {
+                    Ok(_) => break outcome,
+                    Err(now) => word = now,
                 }
-                None => None,
             };
-            core.unlock();
-            parker
-        };
+            // SAFETY: taken from the queue above, and finished or put back.
+            unsafe {
+                if outcome.is_none() {
+                    queue.push_front(&*waiter);
+                }
+                outcome.map(|outcome| waiter::finish(waiter, outcome))
+            }
+        });
+        // SAFETY: locked above.
+        unsafe { core.unlock() };
         if let Some(parker) = parker {
             parker.unpark();
         }
-        held
     }
+}
+
+/// Whether there is a worker beside this one, on which the holder of a lock may be running.
+fn holder_may_run() -> bool {
+    current_worker().is_none_or(|worker| worker.shared().processors.len() > 1)
 }
 
 #[cfg(test)]
@@ -215,9 +267,37 @@ mod tests {
             assert!(lock.unlock(core));
             assert_eq!((first.outcome(), second.outcome()), (Some(Outcome::Done), None));
             assert!(!lock.try_lock() && lock.is_locked());
-            assert!(lock.unlock(core)); // the second's `since` is long ago
+            // SAFETY: it is locked.
+            unsafe { lock.unlock_held(core) }; // the second's `since` is long ago
             assert_eq!(second.outcome(), Some(Outcome::Done));
             assert!(lock.unlock(core));
+            assert_eq!(lock.word.load(Ordering::Relaxed), 0);
+        });
+    }
+
+    #[test]
+    fn a_lock_that_was_snatched_from_a_starving_waiter_is_kept_for_it() {
+        with_lock(|lock, core| {
+            let (first, second) = (Waiter::new(ptr::null_mut()), Waiter::since_now());
+            lock.lock(core);
+            assert!(!lock.acquire_or_queue(core, &first, false)); // its `since` is long ago
+            // An unlock that is interrupted by a newcomer.
+            assert_eq!(lock.word.fetch_sub(LOCKED, Ordering::Release), LOCKED | QUEUED);
+            assert!(lock.try_lock());
+            lock.wake_next(core);
+            assert_eq!((first.outcome(), lock.word.load(Ordering::Relaxed)), (None, LOCKED | QUEUED | KEPT));
+            // The newcomer's, interrupted by two others.
+            lock.word.fetch_sub(LOCKED, Ordering::Release);
+            assert!(!lock.try_lock() && !lock.acquire_or_queue(core, &second, false));
+            lock.wake_next(core);
+            assert_eq!((first.outcome(), second.outcome()), (Some(Outcome::Done), None));
+            assert_eq!(lock.word.load(Ordering::Relaxed), LOCKED | QUEUED);
+            // One that comes late changes nothing.
+            lock.wake_next(core);
+            assert_eq!((second.outcome(), lock.word.load(Ordering::Relaxed)), (None, LOCKED | QUEUED));
+            assert!(lock.unlock(core));
+            assert_eq!((second.outcome(), lock.word.load(Ordering::Relaxed)), (Some(Outcome::Retry), WOKEN));
+            assert!(lock.acquire_or_queue(core, &second, true) && lock.unlock(core));
             assert_eq!(lock.word.load(Ordering::Relaxed), 0);
         });
     }
