@@ -12,13 +12,14 @@
 //! order of the two fences one of them sees the other: the queuer sees the sleeper and wakes it, or the sleeper sees the
 //! task and stays up. A queuer that sees a searcher instead relies on it: the searcher has not made its step 3 yet.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
 use super::sysmon::Dormancy;
-use crate::sys::futex;
+use crate::sys::{
+    atomic::{AtomicU32, AtomicU64, Ordering, fence},
+    futex,
+    lock::Mutex,
+};
 
 const SEARCHING: u64 = 1;
 const SLEEPING: u64 = 1 << 32;
@@ -159,7 +160,7 @@ impl Bed {
     fn wake(&self) {
         // Release: pairs with the Acquire in `wait`.
         self.woken.store(1, Ordering::Release);
-        futex::wake_one(self.woken.as_ptr());
+        futex::wake_one(&raw const self.woken);
     }
 
     /// Returns whether it was woken, which is certain without a timeout.

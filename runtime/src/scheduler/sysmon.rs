@@ -7,16 +7,13 @@
 //! It looks every 10 ms while anybody works. When all workers sleep it sleeps as well, without a timeout, and the first
 //! worker that is woken wakes it ([`Dormancy`]), so an idle runtime uses no CPU.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use super::Shared;
-use crate::sys::{clock, futex, thread};
+use crate::sys::{
+    atomic::{AtomicU32, Ordering},
+    clock, futex, thread,
+};
 
 /// Between two looks.
 const PERIOD: Duration = Duration::from_millis(10);
@@ -54,7 +51,7 @@ impl Dormancy {
     /// Wakes the monitor, whatever it waits for.
     pub(crate) fn wake(&self) {
         self.0.store(AWAKE, Ordering::SeqCst);
-        futex::wake_one(self.0.as_ptr());
+        futex::wake_one(&raw const self.0);
     }
 }
 

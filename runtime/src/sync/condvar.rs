@@ -16,7 +16,7 @@ use super::{
     rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard},
     waiter::{self, Outcome, WaitQueue, Waiter},
 };
-use crate::task::WaitReason;
+use crate::{sys::atomic::const_unless_loom, task::WaitReason};
 
 /// Lets tasks and threads wait until a condition holds that a lock protects.
 ///
@@ -120,9 +120,11 @@ impl<'a, T: ?Sized> sealed::Relock for RwLockWriteGuard<'a, T> {
 }
 
 impl Condvar {
-    /// A condition variable that nobody waits on.
-    pub const fn new() -> Self {
-        Self { handle: LazyHandle::new() }
+    const_unless_loom! {
+        /// A condition variable that nobody waits on.
+        pub const fn new() -> Self {
+            Self { handle: LazyHandle::new() }
+        }
     }
 
     /// Releases the guard's lock, waits to be notified, and takes the lock again.

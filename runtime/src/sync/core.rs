@@ -14,13 +14,14 @@ use std::{
     },
 };
 
-use parking_lot::{
-    Mutex, RawMutex,
-    lock_api::{GuardNoSend, RawMutex as _},
-};
+use parking_lot::Mutex;
 
 use super::handle::tags::TagTable;
-use crate::sys::memory;
+use crate::sys::{
+    atomic::{self, const_unless_loom},
+    lock::RawLock,
+    memory,
+};
 
 /// What a core is the core of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +63,8 @@ pub(crate) trait Body: Sized {
     fn destroy(&mut self) {}
 }
 
-const BODY_WORDS: usize = 8;
+/// Loom's atomics are larger.
+const BODY_WORDS: usize = if cfg!(loom) { 32 } else { 8 };
 
 #[repr(C, align(128))]
 pub(crate) struct Core {
@@ -70,7 +72,7 @@ pub(crate) struct Core {
     created_at: AtomicPtr<Location<'static>>,
     next_free: AtomicU32,
     /// Guards the body, as far as its primitive does not say otherwise.
-    lock: RawMutex,
+    lock: RawLock,
     kind: AtomicU8,
     /// Set when a handle was found to be a copy that safe code cannot make. A leak scan says nothing about such a core.
     pub(super) aliased: AtomicBool,
@@ -80,7 +82,7 @@ pub(crate) struct Core {
 // SAFETY: everything but the body is atomic; the body is guarded by `lock` or by its primitive.
 unsafe impl Sync for Core {}
 
-const _: () = assert!(size_of::<Core>() == 128, "two cache lines a core");
+const _: () = assert!(cfg!(loom) || size_of::<Core>() == 128, "two cache lines a core");
 
 /// The bits of a core's index in a handle's word.
 pub(super) const INDEX_BITS: u32 = 26;
@@ -144,20 +146,14 @@ pub(super) fn allocate<B: Body>(body: B, created_at: &'static Location<'static>)
             "{fresh} channels, locks and other primitives exist: no room for another"
         );
         free.fresh += 1;
-        let at = region.base.wrapping_add(fresh as usize);
         // SAFETY: fresh memory inside the region that nobody knows of.
-        unsafe {
-            at.write(Core {
-                tags: TagTable::new(),
-                created_at: AtomicPtr::new(ptr::null_mut()),
-                next_free: AtomicU32::new(0),
-                lock: RawMutex::INIT,
-                kind: AtomicU8::new(FREE),
-                aliased: AtomicBool::new(false),
-                body: UnsafeCell::new([0; BODY_WORDS]),
-            });
-        }
+        unsafe { Core::init(region.base.wrapping_add(fresh as usize)) };
         fresh
+    };
+    #[cfg(loom)]
+    // SAFETY: the core is free. What is in it belongs to an earlier execution of a model, or is not looked at again.
+    unsafe {
+        Core::init(region.base.wrapping_add(index as usize))
     };
     drop(free);
     let core = core(index);
@@ -205,6 +201,24 @@ pub(super) fn indices() -> std::ops::Range<u32> {
 }
 
 impl Core {
+    /// Makes a core that nobody uses.
+    ///
+    /// # Safety
+    /// `at` must be a place inside the region that nobody looks at.
+    unsafe fn init(at: *mut Self) {
+        let core = Self {
+            tags: TagTable::new(),
+            created_at: AtomicPtr::new(ptr::null_mut()),
+            next_free: AtomicU32::new(0),
+            lock: RawLock::new(),
+            kind: AtomicU8::new(FREE),
+            aliased: AtomicBool::new(false),
+            body: UnsafeCell::new([0; BODY_WORDS]),
+        };
+        // SAFETY: the caller's promise.
+        unsafe { at.write(core) };
+    }
+
     pub(super) fn kind(&self) -> Option<Kind> {
         // Acquire: pairs with the Release in `allocate`.
         let kind = self.kind.load(Ordering::Acquire);
@@ -213,7 +227,7 @@ impl Core {
 
     #[inline]
     pub(super) fn lock(&self) {
-        let GuardNoSend { .. } = self.lock.lock();
+        self.lock.lock();
     }
 
     /// # Safety
@@ -221,7 +235,7 @@ impl Core {
     #[inline]
     pub(super) unsafe fn unlock(&self) {
         // SAFETY: the caller's promise.
-        unsafe { self.lock.unlock(GuardNoSend::new()) };
+        unsafe { self.lock.unlock() };
     }
 
     #[inline]
@@ -242,13 +256,15 @@ impl Core {
 /// Whoever reaches the lock cannot unlock it, so this is no handle: a guard has the word.
 pub(super) struct LazyCore<B: Body> {
     /// 0 until there is a core.
-    index: AtomicU32,
+    index: atomic::AtomicU32,
     body: PhantomData<fn(B) -> B>,
 }
 
 impl<B: Body> LazyCore<B> {
-    pub(super) const fn new() -> Self {
-        Self { index: AtomicU32::new(0), body: PhantomData }
+    const_unless_loom! {
+        pub(super) const fn new() -> Self {
+            Self { index: atomic::AtomicU32::new(0), body: PhantomData }
+        }
     }
 }
 
@@ -280,7 +296,8 @@ impl<B: Body + Default> LazyCore<B> {
 
 impl<B: Body> Drop for LazyCore<B> {
     fn drop(&mut self) {
-        let index = *self.index.get_mut();
+        // Relaxed: nobody else has the lock any more.
+        let index = self.index.load(Ordering::Relaxed);
         if index != 0 {
             // SAFETY: nobody can use a lock that has no other reference.
             unsafe { free::<B>(index) };

@@ -28,6 +28,8 @@ mod condvar;
 mod core;
 pub(crate) mod handle;
 mod lock;
+#[cfg(all(test, loom))]
+mod model;
 mod mutex;
 mod once;
 mod raw;

@@ -13,11 +13,14 @@
 use std::{
     panic::Location,
     ptr::{self, NonNull},
-    sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
+    sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering},
 };
 
 use super::{WaitReason, local, park::ParkWord};
-use crate::scheduler::Shared;
+use crate::{
+    scheduler::Shared,
+    sys::atomic::{self, fence},
+};
 
 /// Return addresses kept of the stack that spawned a task. Without inlining the first seven are the runtime's own.
 pub(crate) const SPAWN_FRAMES: usize = if cfg!(debug_assertions) { 12 } else { 6 };
@@ -30,7 +33,7 @@ pub(crate) struct Control {
     pub(crate) park: ParkWord,
     /// The saved stack pointer; meaningful while `epoch` is even.
     pub(crate) sp: AtomicPtr<u8>,
-    epoch: AtomicU64,
+    epoch: atomic::AtomicU64,
     /// Link of the list that holds the block: the injector's while runnable, the free list's while unused.
     pub(crate) next: AtomicPtr<Control>,
     pub(crate) runtime: AtomicPtr<Shared>,
@@ -88,7 +91,7 @@ impl Control {
             at.write(Control {
                 park: ParkWord::new(),
                 sp: AtomicPtr::new(ptr::null_mut()),
-                epoch: AtomicU64::new(0),
+                epoch: atomic::AtomicU64::new(0),
                 next: AtomicPtr::new(ptr::null_mut()),
                 runtime: AtomicPtr::new(ptr::null_mut()),
                 entry: AtomicPtr::new(ptr::null_mut()),

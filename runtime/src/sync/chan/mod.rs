@@ -1,5 +1,7 @@
 //! Channels as Go has them: shared handles, explicit close, direct hand-over between a sender and a receiver that waits.
 
+#[cfg(all(test, loom))]
+mod model;
 pub(super) mod state;
 
 use std::{

@@ -4,16 +4,13 @@
 //! too, so that the copies of its word elsewhere are stale. The generation needs no table of tags, so locking costs no
 //! more than two stores for it.
 
-use std::{
-    marker::PhantomData,
-    ptr,
-    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
-};
+use std::{marker::PhantomData, ptr};
 
 use super::{
     super::core::{self, Body, Core},
     word::Word,
 };
+use crate::sys::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// The generations of a core's exclusive guards.
 #[derive(Default)]
@@ -89,7 +86,8 @@ impl<B: Exclusive> ExclusiveWord<B> {
     #[inline]
     pub(crate) fn touch_mut(&mut self) {
         let here = self.here();
-        if *self.home.get_mut() != here {
+        // Relaxed: nobody else has the guard.
+        if self.home.load(Ordering::Relaxed) != here {
             self.retag(core::core(self.index()), here);
         }
     }
@@ -133,11 +131,25 @@ impl<B: Exclusive> ExclusiveWord<B> {
     /// The core, at the guard's end.
     #[inline]
     pub(crate) fn end(&mut self) -> &'static Core {
-        core::core(Word::consumed(*self.word.get_mut()).index())
+        // Relaxed: nobody else has the guard any more.
+        core::core(Word::consumed(self.word.load(Ordering::Relaxed)).index())
+    }
+
+    /// The word at this moment, as a scan of the memory sees it: no load in a model reads an older one afterwards.
+    #[cfg(all(test, loom))]
+    pub(crate) fn newest(&self) -> u64 {
+        // Acquire: what was done before the word was stored is visible to the scan.
+        self.word.fetch_or(0, Ordering::Acquire)
     }
 
     #[cfg(test)]
     pub(crate) fn bits(&self) -> u64 {
         self.word.load(Ordering::Relaxed)
+    }
+
+    /// As if the guard had just been moved here.
+    #[cfg(all(test, loom))]
+    pub(crate) fn set_moved(&self) {
+        self.home.store(0, Ordering::Relaxed);
     }
 }

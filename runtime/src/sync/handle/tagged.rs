@@ -2,15 +2,13 @@
 //!
 //! The module above tells what the tag is for, and the retag protocol.
 
-use std::{
-    ptr,
-    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
-};
+use std::ptr;
 
 use super::{super::core, word::Word};
+use crate::sys::atomic::{AtomicU64, AtomicUsize, Ordering, const_unless_loom};
 
 /// How many words were found to be bitwise copies.
-static ALIASED: AtomicU64 = AtomicU64::new(0);
+static ALIASED: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
 
 /// The word of an owner that has no core; no core has index 0.
 const NIL: u64 = 0;
@@ -28,9 +26,11 @@ impl Tagged {
         Self { word: AtomicU64::new(word.made()), home: AtomicUsize::new(0) }
     }
 
-    /// Without a core, for ever or until [`Tagged::publish`].
-    pub(crate) const fn nil() -> Self {
-        Self { word: AtomicU64::new(NIL), home: AtomicUsize::new(0) }
+    const_unless_loom! {
+        /// Without a core, for ever or until [`Tagged::publish`].
+        pub(crate) const fn nil() -> Self {
+            Self { word: AtomicU64::new(NIL), home: AtomicUsize::new(0) }
+        }
     }
 
     #[inline]
@@ -94,7 +94,8 @@ impl Tagged {
     /// The word that the owner ends with; none if it is nil.
     #[inline]
     pub(crate) fn end(&mut self) -> Option<Word> {
-        let word = Word::consumed(*self.word.get_mut());
+        // Relaxed: nobody else has the owner any more.
+        let word = Word::consumed(self.word.load(Ordering::Relaxed));
         (word.bits() != NIL).then_some(word)
     }
 
@@ -102,6 +103,13 @@ impl Tagged {
     #[cfg(test)]
     pub(crate) fn set_moved(&self) {
         self.home.store(0, Ordering::Relaxed);
+    }
+
+    /// The word at this moment, as a scan of the memory sees it: no load in a model reads an older one afterwards.
+    #[cfg(all(test, loom))]
+    pub(crate) fn newest(&self) -> Word {
+        // Acquire: what was done before the word was stored is visible to the scan.
+        Word::from_bits(self.word.fetch_or(0, Ordering::Acquire))
     }
 
     #[cfg(test)]

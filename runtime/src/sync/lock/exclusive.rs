@@ -10,16 +10,19 @@
 //!
 //! LOCKED may change at any time; QUEUED and WOKEN change only while the core's lock is held.
 
-use std::{
-    cell::UnsafeCell,
-    sync::atomic::{AtomicU32, Ordering},
-};
+use std::cell::UnsafeCell;
 
 use super::super::{
     core::Core,
     waiter::{self, Outcome, WaitQueue, Waiter},
 };
-use crate::{sys::clock, task::WaitReason};
+use crate::{
+    sys::{
+        atomic::{AtomicU32, Ordering},
+        clock,
+    },
+    task::WaitReason,
+};
 
 const LOCKED: u32 = 1;
 /// Somebody is in the queue.
@@ -31,7 +34,7 @@ const WOKEN: u32 = 4;
 const STARVATION: u64 = 1_000_000;
 
 /// Looks at the lock before a waiter queues: about as long as a short critical section.
-const SPINS: u32 = 30;
+const SPINS: u32 = if cfg!(loom) { 1 } else { 30 };
 
 pub(in crate::sync) struct ExclusiveLock {
     word: AtomicU32,
@@ -49,6 +52,12 @@ impl ExclusiveLock {
     pub(in crate::sync) fn is_locked(&self) -> bool {
         // Acquire: pairs with the Release in `unlock`.
         self.word.load(Ordering::Acquire) & LOCKED != 0
+    }
+
+    /// Whether it is free, and nobody waits or has been woken.
+    #[cfg(all(test, loom))]
+    pub(super) fn is_unused(&self) -> bool {
+        self.word.load(Ordering::Relaxed) == 0
     }
 
     #[inline]
