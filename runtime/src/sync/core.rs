@@ -88,6 +88,7 @@ const _: () = assert!(cfg!(loom) || size_of::<Core>() == 128, "two cache lines a
 pub(super) const INDEX_BITS: u32 = 26;
 
 /// Where all cores lie, and how many fit.
+#[cfg_attr(loom, allow(dead_code))]
 struct Region {
     base: *mut Core,
     capacity: usize,
@@ -105,6 +106,7 @@ static BASE: AtomicPtr<Core> = AtomicPtr::new(ptr::null_mut());
 static FREE_CORES: Mutex<FreeCores> = Mutex::new(FreeCores { head: 0, fresh: 1 });
 
 /// Cores are known by their index; 0 is none.
+#[cfg_attr(loom, allow(dead_code))]
 struct FreeCores {
     head: u32,
     fresh: u32,
@@ -132,30 +134,7 @@ fn region() -> &'static Region {
 /// When there is no room for another core.
 pub(super) fn allocate<B: Body>(body: B, created_at: &'static Location<'static>) -> u32 {
     const { assert!(size_of::<B>() <= BODY_WORDS * 8 && align_of::<B>() <= 8, "a body fits its core") };
-    let region = region();
-    let mut free = FREE_CORES.lock();
-    let index = free.head;
-    let index = if index != 0 {
-        // Relaxed: guarded by the lock.
-        free.head = core(index).next_free.load(Ordering::Relaxed);
-        index
-    } else {
-        let fresh = free.fresh;
-        assert!(
-            (fresh as usize) < region.capacity,
-            "{fresh} channels, locks and other primitives exist: no room for another"
-        );
-        free.fresh += 1;
-        // SAFETY: fresh memory inside the region that nobody knows of.
-        unsafe { Core::init(region.base.wrapping_add(fresh as usize)) };
-        fresh
-    };
-    #[cfg(loom)]
-    // SAFETY: the core is free. What is in it belongs to an earlier execution of a model, or is not looked at again.
-    unsafe {
-        Core::init(region.base.wrapping_add(index as usize))
-    };
-    drop(free);
+    let index = take(region());
     let core = core(index);
     // SAFETY: the core is ours alone, and the body fits.
     unsafe { core.body.get().cast::<B>().write(body) };
@@ -183,9 +162,78 @@ pub(super) unsafe fn free<B: Body>(index: u32) {
     }
     core.tags.reset();
     core.kind.store(FREE, Ordering::Release);
+    give_back(index);
+}
+
+/// Takes a free core, or makes one.
+#[cfg(not(loom))]
+fn take(region: &Region) -> u32 {
     let mut free = FREE_CORES.lock();
-    core.next_free.store(free.head, Ordering::Relaxed);
+    let index = free.head;
+    if index != 0 {
+        // Relaxed: guarded by the lock.
+        free.head = core(index).next_free.load(Ordering::Relaxed);
+        return index;
+    }
+    let fresh = free.fresh;
+    assert!(
+        (fresh as usize) < region.capacity,
+        "{fresh} channels, locks and other primitives exist: no room for another"
+    );
+    free.fresh += 1;
+    // SAFETY: fresh memory inside the region that nobody knows of.
+    unsafe { Core::init(region.base.wrapping_add(fresh as usize)) };
+    fresh
+}
+
+#[cfg(not(loom))]
+fn give_back(index: u32) {
+    let mut free = FREE_CORES.lock();
+    // Relaxed: guarded by the lock.
+    core(index).next_free.store(free.head, Ordering::Relaxed);
     free.head = index;
+}
+
+#[cfg(loom)]
+use mock::{give_back, take};
+
+/// The cores of models. An execution always gets the same indices, for the order in which a select locks depends on them,
+/// and never a core twice, for loom's atomics live no longer than the execution.
+#[cfg(loom)]
+pub(crate) mod mock {
+    use super::{Core, FREE_CORES, Region};
+    use std::cell::Cell;
+
+    /// More than any model needs.
+    const CORES: u32 = 1_000;
+
+    // Not loom's: all threads of a model run on one thread, and share it.
+    thread_local! {
+        static FIRST: Cell<u32> = const { Cell::new(0) };
+        static NEXT: Cell<u32> = const { Cell::new(0) };
+    }
+
+    /// Begins an execution of the calling thread's model.
+    #[cfg(test)]
+    pub(crate) fn begin() {
+        if FIRST.get() == 0 {
+            let mut free = FREE_CORES.lock();
+            FIRST.set(free.fresh);
+            free.fresh += CORES;
+        }
+        NEXT.set(FIRST.get());
+    }
+
+    pub(super) fn take(region: &Region) -> u32 {
+        let index = NEXT.get();
+        assert!(FIRST.get() <= index && index < FIRST.get() + CORES);
+        NEXT.set(index + 1);
+        // SAFETY: inside the region, and what was there belongs to an earlier execution.
+        unsafe { Core::init(region.base.wrapping_add(index as usize)) };
+        index
+    }
+
+    pub(super) fn give_back(_: u32) {}
 }
 
 /// The core of an index that [`allocate`] has given.

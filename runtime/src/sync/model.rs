@@ -15,7 +15,7 @@ fn spawn<T: Sync + Send + 'static>(with: &Arc<T>, body: fn(&T)) -> JoinHandle<()
 
 #[test]
 fn mutex_with_guards() {
-    check(2, 1_000, || {
+    check(3, 20, || {
         let value = Arc::new(Mutex::new(Checked::default()));
         // Both may be the first, who makes the core.
         let other = spawn(&value, |value| value.lock().add(1));
@@ -27,7 +27,7 @@ fn mutex_with_guards() {
 
 #[test]
 fn rwlock_with_guards() {
-    check(2, 1_000, || {
+    check(3, 20, || {
         let value = Arc::new(RwLock::new(Checked::default()));
         let other = spawn(&value, |value| value.write().add(1));
         assert!(value.read().read() <= 1);
@@ -38,7 +38,7 @@ fn rwlock_with_guards() {
 
 #[test]
 fn condvar_between_the_look_and_the_wait() {
-    check(2, 1_000, || {
+    check(3, 20, || {
         let shared = Arc::new((Mutex::new(false), Condvar::new()));
         let setter = spawn(&shared, |(ready, changed)| {
             *ready.lock() = true;
@@ -52,7 +52,7 @@ fn condvar_between_the_look_and_the_wait() {
 
 #[test]
 fn condvar_notifies_all() {
-    check(1, 1_000, || {
+    check(2, 50, || {
         let shared = Arc::new((Mutex::new(false), Condvar::new()));
         // Made here: who makes them is modelled elsewhere.
         drop(shared.0.lock());
@@ -91,7 +91,7 @@ fn wait_group_of_two_things_and_two_waiters() {
 
 #[test]
 fn semaphore_of_one_permit() {
-    check(2, 1_000, || {
+    check(1, 50, || {
         let semaphore = Semaphore::new(1);
         let value = Arc::new(Checked::default());
         let others = [(); 2].map(|()| {
@@ -113,7 +113,7 @@ fn semaphore_of_one_permit() {
 
 #[test]
 fn once_is_done_when_it_returns() {
-    check(2, 1_000, || {
+    check(3, 20, || {
         let shared = Arc::new((Once::new(), Checked::default()));
         let call: fn(&(Once, Checked)) = |(once, value)| {
             once.call_once(|| value.add(1));
@@ -128,7 +128,7 @@ fn once_is_done_when_it_returns() {
 /// A `set` that meets a `get_or_init`: one value, the same for both.
 #[test]
 fn once_cell_has_one_value() {
-    check(2, 1_000, || {
+    check(3, 20, || {
         let cell = Arc::new(OnceCell::new());
         let setter = {
             let cell = cell.clone();

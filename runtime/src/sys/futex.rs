@@ -50,14 +50,19 @@ mod real {
 /// and never if it stands still.
 #[cfg(loom)]
 mod mock {
-    use super::{super::clock, AtomicU32, Duration};
+    use super::{
+        super::{clock, lock::RawLock},
+        AtomicU32, Duration,
+    };
     use std::{ptr, sync::atomic::Ordering};
 
-    use loom::sync::{Arc, Condvar, Mutex};
+    use loom::sync::{Arc, Mutex};
 
     struct Sleeper {
         address: *const AtomicU32,
-        bell: Condvar,
+        /// Held by the sleeper, who takes it once more in order to sleep; the waker unlocks it. (Loom's `Condvar` and `park`
+        /// would do, but a waker that comes late disturbs a thread that waits for a lock.)
+        bed: RawLock,
     }
 
     loom::lazy_static! {
@@ -71,23 +76,26 @@ mod mock {
             return;
         }
         let mut sleepers = SLEEPERS.lock().unwrap();
-        // SeqCst: the kernel looks at the word as it is.
-        if word.load(Ordering::SeqCst) != expected {
+        // The kernel looks at the word as it is; in loom only read-modify-write operations do. So what changes a word that
+        // somebody sleeps on must be one as well: loom does not put a store and such an operation into one order.
+        if word.fetch_or(0, Ordering::SeqCst) != expected {
             return;
         }
-        let sleeper = Arc::new(Sleeper { address: word, bell: Condvar::new() });
+        let sleeper = Arc::new(Sleeper { address: word, bed: RawLock::new() });
+        sleeper.bed.lock();
         sleepers.push(sleeper.clone());
-        while sleepers.iter().any(|other| Arc::ptr_eq(other, &sleeper)) {
-            sleepers = sleeper.bell.wait(sleepers).unwrap();
-        }
+        drop(sleepers);
+        sleeper.bed.lock();
+        // SAFETY: locked above.
+        unsafe { sleeper.bed.unlock() };
     }
 
     pub(super) fn wake_one(word: *const AtomicU32) {
         let mut sleepers = SLEEPERS.lock().unwrap();
         if let Some(first) = sleepers.iter().position(|sleeper| ptr::eq(sleeper.address, word)) {
             let sleeper = sleepers.remove(first);
-            drop(sleepers);
-            sleeper.bell.notify_one();
+            // SAFETY: the sleeper has locked it for whoever takes it off the list.
+            unsafe { sleeper.bed.unlock() };
         }
     }
 }

@@ -28,6 +28,7 @@ pub(crate) fn check(preemptions: usize, least: usize, body: impl Fn() + Sync + S
     builder.check(move || {
         counter.fetch_add(1, Ordering::Relaxed);
         clock::set(1, 0);
+        crate::sync::begin_execution();
         body();
     });
     let executions = executions.load(Ordering::Relaxed);

@@ -402,3 +402,80 @@ mod tests {
         timers.stop();
     }
 }
+
+#[cfg(all(test, loom))]
+mod model {
+    use super::*;
+    use crate::sys::model::{Checked, check};
+    use loom::sync::Arc as LoomArc;
+
+    /// Counts how often it fires, and wakes who waits for it.
+    struct Bell(LoomArc<Checked>, Parker);
+
+    impl Alarm for Bell {
+        fn fire(self: Arc<Self>, _: TimerId, _: u64) {
+            self.0.add(1);
+            self.1.unpark();
+        }
+    }
+
+    /// Timers whose thread is the model's.
+    fn timers() -> Arc<Timers> {
+        let timers = Timers::new();
+        timers.started.store(true, Ordering::Relaxed);
+        timers
+    }
+
+    fn spawn(timers: &Arc<Timers>, body: impl FnOnce(&Arc<Timers>) + 'static) -> loom::thread::JoinHandle<()> {
+        let timers = timers.clone();
+        loom::thread::spawn(move || body(&timers))
+    }
+
+    /// Arms a timer that is due at once and waits until it has fired. Time stands still, so the thread wakes up for nothing
+    /// but a change.
+    fn arm_and_wait(timers: &Arc<Timers>) {
+        let fired = LoomArc::new(loom::sync::atomic::AtomicBool::new(false));
+        struct Flag(LoomArc<loom::sync::atomic::AtomicBool>, Parker);
+        impl Alarm for Flag {
+            fn fire(self: Arc<Self>, _: TimerId, _: u64) {
+                self.0.store(true, Ordering::Release);
+                self.1.unpark();
+            }
+        }
+        let parker = Parker::current();
+        assert!(timers.arm(0, Action::Fire(Arc::new(Flag(fired.clone(), parker)))).is_ok());
+        while !fired.load(Ordering::Acquire) {
+            parker.park(crate::task::WaitReason::Sleep);
+        }
+    }
+
+    /// The thread goes to sleep, for ever or until a later timer, while an earlier one is armed.
+    #[test]
+    fn an_earlier_timer_wakes_the_thread() {
+        check(3, 100, || {
+            let timers = timers();
+            let thread = spawn(&timers, |timers| timers.work());
+            arm_and_wait(&timers);
+            timers.stop();
+            thread.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn two_threads_arm_timers() {
+        check(2, 100, || {
+            let timers = timers();
+            let count = LoomArc::new(Checked::default());
+            let far = Action::Fire(Arc::new(Bell(count.clone(), Parker::current())));
+            let thread = spawn(&timers, |timers| timers.work());
+            let other = spawn(&timers, move |timers| {
+                assert!(timers.arm(1_000, far).is_ok());
+            });
+            arm_and_wait(&timers);
+            other.join().unwrap();
+            timers.stop();
+            thread.join().unwrap();
+            assert_eq!(count.read(), 0, "an hour is not over");
+        });
+    }
+}

@@ -37,7 +37,7 @@ fn spawn_sender(chan: &Chan<Value>, numbers: &'static [u32]) -> JoinHandle<Vec<u
 
 #[test]
 fn rendezvous() {
-    check(3, 100, || {
+    check(3, 40, || {
         let chan = Chan::new();
         let sender = spawn_sender(&chan, &[1]);
         assert_eq!(chan.recv().unwrap().number(), 1);
@@ -48,7 +48,7 @@ fn rendezvous() {
 /// The second value may be pushed, wait outside, or be handed over.
 #[test]
 fn capacity_one_keeps_the_order() {
-    check(3, 1_000, || {
+    check(3, 300, || {
         let chan = Chan::with_capacity(1);
         let sender = spawn_sender(&chan, &[1, 2, 3]);
         assert_eq!([(); 3].map(|()| chan.recv().unwrap().number()), [1, 2, 3]);
@@ -95,7 +95,7 @@ fn close_of_a_buffer() {
 /// Of two channels one is chosen, and what waits on the other stays there.
 #[test]
 fn select_takes_one_and_leaves_the_other() {
-    check(2, 1_000, || {
+    check(2, 100, || {
         let chans = [Chan::new(), Chan::new()];
         let senders = [spawn_sender(&chans[0], &[0]), spawn_sender(&chans[1], &[1])];
         let first = select! {
@@ -112,7 +112,7 @@ fn select_takes_one_and_leaves_the_other() {
 /// Two selects that meet on two channels agree on one of them.
 #[test]
 fn select_against_select() {
-    check(2, 1_000, || {
+    check(3, 20, || {
         let chans = [Chan::new(), Chan::new()];
         let sender = {
             let [first, second] = chans.clone();
@@ -136,7 +136,7 @@ fn select_against_select() {
 /// A timeout that meets a sender: the select has the value, or the sender still has it.
 #[test]
 fn select_times_out_against_a_sender() {
-    check(2, 100, || {
+    check(3, 20, || {
         clock::set(1, 1_000);
         let chan = Chan::new();
         let sender = spawn_sender(&chan, &[7]);

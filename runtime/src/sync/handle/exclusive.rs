@@ -135,11 +135,10 @@ impl<B: Exclusive> ExclusiveWord<B> {
         core::core(Word::consumed(self.word.load(Ordering::Relaxed)).index())
     }
 
-    /// The word at this moment, as a scan of the memory sees it: no load in a model reads an older one afterwards.
+    /// The word as a scan of the memory sees it. Acquire: with what was done before it was stored.
     #[cfg(all(test, loom))]
-    pub(crate) fn newest(&self) -> u64 {
-        // Acquire: what was done before the word was stored is visible to the scan.
-        self.word.fetch_or(0, Ordering::Acquire)
+    pub(crate) fn scanned(&self) -> u64 {
+        self.word.load(Ordering::Acquire)
     }
 
     #[cfg(test)]

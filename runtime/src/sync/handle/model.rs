@@ -39,11 +39,10 @@ unsafe impl<H> Send for Shared<H> {}
 // SAFETY: as above.
 unsafe impl<H> Sync for Shared<H> {}
 
-/// Looks at a word as a scan does. As long as the word in memory is the same, it must be a live one.
-fn scan(newest: impl Fn() -> u64, is_live: impl Fn(u64) -> bool) {
-    let before = newest();
-    let live = is_live(before);
-    assert!(live || newest() != before, "a scan takes the only handle for a stale copy");
+/// Looks at a word as a scan does. If the word is said to be dead, the one that has come in its place must be visible.
+fn scan(word: impl Fn() -> u64, is_live: impl Fn(u64) -> bool) {
+    let before = word();
+    assert!(is_live(before) || word() != before, "a scan takes the only handle for a stale copy");
 }
 
 #[test]
@@ -57,7 +56,7 @@ fn retag_by_two_threads_under_a_scan() {
             let tagged = tagged.clone();
             thread::spawn(move || assert_eq!(tagged.touch().index(), index))
         });
-        let scanned = || scan(|| tagged.newest().bits(), |word| tags.is_live(Word::from_bits(word).tag()));
+        let scanned = || scan(|| tagged.scanned().bits(), |word| tags.is_live(Word::from_bits(word).tag()));
         scanned();
         scanned();
         touchers.into_iter().for_each(|toucher| toucher.join().unwrap());
@@ -148,7 +147,7 @@ impl Exclusive for Locked {
 /// A guard that two threads share starts two generations while a scan looks at it.
 #[test]
 fn a_guard_is_retagged_under_a_scan() {
-    check(3, 1_000, || {
+    check(3, 100, || {
         let index = core::allocate(Locked::default(), Location::caller());
         let core = core::core(index);
         // SAFETY: what the core holds; all of it is atomic.
@@ -164,11 +163,11 @@ fn a_guard_is_retagged_under_a_scan() {
                 guard.touch();
             })
         });
-        let scanned = || scan(|| guard.newest(), |word| words::<Locked>(index, core).any(|valid| valid == word));
+        let scanned = || scan(|| guard.scanned(), |word| words::<Locked>(index, core).any(|valid| valid == word));
         scanned();
         scanned();
         users.into_iter().for_each(|user| user.join().unwrap());
-        assert_eq!(words::<Locked>(index, core).collect::<Vec<_>>(), [guard.newest()], "one generation is left");
+        assert_eq!(words::<Locked>(index, core).collect::<Vec<_>>(), [guard.scanned()], "one generation is left");
         // SAFETY: nobody uses the core any more.
         unsafe { core::free::<Locked>(index) };
     });

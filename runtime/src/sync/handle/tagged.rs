@@ -105,11 +105,10 @@ impl Tagged {
         self.home.store(0, Ordering::Relaxed);
     }
 
-    /// The word at this moment, as a scan of the memory sees it: no load in a model reads an older one afterwards.
+    /// The word as a scan of the memory sees it. Acquire: with what was done before it was stored.
     #[cfg(all(test, loom))]
-    pub(crate) fn newest(&self) -> Word {
-        // Acquire: what was done before the word was stored is visible to the scan.
-        Word::from_bits(self.word.fetch_or(0, Ordering::Acquire))
+    pub(crate) fn scanned(&self) -> Word {
+        Word::from_bits(self.word.load(Ordering::Acquire))
     }
 
     #[cfg(test)]

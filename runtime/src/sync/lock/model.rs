@@ -80,7 +80,7 @@ fn free_at_the_end(guarded: &Guarded<Mutual>) {
 
 #[test]
 fn mutex_of_two_threads() {
-    check(3, 1_000, || {
+    check(3, 100, || {
         let guarded = Guarded::new();
         run(&guarded, &[lock_twice, lock_twice]);
         assert_eq!(guarded.value.read(), 4);
@@ -90,7 +90,7 @@ fn mutex_of_two_threads() {
 
 #[test]
 fn mutex_of_three_threads() {
-    check(2, 1_000, || {
+    check(3, 100, || {
         let guarded = Guarded::new();
         run(&guarded, &[lock_once, lock_once, lock_once]);
         assert_eq!(guarded.value.read(), 3);
@@ -101,7 +101,7 @@ fn mutex_of_three_threads() {
 /// Everybody who waits has waited for too long, so each unlock gives the lock away.
 #[test]
 fn mutex_that_is_handed_over() {
-    check(2, 1_000, || {
+    check(3, 100, || {
         clock::set(1, 10_000_000);
         let guarded = Guarded::new();
         run(&guarded, &[lock_once, lock_twice, lock_once]);
@@ -152,7 +152,7 @@ fn rwlock_of_a_writer_and_two_readers() {
 
 #[test]
 fn rwlock_of_two_writers_and_a_reader() {
-    check(2, 1_000, || {
+    check(3, 100, || {
         let guarded = Guarded::new();
         run(&guarded, &[write_once, write_once, read_once]);
         nobody_at_the_end(&guarded, 2);
