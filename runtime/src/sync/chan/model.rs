@@ -92,6 +92,17 @@ fn close_of_a_buffer() {
     check(2, 1_000, || close_against_send_and_receive(1));
 }
 
+/// Nobody receives, so only the close can end the wait of a sender.
+#[test]
+fn close_against_a_sender() {
+    check(3, 20, || {
+        let chan = Chan::new();
+        let sender = spawn_sender(&chan, &[1]);
+        assert!(chan.close() && !chan.close());
+        assert_eq!(sender.join().unwrap(), [1]);
+    });
+}
+
 /// Of two channels one is chosen, and what waits on the other stays there.
 #[test]
 fn select_takes_one_and_leaves_the_other() {
