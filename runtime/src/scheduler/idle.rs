@@ -15,13 +15,14 @@
 //! order of the two fences one of them sees the other: the queuer sees the sleeper and wakes it, or the sleeper sees the
 //! task and stays up. A queuer that sees a searcher instead relies on it: the searcher has not made its step 3 yet.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
 use super::sysmon::Dormancy;
-use crate::sys::futex;
+use crate::sys::{
+    atomic::{AtomicU32, AtomicU64, Ordering, fence},
+    futex,
+    lock::Mutex,
+};
 
 const SEARCHING: u64 = 1;
 const SLEEPING: u64 = 1 << 32;
@@ -182,9 +183,10 @@ impl Idle {
 
 impl Bed {
     fn wake(&self) {
-        // Release: pairs with the Acquire in `wait`.
-        self.woken.store(1, Ordering::Release);
-        futex::wake_one(self.woken.as_ptr());
+        // Release: pairs with the Acquire in `wait`. A swap and not a store for the sake of the model: loom may put a store
+        // before a swap of another thread that has not read it.
+        self.woken.swap(1, Ordering::Release);
+        futex::wake_one(&raw const self.woken);
     }
 
     /// Returns whether it was woken, which is certain without a timeout.
@@ -230,5 +232,109 @@ mod tests {
         idle.enter(0, true);
         idle.sleep(0, Some(Duration::from_millis(1)));
         assert_eq!(idle.sleeping(), 0);
+    }
+}
+
+#[cfg(all(test, loom))]
+mod model {
+    use super::*;
+    use crate::{
+        scheduler::queue::Ring,
+        sys::{atomic::AtomicBool, model::check},
+        task::control::Control,
+    };
+    use loom::{sync::Arc, thread};
+    use std::ptr::NonNull;
+
+    /// The workers' half of the scheduler, with a ring that somebody else fills.
+    struct Pool {
+        idle: Idle,
+        ring: Ring,
+        shutdown: AtomicBool,
+    }
+
+    impl Pool {
+        fn new(workers: usize) -> Arc<Self> {
+            Arc::new(Self { idle: Idle::new(workers, workers), ring: Ring::new(), shutdown: AtomicBool::new(false) })
+        }
+
+        fn queue(&self) {
+            self.ring.push(NonNull::<Control>::dangling(), |_| unreachable!("the ring is large enough"));
+            self.idle.notify();
+        }
+
+        /// As `Worker::find`. Returns whether it has found a task; the other reason to return is the shutdown.
+        fn find(&self, worker: usize) -> bool {
+            let mut searching = self.idle.begin_search();
+            loop {
+                if searching && self.ring.steal_into(&Ring::new()).is_some() {
+                    self.idle.end_search();
+                    return true;
+                }
+                self.idle.enter(worker, searching);
+                searching = true;
+                if self.shutdown.load(Ordering::SeqCst) {
+                    self.idle.leave(worker);
+                    self.idle.end_search();
+                    return false;
+                }
+                if self.ring.is_empty() {
+                    self.idle.sleep(worker, None);
+                } else {
+                    self.idle.leave(worker);
+                }
+            }
+        }
+    }
+
+    /// Two tasks, one worker: each is found, however the queueing meets the way to bed.
+    #[test]
+    fn a_task_queued_while_the_worker_goes_to_sleep() {
+        check(3, 100, || {
+            let pool = Pool::new(1);
+            let worker = {
+                let pool = pool.clone();
+                thread::spawn(move || assert!(pool.find(0) && pool.find(0)))
+            };
+            pool.queue();
+            pool.queue();
+            worker.join().unwrap();
+            assert_eq!(pool.idle.sleeping(), 0);
+            assert_eq!(searching(pool.idle.counts.load(Ordering::SeqCst)), 0);
+        });
+    }
+
+    /// Two tasks, two workers, each of which runs one task for ever. The second may be woken only because the first wakes
+    /// it at the end of its search.
+    #[test]
+    fn a_burst_wakes_one_worker_after_the_other() {
+        check(2, 1_000, || {
+            let pool = Pool::new(2);
+            let workers = [0, 1].map(|index| {
+                let pool = pool.clone();
+                // It runs one task, which never ends.
+                thread::spawn(move || assert!(pool.find(index)))
+            });
+            pool.queue();
+            pool.queue();
+            workers.into_iter().for_each(|worker| worker.join().unwrap());
+            assert_eq!(pool.idle.counts.load(Ordering::SeqCst), 0);
+        });
+    }
+
+    /// The shutdown reaches a worker that is on its way to bed.
+    #[test]
+    fn shutdown_while_the_workers_go_to_sleep() {
+        check(3, 1_000, || {
+            let pool = Pool::new(2);
+            let workers = [0, 1].map(|index| {
+                let pool = pool.clone();
+                thread::spawn(move || assert!(!pool.find(index)))
+            });
+            pool.shutdown.store(true, Ordering::SeqCst);
+            pool.idle.wake_all();
+            workers.into_iter().for_each(|worker| worker.join().unwrap());
+            assert_eq!(pool.idle.counts.load(Ordering::SeqCst), 0);
+        });
     }
 }

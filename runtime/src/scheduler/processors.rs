@@ -14,7 +14,7 @@ use std::{
 use crossbeam_utils::CachePadded;
 
 use super::{pinned::Pinned, queue::Ring};
-use crate::{task::control::Control, world::WorkerThread};
+use crate::{sys::atomic, task::control::Control, world::WorkerThread};
 
 /// The part of a worker that other threads see.
 pub(crate) struct Processor {
@@ -32,7 +32,7 @@ pub(crate) struct Processor {
     /// Set while the task that runs here has said that it blocks its thread.
     pub(crate) blocking: AtomicBool,
     /// Of a surplus worker: 1 while it waits to be needed.
-    pub(crate) retired: AtomicU32,
+    pub(crate) retired: atomic::AtomicU32,
     /// The worker's thread, while there is one.
     thread: AtomicPtr<WorkerThread>,
 }
@@ -47,7 +47,7 @@ impl Processor {
             spawned: AtomicU64::new(0),
             finished: AtomicU64::new(0),
             blocking: AtomicBool::new(false),
-            retired: AtomicU32::new(0),
+            retired: atomic::AtomicU32::new(0),
             thread: AtomicPtr::new(ptr::null_mut()),
         }
     }

@@ -232,7 +232,7 @@ mod model {
     /// The owner pushes past the capacity and pops while a thief steals: nothing is lost, nothing is taken twice.
     #[test]
     fn owner_against_thief() {
-        crate::sys::model::check(|| {
+        crate::sys::model::check(3, 10, || {
             let ring = Arc::new(Ring::new());
             let thief = {
                 let ring = ring.clone();

@@ -17,6 +17,7 @@ use super::{
     worker::current_worker,
 };
 use crate::{
+    sys,
     task::{
         chain::Batch,
         control::{Control, TaskRef},
@@ -42,7 +43,7 @@ pub(crate) struct Shared {
     /// Wakers that own no reference to this.
     pub(super) visitors: Visitors,
     /// Threads that are workers, or are about to be.
-    pub(super) employed: AtomicU32,
+    pub(super) employed: sys::atomic::AtomicU32,
     /// Set when the tasks that are left have been abandoned.
     pub(super) abandoned: AtomicBool,
     pub(crate) stack: Class,
@@ -62,7 +63,7 @@ impl Shared {
             shutdown: AtomicBool::new(false),
             door: Door::new(),
             visitors: Visitors::new(),
-            employed: AtomicU32::new(0),
+            employed: sys::atomic::AtomicU32::new(0),
             abandoned: AtomicBool::new(false),
             stack,
             spawned_outside: AtomicU64::new(0),

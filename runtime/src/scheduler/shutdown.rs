@@ -124,7 +124,7 @@ impl Drop for Employment {
         // AcqRel: the last one sees what all have counted; pairs with itself, and with the Acquire in
         // `wait_for_workers`.
         let last = shared.employed.fetch_sub(1, Ordering::AcqRel) == 1;
-        futex::wake_one(shared.employed.as_ptr());
+        futex::wake_one(&shared.employed);
         if last && shared.shutdown.load(Ordering::SeqCst) {
             shared.abandon_tasks();
         }

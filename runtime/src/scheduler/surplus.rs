@@ -103,7 +103,7 @@ impl Shared {
         let retired = &self.processors.get(index).retired;
         // SeqCst: pairs with the retirement; see `Worker::retire`.
         if retired.swap(0, Ordering::SeqCst) == 1 {
-            futex::wake_one(retired.as_ptr());
+            futex::wake_one(retired);
         }
     }
 }

@@ -8,17 +8,14 @@
 //! it sleeps as well, without a timeout once no pages are left to be given back, and the first worker that is woken wakes
 //! it ([`Dormancy`]): an idle runtime uses no CPU.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use super::Shared;
 use crate::{
-    sys::{clock, futex, thread},
+    sys::{
+        atomic::{AtomicU32, Ordering},
+        clock, futex, thread,
+    },
     task::stack::pool,
 };
 
@@ -61,7 +58,7 @@ impl Dormancy {
     /// Wakes the monitor, whatever it waits for.
     pub(crate) fn wake(&self) {
         self.0.store(AWAKE, Ordering::SeqCst);
-        futex::wake_one(self.0.as_ptr());
+        futex::wake_one(&raw const self.0);
     }
 }
 

@@ -19,7 +19,10 @@ use super::{
     rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard},
     waiter::{self, Outcome, WaitQueue, Waiter},
 };
-use crate::{sys::clock, task::WaitReason};
+use crate::{
+    sys::{atomic::const_unless_loom, clock},
+    task::WaitReason,
+};
 
 /// Lets tasks and threads wait until a condition holds that a lock protects.
 ///
@@ -137,9 +140,11 @@ impl<'a, T: ?Sized> sealed::Relock for RwLockWriteGuard<'a, T> {
 }
 
 impl Condvar {
-    /// A condition variable that nobody waits on.
-    pub const fn new() -> Self {
-        Self { handle: LazyHandle::new() }
+    const_unless_loom! {
+        /// A condition variable that nobody waits on.
+        pub const fn new() -> Self {
+            Self { handle: LazyHandle::new() }
+        }
     }
 
     /// Releases the guard's lock, waits to be notified, and takes the lock again.

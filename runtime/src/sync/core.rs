@@ -14,13 +14,14 @@ use std::{
     },
 };
 
-use parking_lot::{
-    Mutex, RawMutex,
-    lock_api::{GuardNoSend, RawMutex as _},
-};
+use parking_lot::Mutex;
 
 use super::handle::tags::TagTable;
-use crate::sys::memory;
+use crate::sys::{
+    atomic::{self, const_unless_loom},
+    lock::RawLock,
+    memory,
+};
 
 /// What a core is the core of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +63,8 @@ pub(crate) trait Body: Sized {
     fn destroy(&mut self) {}
 }
 
-const BODY_WORDS: usize = 8;
+/// Loom's atomics are larger.
+const BODY_WORDS: usize = if cfg!(loom) { 32 } else { 8 };
 
 #[repr(C, align(128))]
 pub(crate) struct Core {
@@ -70,7 +72,7 @@ pub(crate) struct Core {
     created_at: AtomicPtr<Location<'static>>,
     next_free: AtomicU32,
     /// Guards the body, as far as its primitive does not say otherwise.
-    lock: RawMutex,
+    lock: RawLock,
     kind: AtomicU8,
     /// Set when a handle was found to be a copy that safe code cannot make. A leak scan says nothing about such a core.
     pub(super) aliased: AtomicBool,
@@ -80,12 +82,13 @@ pub(crate) struct Core {
 // SAFETY: everything but the body is atomic; the body is guarded by `lock` or by its primitive.
 unsafe impl Sync for Core {}
 
-const _: () = assert!(size_of::<Core>() == 128, "two cache lines a core");
+const _: () = assert!(cfg!(loom) || size_of::<Core>() == 128, "two cache lines a core");
 
 /// The bits of a core's index in a handle's word.
 pub(super) const INDEX_BITS: u32 = 26;
 
 /// Where all cores lie, and how many fit.
+#[cfg_attr(loom, allow(dead_code))]
 struct Region {
     base: *mut Core,
     capacity: usize,
@@ -103,6 +106,7 @@ static BASE: AtomicPtr<Core> = AtomicPtr::new(ptr::null_mut());
 static FREE_CORES: Mutex<FreeCores> = Mutex::new(FreeCores { head: 0, fresh: 1 });
 
 /// Cores are known by their index; 0 is none.
+#[cfg_attr(loom, allow(dead_code))]
 struct FreeCores {
     head: u32,
     fresh: u32,
@@ -130,36 +134,7 @@ fn region() -> &'static Region {
 /// When there is no room for another core.
 pub(super) fn allocate<B: Body>(body: B, created_at: &'static Location<'static>) -> u32 {
     const { assert!(size_of::<B>() <= BODY_WORDS * 8 && align_of::<B>() <= 8, "a body fits its core") };
-    let region = region();
-    let mut free = FREE_CORES.lock();
-    let index = free.head;
-    let index = if index != 0 {
-        // Relaxed: guarded by the lock.
-        free.head = core(index).next_free.load(Ordering::Relaxed);
-        index
-    } else {
-        let fresh = free.fresh;
-        assert!(
-            (fresh as usize) < region.capacity,
-            "{fresh} channels, locks and other primitives exist: no room for another"
-        );
-        free.fresh += 1;
-        let at = region.base.wrapping_add(fresh as usize);
-        // SAFETY: fresh memory inside the region that nobody knows of.
-        unsafe {
-            at.write(Core {
-                tags: TagTable::new(),
-                created_at: AtomicPtr::new(ptr::null_mut()),
-                next_free: AtomicU32::new(0),
-                lock: RawMutex::INIT,
-                kind: AtomicU8::new(FREE),
-                aliased: AtomicBool::new(false),
-                body: UnsafeCell::new([0; BODY_WORDS]),
-            });
-        }
-        fresh
-    };
-    drop(free);
+    let index = take(region());
     let core = core(index);
     // SAFETY: the core is ours alone, and the body fits.
     unsafe { core.body.get().cast::<B>().write(body) };
@@ -187,9 +162,80 @@ pub(super) unsafe fn free<B: Body>(index: u32) {
     }
     core.tags.reset();
     core.kind.store(FREE, Ordering::Release);
+    give_back(index);
+}
+
+/// Takes a free core, or makes one.
+#[cfg(not(loom))]
+fn take(region: &Region) -> u32 {
     let mut free = FREE_CORES.lock();
-    core.next_free.store(free.head, Ordering::Relaxed);
+    let index = free.head;
+    if index != 0 {
+        // Relaxed: guarded by the lock.
+        free.head = core(index).next_free.load(Ordering::Relaxed);
+        return index;
+    }
+    let fresh = free.fresh;
+    assert!(
+        (fresh as usize) < region.capacity,
+        "{fresh} channels, locks and other primitives exist: no room for another"
+    );
+    free.fresh += 1;
+    // SAFETY: fresh memory inside the region that nobody knows of.
+    unsafe { Core::init(region.base.wrapping_add(fresh as usize)) };
+    fresh
+}
+
+#[cfg(not(loom))]
+fn give_back(index: u32) {
+    let mut free = FREE_CORES.lock();
+    // Relaxed: guarded by the lock.
+    core(index).next_free.store(free.head, Ordering::Relaxed);
     free.head = index;
+}
+
+#[cfg(loom)]
+use mock::{give_back, take};
+
+/// The cores of models. An execution always gets the same indices, for the order in which a select locks depends on them,
+/// and never a core twice, for loom's atomics live no longer than the execution.
+#[cfg(loom)]
+pub(crate) mod mock {
+    #[cfg(test)]
+    use super::FREE_CORES;
+    use super::{Core, Region};
+    use std::cell::Cell;
+
+    /// More than any model needs.
+    const CORES: u32 = 1_000;
+
+    // Not loom's: all threads of a model run on one thread, and share it.
+    thread_local! {
+        static FIRST: Cell<u32> = const { Cell::new(0) };
+        static NEXT: Cell<u32> = const { Cell::new(0) };
+    }
+
+    /// Begins an execution of the calling thread's model.
+    #[cfg(test)]
+    pub(crate) fn begin() {
+        if FIRST.get() == 0 {
+            let mut free = FREE_CORES.lock();
+            FIRST.set(free.fresh);
+            free.fresh += CORES;
+        }
+        NEXT.set(FIRST.get());
+    }
+
+    pub(super) fn take(region: &Region) -> u32 {
+        let index = NEXT.get();
+        assert!(FIRST.get() <= index && index < FIRST.get() + CORES);
+        NEXT.set(index + 1);
+        // SAFETY: inside the region, and what was there belongs to an earlier execution.
+        unsafe { Core::init(region.base.wrapping_add(index as usize)) };
+        index
+    }
+
+    pub(super) fn give_back(_: u32) {}
 }
 
 /// The core of an index that [`allocate`] has given.
@@ -205,6 +251,24 @@ pub(super) fn indices() -> std::ops::Range<u32> {
 }
 
 impl Core {
+    /// Makes a core that nobody uses.
+    ///
+    /// # Safety
+    /// `at` must be a place inside the region that nobody looks at.
+    unsafe fn init(at: *mut Self) {
+        let core = Self {
+            tags: TagTable::new(),
+            created_at: AtomicPtr::new(ptr::null_mut()),
+            next_free: AtomicU32::new(0),
+            lock: RawLock::new(),
+            kind: AtomicU8::new(FREE),
+            aliased: AtomicBool::new(false),
+            body: UnsafeCell::new([0; BODY_WORDS]),
+        };
+        // SAFETY: the caller's promise.
+        unsafe { at.write(core) };
+    }
+
     pub(super) fn kind(&self) -> Option<Kind> {
         // Acquire: pairs with the Release in `allocate`.
         let kind = self.kind.load(Ordering::Acquire);
@@ -213,7 +277,7 @@ impl Core {
 
     #[inline]
     pub(super) fn lock(&self) {
-        let GuardNoSend { .. } = self.lock.lock();
+        self.lock.lock();
     }
 
     /// # Safety
@@ -221,7 +285,7 @@ impl Core {
     #[inline]
     pub(super) unsafe fn unlock(&self) {
         // SAFETY: the caller's promise.
-        unsafe { self.lock.unlock(GuardNoSend::new()) };
+        unsafe { self.lock.unlock() };
     }
 
     #[inline]
@@ -242,13 +306,15 @@ impl Core {
 /// Whoever reaches the lock cannot unlock it, so this is no handle: a guard has the word.
 pub(super) struct LazyCore<B: Body> {
     /// 0 until there is a core.
-    index: AtomicU32,
+    index: atomic::AtomicU32,
     body: PhantomData<fn(B) -> B>,
 }
 
 impl<B: Body> LazyCore<B> {
-    pub(super) const fn new() -> Self {
-        Self { index: AtomicU32::new(0), body: PhantomData }
+    const_unless_loom! {
+        pub(super) const fn new() -> Self {
+            Self { index: atomic::AtomicU32::new(0), body: PhantomData }
+        }
     }
 }
 
@@ -280,7 +346,8 @@ impl<B: Body + Default> LazyCore<B> {
 
 impl<B: Body> Drop for LazyCore<B> {
     fn drop(&mut self) {
-        let index = *self.index.get_mut();
+        // Relaxed: nobody else has the lock any more.
+        let index = self.index.load(Ordering::Relaxed);
         if index != 0 {
             // SAFETY: nobody can use a lock that has no other reference.
             unsafe { free::<B>(index) };

@@ -32,6 +32,8 @@ mod condvar;
 mod core;
 pub(crate) mod handle;
 mod lock;
+#[cfg(all(test, loom))]
+mod model;
 mod mutex;
 mod once;
 mod raw;
@@ -42,6 +44,8 @@ mod wait_group;
 mod waiter;
 
 use self::core::Kind;
+#[cfg(all(test, loom))]
+pub(crate) use self::core::mock::begin as begin_execution;
 use handle::{exclusive, word::Word};
 
 /// The words of all live handles, of the guards of all locked locks, and of those who run the body of a once, as the

@@ -15,6 +15,7 @@ use super::{
     handle::exclusive::{Exclusive, ExclusiveWord, Generations},
     lock::ExclusiveLock,
 };
+use crate::sys::atomic::const_unless_loom;
 
 /// A lock around a value. Waiting parks the task; on a plain OS thread it blocks the thread.
 ///
@@ -51,9 +52,11 @@ impl Exclusive for State {
 }
 
 impl<T> Mutex<T> {
-    /// An unlocked lock.
-    pub const fn new(value: T) -> Self {
-        Self { core: LazyCore::new(), value: UnsafeCell::new(value) }
+    const_unless_loom! {
+        /// An unlocked lock.
+        pub const fn new(value: T) -> Self {
+            Self { core: LazyCore::new(), value: UnsafeCell::new(value) }
+        }
     }
 
     /// Takes the value out. No lock is needed: there is no other reference.

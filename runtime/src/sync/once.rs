@@ -12,13 +12,7 @@
 //! The state lies in the object, so asking whether it is done is one load. Memory for the queue is taken when a body
 //! starts. While it runs, the task in the body has a word as a lock's guard has: it is who can wake those that wait.
 
-use std::{
-    cell::UnsafeCell,
-    fmt, mem,
-    mem::MaybeUninit,
-    ptr,
-    sync::atomic::{AtomicBool, AtomicU32, Ordering},
-};
+use std::{cell::UnsafeCell, fmt, mem, mem::MaybeUninit, ptr};
 
 use super::{
     broadcast::wake_all,
@@ -26,7 +20,10 @@ use super::{
     handle::exclusive::{Exclusive, ExclusiveWord, Generations},
     waiter::{self, Outcome, WaitQueue, Waiter},
 };
-use crate::task::WaitReason;
+use crate::{
+    sys::atomic::{AtomicBool, AtomicU32, Ordering, const_unless_loom},
+    task::WaitReason,
+};
 
 const NEW: u32 = 0;
 const RUNNING: u32 = 1;
@@ -69,8 +66,10 @@ impl Exclusive for State {
 }
 
 impl Flag {
-    const fn new() -> Self {
-        Self { state: AtomicU32::new(NEW), core: LazyCore::new() }
+    const_unless_loom! {
+        const fn new() -> Self {
+            Self { state: AtomicU32::new(NEW), core: LazyCore::new() }
+        }
     }
 
     #[inline]
@@ -181,9 +180,11 @@ pub struct Once {
 }
 
 impl Once {
-    /// Nothing is done yet.
-    pub const fn new() -> Self {
-        Self { flag: Flag::new() }
+    const_unless_loom! {
+        /// Nothing is done yet.
+        pub const fn new() -> Self {
+            Self { flag: Flag::new() }
+        }
     }
 
     /// Calls `body` if nobody has called this before. When it returns, the first body has ended.
@@ -247,9 +248,11 @@ pub struct OnceCell<T> {
 unsafe impl<T: Send + Sync> Sync for OnceCell<T> {}
 
 impl<T> OnceCell<T> {
-    /// A cell without a value.
-    pub const fn new() -> Self {
-        Self { flag: Flag::new(), value: UnsafeCell::new(MaybeUninit::uninit()) }
+    const_unless_loom! {
+        /// A cell without a value.
+        pub const fn new() -> Self {
+            Self { flag: Flag::new(), value: UnsafeCell::new(MaybeUninit::uninit()) }
+        }
     }
 
     /// The value, if there is one. Does not wait.
@@ -306,7 +309,8 @@ impl<T> OnceCell<T> {
         if !self.flag.is_done() {
             return None;
         }
-        *self.flag.state.get_mut() = NEW;
+        // Relaxed: nobody else has the cell.
+        self.flag.state.store(NEW, Ordering::Relaxed);
         // SAFETY: there was a value, and the flag says that there is none any more.
         Some(unsafe { self.value.get_mut().assume_init_read() })
     }

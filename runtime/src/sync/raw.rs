@@ -11,6 +11,7 @@ use super::{
     handle::lazy::LazyHandle,
     lock::{ExclusiveLock, SharedLock},
 };
+use crate::sys::atomic::const_unless_loom;
 
 /// A mutual exclusion lock without a guard, for code that unlocks elsewhere than where it has locked.
 ///
@@ -42,9 +43,11 @@ impl Body for Mutual {
 }
 
 impl RawMutex {
-    /// An unlocked lock.
-    pub const fn new() -> Self {
-        Self { handle: LazyHandle::new() }
+    const_unless_loom! {
+        /// An unlocked lock.
+        pub const fn new() -> Self {
+            Self { handle: LazyHandle::new() }
+        }
     }
 
     #[inline]
@@ -106,9 +109,11 @@ impl Body for ReadWrite {
 }
 
 impl RawRwLock {
-    /// An unlocked lock.
-    pub const fn new() -> Self {
-        Self { handle: LazyHandle::new() }
+    const_unless_loom! {
+        /// An unlocked lock.
+        pub const fn new() -> Self {
+            Self { handle: LazyHandle::new() }
+        }
     }
 
     #[inline]

@@ -28,6 +28,7 @@ use super::{
     },
     lock::SharedLock,
 };
+use crate::sys::atomic::const_unless_loom;
 
 /// A lock around a value that many may read at once, or one may write.
 ///
@@ -82,9 +83,11 @@ impl Exclusive for State {
 }
 
 impl<T> RwLock<T> {
-    /// An unlocked lock.
-    pub const fn new(value: T) -> Self {
-        Self { core: LazyCore::new(), value: UnsafeCell::new(value) }
+    const_unless_loom! {
+        /// An unlocked lock.
+        pub const fn new(value: T) -> Self {
+            Self { core: LazyCore::new(), value: UnsafeCell::new(value) }
+        }
     }
 
     /// Takes the value out. No lock is needed: there is no other reference.

@@ -7,15 +7,14 @@
 //! one of them out is to win the race for it, and a waiter whose race is lost is dropped from the queue. The select keeps
 //! its waiters alive until it has taken out those that are left, under each primitive's lock.
 
-use std::{
-    cell::Cell,
-    ptr,
-    sync::atomic::{AtomicBool, AtomicU8, Ordering},
-};
+use std::{cell::Cell, ptr};
 
 use crate::{
     hooks,
-    sys::clock,
+    sys::{
+        atomic::{AtomicBool, AtomicU8, Ordering},
+        clock,
+    },
     task::{WaitReason, parker::Parker},
 };
 

@@ -13,11 +13,14 @@
 use std::{
     panic::Location,
     ptr::{self, NonNull},
-    sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
+    sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering},
 };
 
 use super::{WaitReason, local, park::ParkWord};
-use crate::scheduler::Shared;
+use crate::{
+    scheduler::Shared,
+    sys::atomic::{self, fence},
+};
 
 /// Return addresses kept of the stack that spawned a task. Without inlining the first seven are the runtime's own.
 pub(crate) const SPAWN_FRAMES: usize = if cfg!(debug_assertions) { 12 } else { 6 };
@@ -30,7 +33,7 @@ pub(crate) struct Control {
     pub(crate) park: ParkWord,
     /// The saved stack pointer; meaningful while `epoch` is even.
     pub(crate) sp: AtomicPtr<u8>,
-    epoch: AtomicU64,
+    epoch: atomic::AtomicU64,
     /// Link of the list that holds the block: the injector's while runnable, the free list's while unused.
     pub(crate) next: AtomicPtr<Control>,
     /// In a chain: the block some places ahead, as a hint.
@@ -104,7 +107,7 @@ impl Control {
             at.write(Control {
                 park: ParkWord::new(),
                 sp: AtomicPtr::new(ptr::null_mut()),
-                epoch: AtomicU64::new(0),
+                epoch: atomic::AtomicU64::new(0),
                 next: AtomicPtr::new(ptr::null_mut()),
                 ahead: AtomicPtr::new(ptr::null_mut()),
                 batch: BatchLinks::default(),
@@ -277,5 +280,110 @@ mod tests {
     #[test]
     fn a_small_parked_task_fits_its_page() {
         assert!(size_of::<Control>() <= 512, "{} bytes", size_of::<Control>());
+    }
+}
+
+#[cfg(all(test, loom))]
+mod model {
+    use super::*;
+    use crate::{
+        sys::model::check,
+        task::park::{ParkState, Unpark},
+    };
+    use loom::{sync::Arc, thread};
+
+    fn control() -> Control {
+        let mut memory = std::mem::MaybeUninit::uninit();
+        let at = NonNull::from(&mut memory).cast();
+        // SAFETY: fresh memory of the right size and alignment, which `init` fills.
+        unsafe {
+            Control::init(at, 0, 0);
+            memory.assume_init()
+        }
+    }
+
+    /// Two wakers of a task race. One of them makes it runnable; whoever that is runs it to its end and starts the next task
+    /// in the same block, which waits for somebody else. The other waker may come at any time and must not wake that.
+    #[test]
+    fn a_late_waker_does_not_reach_the_next_task() {
+        check(3, 100, || {
+            let control = Arc::new(control());
+            let first = control.park.start();
+            let wakers = [(); 2].map(|()| {
+                let control = control.clone();
+                thread::spawn(move || {
+                    if control.park.unpark(first) == Unpark::Schedule {
+                        run_on(&control, first);
+                    }
+                })
+            });
+            if !control.park.commit_park() {
+                run_on(&control, first);
+            }
+            wakers.into_iter().for_each(|waker| waker.join().unwrap());
+            assert_eq!(control.park.load(), (first + 1, ParkState::Parked));
+            assert_eq!(control.park.unpark(first + 1), Unpark::Schedule);
+        });
+    }
+
+    fn run_on(control: &Control, first: u32) {
+        control.park.finish();
+        assert_eq!(control.park.start(), first + 1);
+        assert!(control.park.commit_park(), "nobody has woken the second task");
+    }
+
+    /// A block is used again while somebody reads what was told of its task. If the generation is the same before and after,
+    /// it has read one task's fields.
+    #[test]
+    fn a_reader_tells_one_task_from_the_next() {
+        check(3, 40, || {
+            let control = Arc::new(control());
+            let fields = Arc::new([(); 2].map(|()| atomic::AtomicU32::new(1)));
+            let generation = control.park.start();
+            assert_eq!(generation, 1);
+            let worker = {
+                let (control, fields) = (control.clone(), fields.clone());
+                thread::spawn(move || {
+                    control.park.finish();
+                    // As a spawner does: Relaxed, before the start.
+                    fence(Ordering::Release);
+                    fields.iter().for_each(|field| field.store(2, Ordering::Relaxed));
+                    control.park.start();
+                })
+            };
+            let before = control.park.load();
+            let read = [0, 1].map(|n| fields[n].load(Ordering::Relaxed));
+            fence(Ordering::Acquire);
+            let after = control.park.load();
+            if before == after && before.1 == ParkState::Active {
+                assert_eq!(read, [before.0; 2]);
+            }
+            worker.join().unwrap();
+        });
+    }
+
+    /// An optimistic reader of a stack, while a worker runs the task twice: what it accepts is the state between two runs.
+    #[test]
+    fn a_reader_of_the_stack_sees_one_state() {
+        check(3, 200, || {
+            let control = Arc::new(control());
+            let stack = Arc::new([(); 2].map(|()| atomic::AtomicU32::new(0)));
+            let worker = {
+                let (control, stack) = (control.clone(), stack.clone());
+                thread::spawn(move || {
+                    for run in 1..=2 {
+                        control.begin_run();
+                        stack.iter().for_each(|word| word.store(run, Ordering::Relaxed));
+                        control.end_run();
+                    }
+                })
+            };
+            let epoch = control.epoch();
+            let read = [0, 1].map(|n| stack[n].load(Ordering::Relaxed));
+            if epoch.is_multiple_of(2) && control.still(epoch) {
+                assert_eq!(read, [(epoch / 2) as u32; 2]);
+            }
+            worker.join().unwrap();
+        });
     }
 }

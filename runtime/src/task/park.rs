@@ -20,7 +20,7 @@
 //! A wake-up cannot be lost: `commit_park` runs after the context is saved and is a compare-and-swap from RUNNING, so a
 //! wake-up before it leaves TOKEN and fails it, and a wake-up after it finds PARKED and makes the task runnable.
 
-use crate::sys::atomic::{AtomicU64, Ordering};
+use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
 
 const DEAD: u32 = 0;
 const RUNNING: u32 = 1;
@@ -183,13 +183,13 @@ impl ParkWord {
 
     /// The half of the word that a blocked task's thread sleeps on, and the value it has while blocked.
     #[cfg(loom)]
-    pub(crate) fn futex(&self) -> (*const u32, u32) {
+    pub(crate) fn futex(&self) -> (*const AtomicU32, u32) {
         unreachable!("a model has no kernel to sleep in")
     }
 
     /// The half of the word that a blocked task's thread sleeps on, and the value it has while blocked.
     #[cfg(not(loom))]
-    pub(crate) fn futex(&self) -> (*const u32, u32) {
+    pub(crate) fn futex(&self) -> (*const AtomicU32, u32) {
         const { assert!(cfg!(target_endian = "little"), "the state is the first half of the word") };
         (self.0.as_ptr().cast_const().cast(), BLOCKED)
     }
@@ -262,7 +262,7 @@ mod model {
     /// One task waits once, two wakers race with it: the task is scheduled exactly once, or never parks.
     #[test]
     fn two_wakers_and_one_wait() {
-        crate::sys::model::check(|| {
+        crate::sys::model::check(3, 10, || {
             let word = Arc::new(ParkWord::new());
             let generation = word.start();
             let wakers: Vec<_> = (0..2)

@@ -4,11 +4,7 @@
 //! [`Parker::park`] may return without reason, and a waker that comes late may touch a parker whose owner has gone on.
 //! Both kinds are type-stable, so that is harmless.
 
-use std::{
-    cell::Cell,
-    sync::atomic::{AtomicU32, Ordering},
-    time::Duration,
-};
+use std::{cell::Cell, time::Duration};
 
 use parking_lot::Mutex;
 
@@ -18,7 +14,10 @@ use super::{
 };
 use crate::{
     scheduler::{self, Departure, Place, current_worker},
-    sys::{clock, futex},
+    sys::{
+        atomic::{AtomicU32, Ordering},
+        clock, futex,
+    },
     time::Action,
 };
 
@@ -110,7 +109,7 @@ fn block_in_place(control: &Control) {
         let (word, value) = control.park.futex();
         while control.park.is_blocked() {
             // SAFETY: the word is half of the control block's park word, which is never unmapped.
-            futex::wait(unsafe { AtomicU32::from_ptr(word.cast_mut()) }, value, None);
+            futex::wait(unsafe { &*word }, value, None);
         }
     }
 }
@@ -136,13 +135,21 @@ impl Drop for Lease {
     }
 }
 
+#[cfg(not(loom))]
 thread_local! {
     static LEASE: Cell<Option<Lease>> = const { Cell::new(None) };
 }
 
+#[cfg(loom)]
+loom::thread_local! {
+    static LEASE: Cell<Option<Lease>> = Cell::new(None);
+}
+
 impl ThreadParker {
     fn take() -> &'static Self {
-        UNUSED.lock().pop().unwrap_or_else(|| Box::leak(Box::new(ThreadParker { word: AtomicU32::new(EMPTY) })))
+        // A parker of one execution of a model is of no use to the next.
+        let unused = if cfg!(loom) { None } else { UNUSED.lock().pop() };
+        unused.unwrap_or_else(|| Box::leak(Box::new(ThreadParker { word: AtomicU32::new(EMPTY) })))
     }
 
     /// Never inlined, like everything that touches a thread-local and may be called near a switch.
@@ -172,7 +179,7 @@ impl ThreadParker {
     fn unpark(&self) {
         // Release: pairs with the Acquire in `park`.
         if self.word.swap(TOKEN, Ordering::Release) == PARKED {
-            futex::wake_one(self.word.as_ptr());
+            futex::wake_one(&raw const self.word);
         }
     }
 }

@@ -183,13 +183,13 @@ impl<T> Wheel<T> {
         values
     }
 
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(super) fn len(&self) -> usize {
         self.length
     }
 
     /// Places for entries, used or not.
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(super) fn places(&self) -> usize {
         self.entries.len()
     }

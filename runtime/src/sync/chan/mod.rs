@@ -1,5 +1,7 @@
 //! Channels as Go has them: shared handles, explicit close, direct hand-over between a sender and a receiver that waits.
 
+#[cfg(all(test, loom))]
+mod model;
 pub(super) mod state;
 
 use std::{
@@ -356,5 +358,110 @@ impl<T> fmt::Debug for TrySendError<T> {
             Self::Full(_) => "Full(..)",
             Self::Closed(_) => "Closed(..)",
         })
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::VecDeque;
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        TrySend,
+        TryRecv,
+        /// A sender that waits if it has to.
+        Send,
+        /// A receiver that waits if it has to.
+        Recv,
+        Close,
+    }
+
+    /// A waiter with the place of its value.
+    struct Waiting {
+        waiter: Waiter,
+        _value: Box<u32>,
+    }
+
+    fn waiting(value: u32) -> Box<Waiting> {
+        let mut value = Box::new(value);
+        Box::new(Waiting { waiter: Waiter::new((&raw mut *value).cast()), _value: value })
+    }
+
+    impl Waiting {
+        fn value(&self) -> u32 {
+            // SAFETY: the slot is the box's, and the wait is over.
+            unsafe { self.waiter.slot.cast::<u32>().read() }
+        }
+    }
+
+    proptest! {
+        /// Against a model: values arrive in order, those who wait are served in order, and a close ends all waits.
+        #[test]
+        fn values_follow_the_model(
+            limit in prop::sample::select(vec![0, 1, 3, UNLIMITED]),
+            steps in prop::collection::vec(
+                prop::sample::select(vec![
+                    Step::TrySend, Step::TryRecv, Step::Send, Step::Send, Step::Recv, Step::Recv, Step::TrySend, Step::Close,
+                ]),
+                1..60,
+            )
+        ) {
+            let chan = Chan::with_limit(limit);
+            let mut buffer = VecDeque::new();
+            let (mut senders, mut receivers) = (VecDeque::new(), VecDeque::<Box<Waiting>>::new());
+            let mut closed = false;
+            for (step, value) in steps.into_iter().chain([Step::Close]).zip(1_u32..) {
+                match step {
+                    Step::TrySend | Step::Send if closed => {
+                        prop_assert_eq!(chan.try_send(value), Err(TrySendError::Closed(value)));
+                    }
+                    Step::TrySend | Step::Send if !receivers.is_empty() => {
+                        prop_assert_eq!(chan.try_send(value), Ok(()));
+                        let receiver = receivers.pop_front().unwrap();
+                        prop_assert_eq!(receiver.waiter.outcome(), Some(Outcome::Done));
+                        prop_assert_eq!(receiver.value(), value);
+                    }
+                    Step::TrySend | Step::Send if buffer.len() < limit as usize => {
+                        prop_assert_eq!(chan.try_send(value), Ok(()));
+                        buffer.push_back(value);
+                    }
+                    Step::TrySend => prop_assert_eq!(chan.try_send(value), Err(TrySendError::Full(value))),
+                    Step::Send => {
+                        let sender = waiting(value);
+                        // SAFETY: the close at the end finishes all that are left, before they are dropped.
+                        unsafe { chan.lock().senders.push_back(&sender.waiter) };
+                        senders.push_back((value, sender));
+                    }
+                    Step::TryRecv | Step::Recv if !buffer.is_empty() || !senders.is_empty() => {
+                        let sender = senders.pop_front();
+                        buffer.extend(sender.iter().map(|(value, _)| *value));
+                        prop_assert_eq!(chan.try_recv().ok(), buffer.pop_front());
+                        let outcome = sender.map(|(_, sender)| sender.waiter.outcome());
+                        prop_assert!(matches!(outcome, None | Some(Some(Outcome::Done))));
+                    }
+                    Step::TryRecv | Step::Recv if closed => {
+                        prop_assert_eq!(chan.try_recv(), Err(TryRecvError::Closed));
+                    }
+                    Step::TryRecv => prop_assert_eq!(chan.try_recv(), Err(TryRecvError::Empty)),
+                    Step::Recv => {
+                        let receiver = waiting(0);
+                        // SAFETY: as above.
+                        unsafe { chan.lock().receivers.push_back(&receiver.waiter) };
+                        receivers.push_back(receiver);
+                    }
+                    Step::Close => {
+                        prop_assert_eq!(chan.close(), !closed);
+                        closed = true;
+                        let waiters = senders.drain(..).map(|(_, sender)| sender).chain(receivers.drain(..));
+                        for waiting in waiters {
+                            prop_assert_eq!(waiting.waiter.outcome(), Some(Outcome::Closed));
+                        }
+                    }
+                }
+                prop_assert_eq!(chan.len(), buffer.len());
+            }
+        }
     }
 }

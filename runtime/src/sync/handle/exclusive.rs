@@ -5,16 +5,14 @@
 //! all are, keeps its generation; the module `home` says why that loses nothing. The generation needs no table of tags,
 //! so a lock and an unlock cost one store for it beside those of the guard itself.
 
-use std::{
-    marker::PhantomData,
-    sync::atomic::{AtomicU64, Ordering},
-};
+use std::marker::PhantomData;
 
 use super::{
     super::core::{self, Body, Core},
     home::Home,
     word::Word,
 };
+use crate::sys::atomic::{AtomicU64, Ordering};
 
 /// The generations of a core's exclusive guards.
 #[derive(Default)]
@@ -133,11 +131,24 @@ impl<B: Exclusive> ExclusiveWord<B> {
     /// The core, at the guard's end.
     #[inline]
     pub(crate) fn end(&mut self) -> &'static Core {
-        core::core(Word::consumed(*self.word.get_mut()).index())
+        // Relaxed: nobody else has the guard any more.
+        core::core(Word::consumed(self.word.load(Ordering::Relaxed)).index())
+    }
+
+    /// The word as a scan of the memory sees it. Acquire: with what was done before it was stored.
+    #[cfg(all(test, loom))]
+    pub(crate) fn scanned(&self) -> u64 {
+        self.word.load(Ordering::Acquire)
     }
 
     #[cfg(test)]
     pub(crate) fn bits(&self) -> u64 {
         self.word.load(Ordering::Relaxed)
+    }
+
+    /// As if the guard had just been moved here.
+    #[cfg(all(test, loom))]
+    pub(crate) fn set_moved(&self) {
+        self.home.set_moved();
     }
 }

@@ -10,11 +10,9 @@
 //! What is lost is an owner that was moved to the heap or to another task, and back to where it was made, before it was
 //! used for the first time: its copies out there stay valid until it moves again or ends.
 
-use std::{
-    mem::MaybeUninit,
-    ptr,
-    sync::atomic::{AtomicUsize, Ordering},
-};
+use std::{mem::MaybeUninit, ptr};
+
+use crate::sys::atomic::{AtomicUsize, Ordering, const_unless_loom};
 
 /// Bytes around the place of making. Less than the guard between two stacks, so that both places are on one.
 const NEAR: usize = 4096;
@@ -32,13 +30,18 @@ impl Home {
     /// Of an owner that is being made in a frame of this stack, by the caller or one that the compiler has put into it.
     #[inline(always)]
     pub(super) fn of_made() -> Self {
+        if cfg!(loom) {
+            return Self::none(); // a model must not depend on addresses
+        }
         let place = MaybeUninit::<usize>::uninit();
         Self(AtomicUsize::new(!(ptr::from_ref(&place) as usize | MADE)))
     }
 
-    /// Of an owner without a word.
-    pub(super) const fn none() -> Self {
-        Self(AtomicUsize::new(0))
+    const_unless_loom! {
+        /// Of an owner without a word.
+        pub(super) const fn none() -> Self {
+            Self(AtomicUsize::new(0))
+        }
     }
 
     /// Whether the owner was used here last.
@@ -64,6 +67,7 @@ impl Home {
     }
 
     /// As `is_right`, with nothing that keeps the compiler from doing without the memory.
+    #[cfg(not(loom))]
     #[inline(always)]
     pub(super) fn is_right_mut(&mut self) -> bool {
         let home = *self.0.get_mut();
@@ -76,6 +80,11 @@ impl Home {
             *self.0.get_mut() = here;
         }
         near
+    }
+
+    #[cfg(loom)]
+    pub(super) fn is_right_mut(&mut self) -> bool {
+        self.is_right()
     }
 
     /// The owner has a word for this place.

@@ -11,6 +11,7 @@ use super::{
     tagged::Tagged,
     word::Word,
 };
+use crate::sys::atomic::const_unless_loom;
 
 pub(crate) struct LazyHandle<B: Body> {
     tagged: Tagged,
@@ -18,8 +19,10 @@ pub(crate) struct LazyHandle<B: Body> {
 }
 
 impl<B: Body> LazyHandle<B> {
-    pub(crate) const fn new() -> Self {
-        Self { tagged: Tagged::nil(), body: PhantomData }
+    const_unless_loom! {
+        pub(crate) const fn new() -> Self {
+            Self { tagged: Tagged::nil(), body: PhantomData }
+        }
     }
 
     /// The core, if there is one yet.

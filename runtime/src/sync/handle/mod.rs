@@ -24,6 +24,8 @@
 pub(crate) mod exclusive;
 mod home;
 pub(crate) mod lazy;
+#[cfg(all(test, loom))]
+mod model;
 pub(crate) mod tagged;
 pub(crate) mod tags;
 pub(crate) mod word;

@@ -2,12 +2,11 @@
 //!
 //! The module above tells what the tag is for, and the retag protocol.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use super::{super::core, home::Home, word::Word};
+use crate::sys::atomic::{AtomicU64, Ordering, const_unless_loom};
 
 /// How many words were found to be bitwise copies.
-static ALIASED: AtomicU64 = AtomicU64::new(0);
+static ALIASED: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
 
 /// The word of an owner that has no core; no core has index 0.
 const NIL: u64 = 0;
@@ -24,9 +23,11 @@ impl Tagged {
         Self { word: AtomicU64::new(word.made()), home: Home::of_made() }
     }
 
-    /// Without a core, for ever or until [`Tagged::publish`].
-    pub(crate) const fn nil() -> Self {
-        Self { word: AtomicU64::new(NIL), home: Home::none() }
+    const_unless_loom! {
+        /// Without a core, for ever or until [`Tagged::publish`].
+        pub(crate) const fn nil() -> Self {
+            Self { word: AtomicU64::new(NIL), home: Home::none() }
+        }
     }
 
     #[inline]
@@ -102,7 +103,8 @@ impl Tagged {
     /// The word that the owner ends with; none if it is nil.
     #[inline]
     pub(crate) fn end(&mut self) -> Option<Word> {
-        let word = Word::consumed(*self.word.get_mut());
+        // Relaxed: nobody else has the owner any more.
+        let word = Word::consumed(self.word.load(Ordering::Relaxed));
         (word.bits() != NIL).then_some(word)
     }
 
@@ -110,6 +112,12 @@ impl Tagged {
     #[cfg(test)]
     pub(crate) fn set_moved(&self) {
         self.home.set_moved();
+    }
+
+    /// The word as a scan of the memory sees it. Acquire: with what was done before it was stored.
+    #[cfg(all(test, loom))]
+    pub(crate) fn scanned(&self) -> Word {
+        Word::from_bits(self.word.load(Ordering::Acquire))
     }
 
     #[cfg(test)]

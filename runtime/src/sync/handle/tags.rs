@@ -14,10 +14,11 @@
 
 use std::{collections::VecDeque, ptr};
 
-use parking_lot::Mutex;
-
 use super::word::{SLOT_BITS, Tag};
-use crate::sys::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use crate::sys::{
+    atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Ordering},
+    lock::Mutex,
+};
 
 /// Slots in the core itself. Two under loom, so that a model uses the extension too.
 const INLINE: u32 = if cfg!(loom) { 2 } else { 12 };
@@ -273,7 +274,7 @@ mod model {
     /// Two clones come and go while a third handle is held: no tag twice, nobody believes to be the last.
     #[test]
     fn clones_on_two_threads() {
-        crate::sys::model::check(|| {
+        crate::sys::model::check(3, 10, || {
             let table = Arc::new(TagTable::new());
             let own = table.allocate();
             let other = {

@@ -17,16 +17,20 @@
 //! `wake_next`, which either finds a woken waiter under way, or another holder, who will see the same, or wakes
 //! somebody.
 
-use std::{
-    cell::UnsafeCell,
-    sync::atomic::{AtomicU32, Ordering},
-};
+use std::cell::UnsafeCell;
 
 use super::super::{
     core::Core,
     waiter::{self, Outcome, WaitQueue, Waiter},
 };
-use crate::{scheduler::current_worker, sys::clock, task::WaitReason};
+use crate::{
+    scheduler::current_worker,
+    sys::{
+        atomic::{AtomicU32, Ordering},
+        clock,
+    },
+    task::WaitReason,
+};
 
 const LOCKED: u32 = 1;
 /// Somebody is in the queue.
@@ -44,7 +48,7 @@ const STARVATION: u64 = 1_000_000;
 
 /// Looks at the lock before a waiter queues, and pauses between two of them: as in Go. Whoever looks takes the cache
 /// line away from the holder, so few looks with long pauses let more tasks get through than many looks.
-const LOOKS: u32 = 4;
+const LOOKS: u32 = if cfg!(loom) { 1 } else { 4 };
 const PAUSES: u32 = 30;
 
 pub(in crate::sync) struct ExclusiveLock {
@@ -63,6 +67,12 @@ impl ExclusiveLock {
     pub(in crate::sync) fn is_locked(&self) -> bool {
         // Acquire: pairs with the Release of who unlocks.
         self.word.load(Ordering::Acquire) & LOCKED != 0
+    }
+
+    /// Whether it is free, and nobody waits or has been woken.
+    #[cfg(all(test, loom))]
+    pub(super) fn is_unused(&self) -> bool {
+        self.word.load(Ordering::Relaxed) == 0
     }
 
     #[inline]

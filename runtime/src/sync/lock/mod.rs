@@ -4,6 +4,8 @@
 //! under the core's lock.
 
 mod exclusive;
+#[cfg(all(test, loom))]
+mod model;
 mod shared;
 
 pub(super) use exclusive::ExclusiveLock;

@@ -16,18 +16,17 @@
 //! - QUEUED is set as long as somebody is in a queue, and changes only while the core's lock is held. Between the
 //!   moment when the last reader leaves and its handing over the word is QUEUED alone: nobody can come in.
 
-use std::{
-    cell::UnsafeCell,
-    mem, ptr,
-    sync::atomic::{AtomicU32, Ordering},
-};
+use std::{cell::UnsafeCell, mem, ptr};
 
 use super::super::{
     broadcast::wake_all,
     core::Core,
     waiter::{self, Outcome, WaitQueue, Waiter},
 };
-use crate::task::WaitReason;
+use crate::{
+    sys::atomic::{AtomicU32, Ordering},
+    task::WaitReason,
+};
 
 const WRITER: u32 = 1;
 const QUEUED: u32 = 2;
