@@ -6,4 +6,5 @@ pub(crate) mod futex;
 pub(crate) mod memory;
 #[cfg(all(test, loom))]
 pub(crate) mod model;
+pub(crate) mod raw;
 pub(crate) mod thread;
