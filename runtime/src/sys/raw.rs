@@ -77,11 +77,21 @@ pub(crate) fn sleep(time: Duration) {
     wait(&AtomicU32::new(0), 0, Some(time));
 }
 
+/// All signals but those of faults, one bit each as the kernel has it: also the two that glibc keeps for itself, one of which
+/// can end a thread.
+pub(crate) const ALL_BUT_FAULTS: u64 = {
+    let faults = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP, libc::SIGABRT];
+    let (mut mask, mut i) = (u64::MAX, 0);
+    while i < faults.len() {
+        mask &= !(1 << (faults[i] - 1));
+        i += 1;
+    }
+    mask
+};
+
 /// Blocks all signals of the calling thread but those of faults. Gives the mask that was in force.
 pub(crate) fn block_signals() -> u64 {
-    let faults = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP, libc::SIGABRT];
-    let mask = !faults.iter().fold(0_u64, |mask, signal| mask | 1 << (signal - 1));
-    set_signals(mask)
+    set_signals(ALL_BUT_FAULTS)
 }
 
 /// Sets which signals the calling thread blocks, one bit each. Gives those it blocked before.

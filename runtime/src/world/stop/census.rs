@@ -22,6 +22,10 @@ use crate::sys::{
 /// How long the first sleep between two passes lasts at most, and how long any does. A thread that exits takes some 20 us.
 const FIRST_SLICE: Duration = Duration::from_micros(40);
 const LONGEST_SLICE: Duration = Duration::from_millis(1);
+/// From which length of a sleep on the late are looked at, and how many of them at a time: it costs some 20 us each, which
+/// is better spent on letting them run.
+const LOOK_SLICE: Duration = Duration::from_micros(320);
+const LOOKS: usize = 64;
 /// Passes that agree.
 const PASSES: u32 = 2;
 
@@ -137,7 +141,9 @@ impl<'a> Census<'a> {
             self.held.wait(slept);
             idle += 1;
             if self.held.missing() > 0 {
-                self.look_at_the_late();
+                if slice >= LOOK_SLICE {
+                    self.look_at_the_late();
+                }
                 slice = (slice * 2).min(LONGEST_SLICE);
                 idle = 0;
             }
@@ -190,9 +196,10 @@ impl<'a> Census<'a> {
 
     fn ask(&self, slot: &Slot) {
         slot.set_verdict(Verdict::Asked);
+        // First, for a signal of an earlier stop may bring the answer at once.
+        self.held.expect(1);
         // Release: pairs with the Acquire in the handler.
         slot.answer.store(asked(self.stop), Ordering::Release);
-        self.held.expect(1);
         let pending = self.held.was_masked(slot.id()) && self.facts(slot).is_some_and(|facts| facts.signal_pending);
         if !pending {
             self.send(slot);
@@ -225,7 +232,7 @@ impl<'a> Census<'a> {
 
     /// Looks why threads have not answered, and sends the signal again to those that lost it.
     fn look_at_the_late(&self) {
-        for slot in self.held.slots().iter().filter(|slot| slot.is_late()) {
+        for slot in self.held.slots().iter().filter(|slot| slot.is_late()).take(LOOKS) {
             let Some(facts) = self.facts(slot) else { continue };
             let verdict = match facts {
                 proc::Facts { state: b'Z' | b'X', .. } => Verdict::Dead,

@@ -48,7 +48,7 @@ pub use thread::{Missed, Stack, StackKind, Thread, ThreadState};
 use super::{tasks, threads};
 use crate::sys::{clock, memory::PAGE, raw};
 use census::{Census, Verdict};
-use table::Held;
+use table::{Held, Slot};
 
 /// Why the world was not stopped. Nothing is stopped then, and the closure has not been called.
 #[derive(Debug, Error)]
@@ -92,7 +92,7 @@ pub struct Patience {
     /// How long one attempt may take until all threads are stopped; those already stopped wait meanwhile. There is one
     /// deadline for all threads, because it bounds the pause.
     pub deadline: Duration,
-    /// How many attempts are made. Between two of them the world runs, so that a thread that could not be stopped because it
+    /// How many attempts are made, at least one. Between two of them the world runs, so that a thread that could not be stopped because it
     /// waited for a stopped one gets on.
     pub attempts: u32,
 }
@@ -229,22 +229,29 @@ impl<'a> Attempt<'a> {
         Ok(Self { held, began, stopping: since(began), complete, signals })
     }
 
-    /// Lets all go. How long it was.
+    /// Lets all go, and tells how long they were stopped.
     fn end(self) -> Pause {
         let threads = self.held.slots().iter().filter(|slot| slot.is_stopped()).count();
-        let (began, stopping) = (self.began, self.stopping);
+        let pause = Pause { stopping: self.stopping, stopped: since(self.began), threads, attempts: 0 };
         drop(self);
-        Pause { stopping, stopped: since(began), threads, attempts: 0 }
+        pause
     }
 }
 
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
         let threads = self.held.slots().iter().filter(|slot| slot.is_stopped()).count();
+        // Before the release: those who wake may take this thread's processor at once.
+        let stopped = since(self.began);
         self.held.release();
-        pauses::add_attempt(self.stopping, since(self.began), threads);
+        pauses::add_attempt(self.stopping, stopped, threads);
         raw::set_signals(self.signals);
     }
+}
+
+/// Whether its thread was there when the last pass was made.
+fn is_listed(slot: &Slot) -> bool {
+    slot.is_stopped() || slot.verdict() != Verdict::Gone
 }
 
 fn since(began: u64) -> Duration {
@@ -260,17 +267,13 @@ impl<'w> Stopped<'w> {
 
     /// All threads, stopped or missed. If there are more than 16 384, the rest is not listed, and the stop not complete.
     pub fn threads(&self) -> impl Iterator<Item = Thread<'_>> {
-        self.held
-            .slots()
-            .iter()
-            .filter(|slot| slot.is_stopped() || slot.verdict() != Verdict::Gone)
-            .map(|slot| Thread { world: self, slot })
+        self.held.slots().iter().filter(|slot| is_listed(slot)).map(|slot| Thread { world: self, slot })
     }
 
     /// The thread with a kernel id.
     pub fn thread(&self, id: i32) -> Option<Thread<'_>> {
-        let slot = self.held.table.find(id)?;
-        self.threads().find(|thread| thread.is(slot))
+        let slot = self.held.table.find(id).filter(|slot| is_listed(slot))?;
+        Some(Thread { world: self, slot })
     }
 
     /// The tasks of all runtimes that have not ended. Looks at each control block: some 10 ns a stack that was ever used.
@@ -287,8 +290,8 @@ impl<'w> Stopped<'w> {
     /// The memory map, by address; empty if it cannot be read. The first call reads it: some 2 us a mapping.
     pub fn mappings(&self) -> &[Mapping] {
         let count = self.mappings.get().unwrap_or_else(|| {
-            // SAFETY: the lock is held, and no reference that this made before is in use: the first call fills the table,
-            // and `words`, which uses the scratch, holds none while it calls others.
+            // SAFETY: the lock is held, and no other reference is in use: the census has ended, and what follows makes one
+            // only after this.
             let count = mappings::read(unsafe { self.held.desk() }).unwrap_or(0);
             self.mappings.set(Some(count));
             count

@@ -1,6 +1,6 @@
 //! A thread of the stopped world: its registers, and where its stacks and thread-local variables lie.
 
-use std::{fmt, ops::Range, ptr, sync::atomic::Ordering};
+use std::{fmt, ops::Range, sync::atomic::Ordering};
 
 use super::{
     Stopped,
@@ -225,11 +225,6 @@ impl<'w> Thread<'w> {
         let locals = self.thread_locals()?;
         let mapping = self.world.mapping(locals.start)?;
         Some(mapping.start..locals.end)
-    }
-
-    /// Whether both are the same thread.
-    pub(super) fn is(&self, other: &Slot) -> bool {
-        ptr::eq(self.slot, other)
     }
 }
 
