@@ -259,7 +259,8 @@ fn since(began: u64) -> Duration {
 }
 
 impl<'w> Stopped<'w> {
-    /// Whether every other thread of the process is stopped, or dead. While it is not, memory may change and go away at any
+    /// Whether it is proven that every other thread of the process is stopped, or dead. While it is not, even if all that are
+    /// listed are stopped, memory may change and go away at any
     /// moment, must be read with [`Stopped::words`] only, and nothing that was seen may be reported as a fact.
     pub fn complete(&self) -> bool {
         self.complete
