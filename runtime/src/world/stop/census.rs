@@ -12,7 +12,8 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use super::{
     StopError, mappings, proc,
-    table::{Held, Slot, asked},
+    slot::{Slot, asked},
+    table::Held,
 };
 use crate::sys::{
     clock,

@@ -30,6 +30,7 @@ mod pauses;
 mod proc;
 mod registers;
 mod signal;
+mod slot;
 mod table;
 mod task;
 mod thread;
@@ -48,7 +49,8 @@ pub use thread::{Missed, Stack, StackKind, Thread, ThreadState};
 use super::{tasks, threads};
 use crate::sys::{clock, memory::PAGE, raw};
 use census::{Census, Verdict};
-use table::{Held, Slot};
+use slot::Slot;
+use table::Held;
 
 /// Why the world was not stopped. Nothing is stopped then, and the closure has not been called.
 #[derive(Debug, Error)]

@@ -17,7 +17,8 @@ use libc::{c_int, c_void, siginfo_t, ucontext_t};
 
 use super::{
     StopError,
-    table::{self, Table, asked},
+    slot::asked,
+    table::{self, Table},
 };
 use crate::sys::raw;
 

@@ -1,31 +1,20 @@
 //! The table through which a requester and the threads that it stops find each other: one mapping, made before the first
 //! stop and never freed, so that neither side needs memory later.
 //!
-//! A slot's `answer` decides every race between a handler that comes late and a requester that has given up:
-//!
-//! ```text
-//!               handler, by compare-and-swap
-//!   ASKED(stop) ────────────────────────────▶ address of the thread's record, on the stack of its handler
-//!         └───── requester, deadline passed ─▶ 0
-//! ```
-//!
-//! The number of the stop is part of ASKED. A signal that arrives in a later stop, or after all, finds another value
-//! and changes nothing; so a thread may have any number of old signals pending.
-//!
 //! The mapping is wiped in a forked child (`MADV_WIPEONFORK`). The child has one thread, and finds no stop under way
 //! and no lock taken, whatever the parent was doing.
 
 use std::{
     cell::UnsafeCell,
-    io, mem, ptr,
-    sync::atomic::{AtomicI32, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+    io, ptr,
+    sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering},
 };
 
-use super::{mappings::Mapping, signal::Record};
-use crate::{
-    sys::{memory, raw},
-    world::threads::WorkerThread,
+use super::{
+    mappings::Mapping,
+    slot::{Slot, asked},
 };
+use crate::sys::{memory, raw};
 
 /// Threads that can be stopped; beyond it a stop is incomplete. The runtime itself makes at most 10 000.
 pub(super) const MAX_THREADS: usize = 16_384;
@@ -39,19 +28,6 @@ pub(super) const MAX_MAPPINGS: usize = 1 << 17;
 const REMEMBERED: usize = 64;
 /// For files of /proc, and for copies of memory.
 pub(super) const SCRATCH: usize = 64 << 10;
-
-pub(super) struct Slot {
-    pub(super) thread: AtomicI32,
-    pub(super) verdict: AtomicU8,
-    /// See the module's documentation.
-    pub(super) answer: AtomicU64,
-    // The rest belongs to the requester, the verdict too.
-    pub(super) place: AtomicU32,
-    pub(super) seen: AtomicU32,
-    /// What could be found out about a thread that was not stopped.
-    pub(super) sp: AtomicUsize,
-    pub(super) worker: AtomicPtr<WorkerThread>,
-}
 
 /// Room to work. It belongs to whoever holds the table's lock.
 pub(super) struct Desk {
@@ -109,11 +85,6 @@ pub(super) fn make() -> io::Result<&'static Table> {
     TABLE.store(memory.cast(), Ordering::Release);
     // SAFETY: zeroed memory, large and aligned enough, and all of a table may be zero.
     Ok(unsafe { &*memory.cast::<Table>() })
-}
-
-/// The value of `answer` while a thread is asked in a stop. Odd, where the address of a record is even.
-pub(super) fn asked(stop: u64) -> u64 {
-    stop << 1 | 1
 }
 
 /// The table's lock, held.
@@ -290,27 +261,6 @@ impl Drop for Held {
         }
     }
 }
-
-impl Slot {
-    pub(super) fn is_stopped(&self) -> bool {
-        self.record().is_some()
-    }
-
-    /// What the thread's handler has published. It lives until the world is released.
-    pub(super) fn record(&self) -> Option<*const Record> {
-        // Acquire: pairs with the Release of the handler's compare-and-swap.
-        let answer = self.answer.load(Ordering::Acquire);
-        (answer != 0 && answer % 2 == 0).then(|| ptr::with_exposed_provenance(answer as usize))
-    }
-
-    /// Takes the question back. Whether that was in time.
-    pub(super) fn withdraw(&self, stop: u64) -> bool {
-        // Relaxed: nothing is handed over.
-        self.answer.compare_exchange(asked(stop), 0, Ordering::Relaxed, Ordering::Relaxed).is_ok()
-    }
-}
-
-const _: () = assert!(mem::align_of::<Record>().is_multiple_of(2), "the address of a record is even");
 
 #[cfg(all(test, not(loom)))]
 mod tests {

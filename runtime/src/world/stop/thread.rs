@@ -6,7 +6,7 @@ use super::{
     Stopped,
     census::Verdict,
     registers::{RED_ZONE, Saved},
-    table::Slot,
+    slot::Slot,
     task::Task,
 };
 use crate::world::threads::WorkerThread;

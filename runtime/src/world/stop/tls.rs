@@ -79,7 +79,7 @@ unsafe extern "C" fn add(info: *mut dl_phdr_info, _: size_t, search: *mut c_void
     let found = &mut search.found;
     match found.list.get_mut(found.count) {
         Some(module) => {
-            *module = Module { id: info.dlpi_tls_modid as usize, size };
+            *module = Module { id: info.dlpi_tls_modid, size };
             found.count += 1;
         }
         None => found.overflow = true,

@@ -1,13 +1,11 @@
-//! The stopped world: what it shows of threads and tasks, and how it answers to those who cannot be stopped.
-
-#![cfg(not(loom))]
+//! What the closure sees.
 
 use std::{
     arch::asm,
-    mem, ptr,
+    ptr,
     sync::{
-        Arc, Barrier, Mutex, MutexGuard,
-        atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering},
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
     time::Duration,
@@ -19,62 +17,12 @@ use greenprof_runtime::{
     task,
     world::{
         self, TaskState,
-        stop::{Missed, Patience, StackKind, StopError, ThreadState},
+        stop::{StackKind, ThreadState},
     },
     yield_now,
 };
 
-/// The world belongs to the process: one test at a time, so that one that blocks the signal does not disturb others.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
-
-/// Long enough for a loaded machine.
-const PATIENT: Patience = Patience { deadline: Duration::from_secs(5), attempts: 3 };
-
-fn thread_id() -> i32 {
-    // SAFETY: no preconditions.
-    unsafe { libc::gettid() }
-}
-
-/// A thread that does something until it is dropped.
-struct Companion {
-    id: i32,
-    end: Arc<AtomicBool>,
-    thread: Option<thread::JoinHandle<()>>,
-}
-
-impl Companion {
-    fn new(body: impl FnOnce(&AtomicBool) + Send + 'static) -> Self {
-        let end = Arc::new(AtomicBool::new(false));
-        let id = Arc::new(AtomicI32::new(0));
-        let thread = {
-            let (end, id) = (end.clone(), id.clone());
-            thread::spawn(move || {
-                id.store(thread_id(), Ordering::Release);
-                body(&end);
-            })
-        };
-        while id.load(Ordering::Acquire) == 0 {
-            thread::yield_now();
-        }
-        Self { id: id.load(Ordering::Relaxed), end, thread: Some(thread) }
-    }
-}
-
-impl Drop for Companion {
-    fn drop(&mut self) {
-        self.end.store(true, Ordering::Release);
-        self.thread.take().unwrap().join().unwrap();
-    }
-}
-
-fn sleep_until(end: &AtomicBool) {
-    while !end.load(Ordering::Acquire) {
-        thread::sleep(Duration::from_millis(1));
-    }
-}
+use crate::{Companion, PATIENT, alone, sleep_until, thread_id};
 
 #[test]
 fn a_sleeping_and_a_running_thread_are_stopped_and_shown() {
@@ -266,125 +214,6 @@ fn tasks_are_shown_where_they_stand() {
 }
 
 #[test]
-fn a_stop_within_a_stop_is_refused() {
-    let _alone = alone();
-    assert!(!world::stop::inside());
-    let stop = world::stop(PATIENT, |_| {
-        (world::stop::inside(), matches!(world::stop(PATIENT, |_| ()), Err(StopError::Nested)))
-    });
-    assert_eq!(stop.unwrap().value, (true, true));
-    assert!(!world::stop::inside());
-}
-
-#[test]
-fn requests_come_one_after_another() {
-    let _alone = alone();
-    let inside = Arc::new(AtomicU64::new(0));
-    let barrier = Arc::new(Barrier::new(4));
-    let requesters: Vec<_> = (0..4)
-        .map(|_| {
-            let (inside, barrier) = (inside.clone(), barrier.clone());
-            thread::spawn(move || {
-                barrier.wait();
-                for _ in 0..50 {
-                    let stop = world::stop(PATIENT, |_| {
-                        assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
-                        inside.fetch_sub(1, Ordering::SeqCst);
-                    });
-                    assert!(stop.unwrap().complete);
-                }
-            })
-        })
-        .collect();
-    requesters.into_iter().for_each(|thread| thread.join().unwrap());
-}
-
-#[test]
-fn a_panic_in_the_closure_releases_the_world() {
-    let _alone = alone();
-    // What panics here has nobody else's locks to wait for: the only other threads sleep.
-    let caught = std::panic::catch_unwind(|| world::stop(PATIENT, |_| std::panic::resume_unwind(Box::new(()))));
-    assert!(caught.is_err());
-    assert!(world::stop(PATIENT, |world| world.complete()).unwrap().value);
-}
-
-fn block(signal: Option<i32>) {
-    // SAFETY: the set is initialised, and only this thread's mask changes.
-    unsafe {
-        let mut set = mem::zeroed();
-        libc::sigfillset(&mut set);
-        if let Some(signal) = signal {
-            libc::sigemptyset(&mut set);
-            libc::sigaddset(&mut set, signal);
-        }
-        libc::pthread_sigmask(libc::SIG_BLOCK, &set, ptr::null_mut());
-    }
-}
-
-#[test]
-fn a_thread_that_blocks_the_signal_is_missed_and_named() {
-    let _alone = alone();
-    let signal = libc::SIGRTMIN() + world::stop::DEFAULT_SIGNAL;
-    let companion = Companion::new(move |end| {
-        block(Some(signal));
-        sleep_until(end);
-        // SAFETY: as in `block`; the signals that are pending now find no stop.
-        unsafe {
-            let mut set = mem::zeroed();
-            libc::sigemptyset(&mut set);
-            libc::pthread_sigmask(libc::SIG_SETMASK, &set, ptr::null_mut());
-        }
-    });
-    thread::sleep(Duration::from_millis(20));
-    let short = Patience { deadline: Duration::from_millis(5), attempts: 2 };
-    let before = world::stop::pauses();
-    let mut asleep = 0;
-    for _ in 0..20 {
-        let stop = world::stop(short, |world| {
-            let thread = world.thread(companion.id).expect("listed");
-            (thread.state(), thread.sp(), thread.registers().len())
-        })
-        .unwrap();
-        assert!(!stop.complete && stop.pause.attempts == 2);
-        assert!(stop.pause.stopping >= short.deadline);
-        let (state, sp, registers) = stop.value;
-        assert_eq!((state, registers), (ThreadState::Missed(Missed::Masked), 0));
-        asleep += u32::from(sp != 0);
-    }
-    assert!(asleep > 0, "it sleeps most of the time, and then the kernel tells where");
-    let pauses = world::stop::pauses();
-    assert_eq!((pauses.incomplete - before.incomplete, pauses.retries - before.retries), (20, 20));
-    let status = std::fs::read_to_string(format!("/proc/self/task/{}/status", companion.id)).unwrap();
-    let queued = status.lines().find_map(|line| line.strip_prefix("SigQ:\t")).unwrap();
-    let queued: u32 = queued.split('/').next().unwrap().parse().unwrap();
-    assert!(queued <= 5, "{queued} signals wait: each stop has left another");
-    drop(companion);
-    assert!(world::stop(PATIENT, |_| ()).unwrap().complete);
-}
-
-#[test]
-fn a_thread_that_unblocks_the_signal_in_time_is_waited_for() {
-    let _alone = alone();
-    let companion = Companion::new(|end| {
-        while !end.load(Ordering::Acquire) {
-            block(None);
-            thread::sleep(Duration::from_millis(5));
-            // SAFETY: as in `block`.
-            unsafe {
-                let mut set = mem::zeroed();
-                libc::sigemptyset(&mut set);
-                libc::pthread_sigmask(libc::SIG_SETMASK, &set, ptr::null_mut());
-            }
-        }
-    });
-    for _ in 0..20 {
-        let stop = world::stop(PATIENT, |world| world.thread(companion.id).map(|thread| thread.state())).unwrap();
-        assert!(stop.complete);
-        assert_eq!(stop.value, Some(ThreadState::Stopped));
-    }
-}
-
-#[test]
 fn the_map_and_unreadable_pages() {
     let _alone = alone();
     const PAGE: usize = 4096;
@@ -417,62 +246,4 @@ fn the_map_and_unreadable_pages() {
         (sum, count, unreadable, code, guard, main)
     });
     assert_eq!(stop.unwrap().value, (44, 2 * PAGE / size_of::<usize>(), PAGE, true, true, 1));
-}
-
-/// Runs `child` in a forked process, and gives its exit code.
-fn in_a_fork(child: impl FnOnce() -> i32) -> i32 {
-    // SAFETY: the child only stops the world, which allocates nothing, and ends without running anything else.
-    unsafe {
-        let process = libc::fork();
-        if process == 0 {
-            libc::_exit(child());
-        }
-        let mut status = 0;
-        assert_eq!(libc::waitpid(process, &mut status, 0), process);
-        assert!(libc::WIFEXITED(status), "{status:#x}");
-        libc::WEXITSTATUS(status)
-    }
-}
-
-#[test]
-fn a_forked_child_knows_nothing_of_its_parents_stop() {
-    let _alone = alone();
-    let companion = Companion::new(sleep_until);
-    let requester = Companion::new(|end| {
-        while !end.load(Ordering::Acquire) {
-            let stop = world::stop(PATIENT, |_| thread::sleep(Duration::from_micros(300)));
-            assert!(stop.unwrap().complete);
-        }
-    });
-    // Some of the forks come while the other thread holds the lock.
-    for _ in 0..30 {
-        let code = in_a_fork(|| match world::stop(PATIENT, |world| world.threads().count()) {
-            Ok(stop) if stop.complete && stop.value == 1 => 0,
-            _ => 1,
-        });
-        assert_eq!(code, 0);
-    }
-    drop((companion, requester));
-}
-
-#[test]
-fn a_main_thread_that_has_ended_is_dead() {
-    let _alone = alone();
-    extern "C" fn last(main: *mut libc::c_void) -> *mut libc::c_void {
-        thread::sleep(Duration::from_millis(50));
-        let stop = world::stop(PATIENT, |world| world.thread(main as usize as i32).map(|thread| thread.state()));
-        let good = stop.is_ok_and(|stop| stop.complete && stop.value == Some(ThreadState::Dead));
-        // SAFETY: ends the process.
-        unsafe { libc::_exit(i32::from(!good)) }
-    }
-    let code = in_a_fork(|| {
-        // SAFETY: the new thread does not need this one.
-        unsafe {
-            let mut thread = mem::zeroed();
-            libc::pthread_create(&mut thread, ptr::null(), last, libc::getpid() as usize as *mut _);
-            libc::syscall(libc::SYS_exit, 0);
-        }
-        2
-    });
-    assert_eq!(code, 0);
 }
