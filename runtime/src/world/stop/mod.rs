@@ -1,6 +1,6 @@
 //! Stopping every thread of the process, to look at all of its memory while nothing changes.
 //!
-//! [`stop`] sends each thread a real-time signal, whose handler publishes the thread's registers and sleeps. When all
+//! [`stop()`] sends each thread a real-time signal, whose handler publishes the thread's registers and sleeps. When all
 //! sleep, the closure runs on the caller's thread; then all go on. `README.md` in this folder has the argument why no
 //! thread can be missed, and what happens to threads that cannot be stopped.
 //!
