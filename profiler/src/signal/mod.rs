@@ -59,6 +59,11 @@ pub(crate) fn install() -> Result<(), SignalError> {
                 let mut action: libc::sigaction = mem::zeroed();
                 action.sa_sigaction = handle as *const () as usize;
                 action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART;
+                // One of them stops the world. Its frame must not come on top of this handler's: std's signal stacks have
+                // 8 KiB, and a frame with AVX-512 state takes nearly half of that.
+                for signal in libc::SIGRTMIN()..=libc::SIGRTMAX() {
+                    libc::sigaddset(&mut action.sa_mask, signal);
+                }
                 if libc::sigaction(libc::SIGPROF, &action, ptr::null_mut()) != 0 {
                     return Err(SignalError::Refused(io::Error::last_os_error().to_string()));
                 }

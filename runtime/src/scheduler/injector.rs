@@ -198,30 +198,33 @@ mod tests {
     use std::{mem::MaybeUninit, ptr};
 
     struct Blocks {
-        _memory: Box<[MaybeUninit<Control>]>,
+        memory: *mut [MaybeUninit<Control>],
         tasks: Vec<NonNull<Control>>,
+    }
+
+    impl Drop for Blocks {
+        fn drop(&mut self) {
+            // SAFETY: made from a box, and nobody has the tasks any more.
+            drop(unsafe { Box::from_raw(self.memory) });
+        }
     }
 
     /// Blocks of tasks that have never run, but for the first `started`.
     fn blocks(count: usize, started: usize) -> Blocks {
-        let mut memory = Box::new_uninit_slice(count);
-        let tasks = memory
-            .iter_mut()
-            .enumerate()
-            .map(|(i, block)| {
-                let at = NonNull::from(block).cast::<Control>();
-                // SAFETY: fresh memory of the right size and alignment.
-                unsafe {
-                    Control::init(at, 0, 0);
-                    at.as_ref().entry.store(ptr::dangling_mut(), Ordering::Relaxed);
-                    if i < started {
-                        at.as_ref().take_entry();
-                    }
+        let memory = Box::into_raw(Box::new_uninit_slice(count));
+        let task = |i: usize| {
+            // SAFETY: inside the memory just made, which is known to nobody else and of the right size and alignment.
+            unsafe {
+                let at = NonNull::new_unchecked(memory.cast::<Control>().add(i));
+                Control::init(at, 0, 0);
+                at.as_ref().entry.store(ptr::dangling_mut(), Ordering::Relaxed);
+                if i < started {
+                    at.as_ref().take_entry();
                 }
                 at
-            })
-            .collect();
-        Blocks { _memory: memory, tasks }
+            }
+        };
+        Blocks { memory, tasks: (0..count).map(task).collect() }
     }
 
     fn spill(injector: &Injector, tasks: &[NonNull<Control>]) {

@@ -115,7 +115,7 @@ struct FreeCores {
 fn region() -> &'static Region {
     REGION.get_or_init(|| {
         // Only address space: pages are committed as cores are used. A process with a limit gets a smaller region.
-        for bits in [INDEX_BITS, 23, 20, 17] {
+        for bits in if cfg!(miri) { [8; 4] } else { [INDEX_BITS, 23, 20, 17] } {
             let capacity = 1 << bits;
             if let Ok(base) = memory::reserve(capacity * size_of::<Core>(), memory::PAGE) {
                 let base = base.cast();

@@ -22,8 +22,17 @@ pub(crate) fn prefetch<T>(at: *const T) {
     }
 }
 
+/// What takes its place under Miri, which knows mappings without flags only.
+#[cfg(miri)]
+pub(crate) fn reserve(bytes: usize, align: usize) -> io::Result<*mut u8> {
+    let layout = std::alloc::Layout::from_size_align(bytes, align).expect("a layout");
+    // SAFETY: nobody reserves nothing.
+    Ok(unsafe { std::alloc::alloc_zeroed(layout) })
+}
+
 /// Reserves `bytes` of zeroed memory, aligned to `align` (a power of two, at least a page). Pages are committed when
 /// they are first written, never as huge pages: a parked task should cost one small page, not one of 2 MiB.
+#[cfg(not(miri))]
 pub(crate) fn reserve(bytes: usize, align: usize) -> io::Result<*mut u8> {
     let padded = bytes.checked_add(align - PAGE).ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))?;
     // SAFETY: a fresh anonymous mapping at an address of the kernel's choosing touches no memory of ours.

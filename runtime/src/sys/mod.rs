@@ -7,4 +7,5 @@ pub(crate) mod lock;
 pub(crate) mod memory;
 #[cfg(all(test, loom))]
 pub(crate) mod model;
+pub(crate) mod raw;
 pub(crate) mod thread;

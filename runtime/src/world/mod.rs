@@ -1,10 +1,12 @@
 //! Looking at the runtime from outside: which tasks exist, what they wait for, where their stacks stand, and which
-//! thread runs which task. Nothing here stops or disturbs a task.
+//! thread runs which task. Nothing here disturbs a task, but for [`stop()`], which stops all threads at once.
 
+pub mod stop;
 pub mod tasks;
 pub mod threads;
 pub mod unwind;
 
+pub use stop::{Patience, stop};
 pub use tasks::{TaskInfo, TaskState, Tasks, tasks};
 pub use threads::{RunningTask, WorkerThread, workers};
 

@@ -134,7 +134,8 @@ pub fn tasks(depth: usize) -> Tasks {
     all
 }
 
-fn blocks() -> impl Iterator<Item = NonNull<Control>> {
+/// The control blocks that were ever used. Neither locks nor allocates.
+pub(super) fn blocks() -> impl Iterator<Item = NonNull<Control>> {
     Slab::all().flat_map(Slab::controls)
 }
 

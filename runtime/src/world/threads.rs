@@ -26,7 +26,11 @@ pub struct WorkerThread {
     index: AtomicUsize,
     stack_low: AtomicUsize,
     stack_high: AtomicUsize,
+    /// Where the worker's first frame on its own stack is, or a little below.
+    first_frame: AtomicUsize,
     task: AtomicPtr<Control>,
+    /// The record made before this one; never changes.
+    next: Option<&'static WorkerThread>,
 }
 
 /// The task that a worker has switched to.
@@ -40,8 +44,10 @@ pub struct RunningTask {
     pub stack: Range<usize>,
 }
 
-/// All records that were ever made. Guards which of them are in use.
-static RECORDS: Mutex<Vec<&'static WorkerThread>> = Mutex::new(Vec::new());
+/// The record made last, from which all others are linked: so they can be walked without a lock.
+static RECORDS: AtomicPtr<WorkerThread> = AtomicPtr::new(ptr::null_mut());
+/// Guards which records are in use, and the making of others.
+static IN_USE: Mutex<()> = Mutex::new(());
 
 /// The record of a worker while its thread runs.
 pub(crate) struct Registration(&'static WorkerThread);
@@ -57,17 +63,20 @@ impl std::ops::Deref for Registration {
 impl Drop for Registration {
     fn drop(&mut self) {
         // Held, so that nobody takes the record over between the two stores.
-        let _records = RECORDS.lock();
+        let _in_use = IN_USE.lock();
         self.0.alive.store(false, Ordering::Relaxed);
         self.0.thread_id.store(0, Ordering::Relaxed);
     }
 }
 
-/// Enters the calling thread as a worker.
+/// Enters the calling thread as a worker. To be called by the function that runs the worker, and not inlined: its frame
+/// marks where that function's ends.
+#[inline(never)]
 pub(crate) fn register(runtime_id: u32, index: usize) -> Registration {
     let stack = thread::stack_bounds();
-    let mut records = RECORDS.lock();
-    let record = match records.iter().copied().find(|record| !record.alive.load(Ordering::Relaxed)) {
+    let frame = 0_u8;
+    let _in_use = IN_USE.lock();
+    let record = match all().find(|record| !record.alive.load(Ordering::Relaxed)) {
         Some(record) => record,
         None => {
             let record: &'static WorkerThread = Box::leak(Box::new(WorkerThread {
@@ -77,9 +86,12 @@ pub(crate) fn register(runtime_id: u32, index: usize) -> Registration {
                 index: AtomicUsize::new(0),
                 stack_low: AtomicUsize::new(0),
                 stack_high: AtomicUsize::new(0),
+                first_frame: AtomicUsize::new(0),
                 task: AtomicPtr::new(ptr::null_mut()),
+                next: all().next(),
             }));
-            records.push(record);
+            // Release: pairs with the Acquire in `all`.
+            RECORDS.store(ptr::from_ref(record).cast_mut(), Ordering::Release);
             record
         }
     };
@@ -89,6 +101,8 @@ pub(crate) fn register(runtime_id: u32, index: usize) -> Registration {
     record.index.store(index, Ordering::Relaxed);
     record.stack_low.store(stack.start, Ordering::Relaxed);
     record.stack_high.store(stack.end, Ordering::Relaxed);
+    // This frame lies below that of the worker's loop, which holds all that is the worker's.
+    record.first_frame.store(ptr::from_ref(&frame).addr(), Ordering::Relaxed);
     record.task.store(ptr::null_mut(), Ordering::Relaxed);
     record.alive.store(true, Ordering::Relaxed);
     Registration(record)
@@ -96,7 +110,15 @@ pub(crate) fn register(runtime_id: u32, index: usize) -> Registration {
 
 /// The workers that exist now.
 pub fn workers() -> Vec<&'static WorkerThread> {
-    RECORDS.lock().iter().copied().filter(|record| record.alive.load(Ordering::Relaxed)).collect()
+    let _in_use = IN_USE.lock();
+    all().filter(|record| record.alive.load(Ordering::Relaxed)).collect()
+}
+
+/// All records that were ever made, without a lock: whose thread id is 0 is not in use.
+pub(super) fn all() -> impl Iterator<Item = &'static WorkerThread> {
+    // SAFETY: null, or a record, which is never freed. Acquire: pairs with the Release in `register`.
+    let first = unsafe { RECORDS.load(Ordering::Acquire).as_ref() };
+    std::iter::successors(first, |record| record.next)
 }
 
 impl WorkerThread {
@@ -132,6 +154,18 @@ impl WorkerThread {
             labels: LabelSet::from_index(control.labels.load(Ordering::Relaxed)),
             stack: control.stack(),
         })
+    }
+
+    /// The control block of the task that the worker has switched to.
+    pub(super) fn control(&self) -> Option<&'static Control> {
+        // SAFETY: null, or a control block, which is never unmapped. Relaxed: as in `task`.
+        unsafe { self.task.load(Ordering::Relaxed).as_ref() }
+    }
+
+    /// The part of the thread's own stack that is in use while the worker runs a task. Below it are only the frames of the
+    /// scheduler that the switch left, which hold nothing but its own pointers.
+    pub(super) fn stack_in_use(&self) -> Range<usize> {
+        self.first_frame.load(Ordering::Relaxed)..self.stack_high.load(Ordering::Relaxed)
     }
 
     pub(crate) fn set_task(&self, task: *mut Control) {
