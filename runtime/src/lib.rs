@@ -41,6 +41,7 @@ compile_error!("greenprof has a context switch for x86_64 and aarch64 only");
 
 pub mod context;
 mod error;
+pub mod heap;
 pub mod hooks;
 pub mod labels;
 mod scheduler;
