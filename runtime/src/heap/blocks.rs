@@ -13,7 +13,7 @@ use super::{
     central::central,
     classes::{CLASSES, class_of},
     large,
-    local::{count_down, local},
+    local::{self, count_down, half},
     range, sampling,
     scope::Entered,
     span::{Arena, KINDS, LARGE, SAMPLED, class_of_kind},
@@ -25,7 +25,7 @@ pub(super) fn allocate(size: usize, align: usize) -> *mut u8 {
     let Some(class) = class_of(size, align) else {
         return large::allocate(size, align, false);
     };
-    let half = local().half.get();
+    let half = half();
     // SAFETY: `class_of` gives numbers below CLASSES.
     let bin = unsafe { half.bins.get_unchecked(class) };
     let len = bin.len.load(Ordering::Relaxed);
@@ -64,7 +64,7 @@ pub(super) fn free(block: *mut u8) {
     if kind >= CLASSES {
         return free_other(block, kind);
     }
-    let bin = &local().cache.get().halves[Arena::Tracked as usize].bins[kind];
+    let bin = &local::cache().halves[Arena::Tracked as usize].bins[kind];
     if bin.len.load(Ordering::Relaxed) >= bin.limit.load(Ordering::Relaxed) {
         return cache::overflow(kind, block);
     }
@@ -83,7 +83,7 @@ fn free_other(block: *mut u8, kind: usize) {
         }
         kind => kind,
     };
-    let bin = local().cache.get().bin(kind);
+    let bin = local::cache().bin(kind);
     if bin.len.load(Ordering::Relaxed) >= bin.limit.load(Ordering::Relaxed) {
         return cache::overflow(kind, block);
     }

@@ -8,6 +8,8 @@
 //! size that is a multiple of `align` gets a class that is one, too: within a doubling the classes are *all* multiples of
 //! its step, and a larger alignment leaves only sizes that are classes themselves.
 
+use std::hint;
+
 /// The unit in which spans are made. Two pages of the usual 4 KiB: half the table entries, and little lost.
 pub(super) const PAGE: usize = 1 << PAGE_SHIFT;
 pub(super) const PAGE_SHIFT: u32 = 13;
@@ -128,12 +130,11 @@ pub(super) fn class_of(size: usize, align: usize) -> Option<usize> {
     // A layout's size, rounded up to its alignment, fits an isize.
     let rounded = (size + (align - 1)) & !(align - 1);
     if rounded <= FINE_MAX {
-        Some(FINE_TABLE[rounded.div_ceil(GRAIN)] as usize)
-    } else if rounded <= SMALL_MAX && align <= PAGE {
-        Some(COARSE_TABLE[rounded.div_ceil(COARSE)] as usize)
-    } else {
-        None
+        return Some(FINE_TABLE[rounded.div_ceil(GRAIN)] as usize);
     }
+    // Keeps the common case free of jumps.
+    hint::cold_path();
+    if rounded <= SMALL_MAX && align <= PAGE { Some(COARSE_TABLE[rounded.div_ceil(COARSE)] as usize) } else { None }
 }
 
 #[cfg(test)]

@@ -36,6 +36,7 @@ pub(super) struct Local {
 }
 
 const _: () = assert!(size_of::<Local>() <= 64, "the assembly below reserves 64 bytes");
+const _: () = assert!(std::mem::offset_of!(Local, cache) == 0 && std::mem::offset_of!(Local, half) == 8);
 
 // The variable itself, in the image from which every thread gets its copy.
 std::arch::global_asm!(
@@ -82,6 +83,44 @@ pub(super) fn local() -> &'static Local {
     }
     // SAFETY: the thread's variable, which lives as long as the thread. All fields are cells, and the type is not `Sync`.
     unsafe { &*address }
+}
+
+/// [`Local::cache`] of the calling thread, by one load.
+#[inline(always)]
+pub(super) fn cache() -> &'static Cache {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: the first field of the thread's variables, which is always a valid reference. Not `pure`, as in `local`.
+    unsafe {
+        let cache: *const Cache;
+        asm!(
+            "mov {0}, qword ptr [rip + greenprof_heap_local@GOTTPOFF]",
+            "mov {0}, qword ptr fs:[{0}]",
+            out(reg) cache,
+            options(readonly, preserves_flags, nostack),
+        );
+        &*cache
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    local().cache.get()
+}
+
+/// [`Local::half`] of the calling thread, by one load.
+#[inline(always)]
+pub(super) fn half() -> &'static Half {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: as above, for the second field.
+    unsafe {
+        let half: *const Half;
+        asm!(
+            "mov {0}, qword ptr [rip + greenprof_heap_local@GOTTPOFF]",
+            "mov {0}, qword ptr fs:[{0} + 8]",
+            out(reg) half,
+            options(readonly, preserves_flags, nostack),
+        );
+        &*half
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    local().half.get()
 }
 
 /// Subtracts from a countdown that only its thread changes; returns what is left.
