@@ -5,10 +5,7 @@
 //! and then ([`tick`]). A program that stops using its heap altogether keeps what it had freed last; see
 //! [`release`](super::release). The delay as hysteresis is that of jemalloc's and mimalloc's purging.
 
-use std::{
-    ptr,
-    sync::atomic::{AtomicU32, Ordering},
-};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::{
     central,
@@ -17,7 +14,6 @@ use super::{
     range,
     span::NONE,
 };
-use crate::sys::memory;
 
 /// Milliseconds that a run stays dirty: longer than one request of a server, shorter than anybody looks at a graph.
 const DELAY: u32 = 500;
@@ -96,11 +92,18 @@ pub(super) fn purge(all: bool) {
     while all || portion < PORTION {
         let Some(run) = PAGE_HEAP.lock().due(now, all) else { break };
         let pages = range::span(run).length();
-        // Outside the lock: giving a gigabyte back takes long. SAFETY: the run is in no list and in nobody's hands.
-        unsafe { memory::discard(ptr::with_exposed_provenance_mut(range::address(run)), pages << PAGE_SHIFT) };
+        // Outside the lock: giving a gigabyte back takes long.
+        // SAFETY: the run is in no list and in nobody's hands.
+        let given = unsafe {
+            libc::madvise(range::address(run) as *mut libc::c_void, pages << PAGE_SHIFT, libc::MADV_DONTNEED) == 0
+        };
         let mut heap = PAGE_HEAP.lock();
+        heap.insert(run, given);
+        if !given {
+            // Memory that the program has locked (`mlockall`) stays, and does not read as zero.
+            return;
+        }
         heap.figures.returned += pages as u64;
-        heap.insert(run, true);
         portion += pages << PAGE_SHIFT;
     }
 }

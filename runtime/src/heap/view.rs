@@ -15,7 +15,7 @@ use super::{
     central::{Slot, central},
     classes::{CLASSES, PAGE, PAGE_SHIFT},
     pages, range,
-    span::{Arena, KINDS, Span, State, head_of},
+    span::{Arena, Span, State, head_of},
 };
 
 /// A block that is allocated.
@@ -160,7 +160,8 @@ fn mark_cached(set: bool) {
             mark(cache.bin(kind).blocks(), set);
         }
     }
-    for kind in 0..KINDS {
+    // The untracked kinds come behind, and do not resolve anyway.
+    for kind in 0..CLASSES {
         mark(central(kind).transit(), set);
     }
 }

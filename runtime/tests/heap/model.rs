@@ -111,9 +111,10 @@ fn random_operations_on_several_threads() {
     let before = heap::stats();
     let (senders, receivers): (Vec<_>, Vec<_>) = (0..THREADS).map(|_| mpsc::channel::<Owned>()).unzip();
     thread::scope(|scope| {
+        let mut threads = Vec::new();
         for (number, inbox) in receivers.into_iter().enumerate() {
             let senders = senders.clone();
-            scope.spawn(move || {
+            threads.push(scope.spawn(move || {
                 let mut random = Random(number as u64);
                 let mut alive: Vec<Owned> = Vec::new();
                 for _ in 0..operations() / THREADS {
@@ -141,9 +142,11 @@ fn random_operations_on_several_threads() {
                 }
                 drop(senders);
                 alive.into_iter().chain(inbox).for_each(free);
-            });
+            }));
         }
         drop(senders);
+        // The end of the scope would not wait until the threads have given their caches back.
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
     });
     assert!(SHADOW.lock().unwrap().is_empty());
     let after = heap::stats();

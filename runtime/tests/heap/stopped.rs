@@ -78,19 +78,19 @@ fn a_view_is_right_wherever_threads_were_stopped() {
         let threads: Vec<_> = (0..THREADS)
             .map(|number| {
                 let (tell, id) = std::sync::mpsc::channel();
-                scope.spawn(move || {
+                let handle = scope.spawn(move || {
                     // SAFETY: no preconditions.
                     tell.send(unsafe { libc::pthread_self() }).unwrap();
                     churn(number);
                 });
-                id.recv().unwrap()
+                (id.recv().unwrap(), handle)
             })
             .collect();
         let end = Instant::now() + Duration::from_secs(3);
-        let _ending = Ending;
+        let ending = Ending;
         let mut looks = 0;
         while Instant::now() < end {
-            for &thread in &threads {
+            for &(thread, _) in &threads {
                 // SAFETY: the threads run until `END` is set.
                 unsafe { libc::pthread_kill(thread, libc::SIGUSR2) };
             }
@@ -118,6 +118,9 @@ fn a_view_is_right_wherever_threads_were_stopped() {
             STOPPED.store(0, Ordering::SeqCst);
             GO_ON.fetch_add(1, Ordering::SeqCst);
         }
+        drop(ending);
+        // The end of the scope would not wait until the threads have given their caches back.
+        threads.into_iter().for_each(|(_, handle)| handle.join().unwrap());
         assert!(looks > 20, "only {looks} looks");
     });
 }

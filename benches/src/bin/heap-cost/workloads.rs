@@ -3,12 +3,8 @@
 use std::{
     alloc::{GlobalAlloc, Layout},
     hint::black_box,
-    sync::{
-        Barrier,
-        atomic::{AtomicPtr, AtomicUsize, Ordering},
-    },
+    sync::{Barrier, mpsc},
     thread,
-    time::Instant,
 };
 
 use clap::ValueEnum;
@@ -20,7 +16,7 @@ pub enum Case {
     Immediate,
     /// 4096 blocks are alive; each new one takes the place of the oldest.
     Ring,
-    /// One thread allocates and writes a block, another one frees it; they are joined by a ring of 1024 slots.
+    /// One thread allocates and writes blocks, another one frees them.
     Crossing,
     /// 100 000 blocks are alive, each new one takes the place of a random one.
     Crowd,
@@ -122,50 +118,43 @@ fn replace<A: GlobalAlloc>(allocator: &A, count: usize, alive: usize, anywhere: 
     }
 }
 
+/// The blocks on their way from one thread to the other, with their layouts.
+struct Parcel(Vec<(*mut u8, Layout)>);
+
+// SAFETY: the blocks belong to whoever has the parcel.
+unsafe impl Send for Parcel {}
+
+/// Gives the CPU time of both threads. They hand over parcels and sleep while there is none, so that waiting for each other
+/// on a loaded machine is not counted.
 fn crossing<A: GlobalAlloc + Sync>(allocator: &'static A, count: usize) -> f64 {
-    const SLOTS: usize = 1024;
-    let ring: Vec<AtomicPtr<u8>> = (0..SLOTS).map(|_| AtomicPtr::default()).collect();
-    let done = AtomicUsize::new(0);
-    // The layouts are not sent along: both sides draw the same sizes.
-    let wait = |turns: &mut u32| {
-        *turns += 1;
-        if turns.is_multiple_of(64) { thread::yield_now() } else { std::hint::spin_loop() }
-    };
-    let start = Instant::now();
+    const PARCEL: usize = 500;
+    let (sender, receiver) = mpsc::sync_channel::<Parcel>(8);
     thread::scope(|scope| {
-        scope.spawn(|| {
+        let producer = scope.spawn(move || {
+            let start = cpu_time();
             let mut state = 1;
-            for number in 0..count {
-                // SAFETY: the layout is not empty.
-                let block = unsafe { allocator.alloc(layout(size(&mut state))) };
-                // SAFETY: a new block of at least 16 bytes.
-                unsafe { block.write(1) };
-                let slot = &ring[number % SLOTS];
-                let mut turns = 0;
-                // Acquire: pairs with the Release below, when the slot was emptied.
-                while !slot.load(Ordering::Acquire).is_null() {
-                    wait(&mut turns);
+            for _ in 0..count / PARCEL {
+                let mut parcel = Parcel(Vec::with_capacity(PARCEL));
+                for _ in 0..PARCEL {
+                    let layout = layout(size(&mut state));
+                    // SAFETY: the layout is not empty, and the block has at least 16 bytes.
+                    unsafe {
+                        let block = allocator.alloc(layout);
+                        block.write(1);
+                        parcel.0.push((block, layout));
+                    }
                 }
-                slot.store(block, Ordering::Release);
+                sender.send(parcel).expect("the consumer ends after this thread");
             }
+            cpu_time() - start
         });
-        let mut state = 1;
-        for number in 0..count {
-            let slot = &ring[number % SLOTS];
-            let mut turns = 0;
-            let block = loop {
-                // Acquire: pairs with the Release above.
-                let block = slot.load(Ordering::Acquire);
-                if !block.is_null() {
-                    break block;
-                }
-                wait(&mut turns);
-            };
-            slot.store(std::ptr::null_mut(), Ordering::Release);
-            // SAFETY: the other side allocated it with this layout, and gave it away.
-            unsafe { allocator.dealloc(block, layout(size(&mut state))) };
+        let start = cpu_time();
+        for parcel in receiver {
+            for (block, layout) in parcel.0 {
+                // SAFETY: allocated with this layout, and given away.
+                unsafe { allocator.dealloc(block, layout) };
+            }
         }
-        done.store(count, Ordering::Relaxed);
-    });
-    start.elapsed().as_nanos() as f64 / done.load(Ordering::Relaxed) as f64
+        (cpu_time() - start + producer.join().expect("the producer does not panic")) / count as f64
+    })
 }
