@@ -313,7 +313,7 @@ fn samples_are_told_and_their_frees_too() {
     assert_eq!(LIVE.lock().unwrap().get(&address), None);
     sampling::set_rate(0);
     SAMPLED.store(0, Ordering::Relaxed);
-    drop(vec![Vec::<u8>::with_capacity(MARKED); 100]);
+    drop((0..100).map(|_| Vec::<u8>::with_capacity(MARKED)).collect::<Vec<_>>());
     thread::spawn(|| drop(Vec::<u8>::with_capacity(MARKED))).join().unwrap();
     assert_eq!(SAMPLED.load(Ordering::Relaxed), 0);
 }

@@ -11,7 +11,7 @@ use std::{
 use super::{
     cache::{self, push},
     central::central,
-    classes::{CLASSES, class_of},
+    classes::{CLASSES, class_of, fine_class_of},
     large,
     local::{self, count_down, half},
     range, sampling,
@@ -22,9 +22,24 @@ use super::{
 /// Allocates; null if there is no memory.
 #[inline(never)]
 pub(super) fn allocate(size: usize, align: usize) -> *mut u8 {
-    let Some(class) = class_of(size, align) else {
-        return large::allocate(size, align, false);
-    };
+    match fine_class_of(size, align) {
+        Some(class) => take(size, align, class),
+        None => allocate_other(size, align),
+    }
+}
+
+/// Allocates what is larger or more aligned than most. A function of its own, to keep the registers of the other free.
+#[inline(never)]
+fn allocate_other(size: usize, align: usize) -> *mut u8 {
+    match class_of(size, align) {
+        Some(class) => take(size, align, class),
+        None => large::allocate(size, align, false),
+    }
+}
+
+/// Takes a block of a class.
+#[inline(always)]
+fn take(size: usize, align: usize, class: usize) -> *mut u8 {
     let half = half();
     // SAFETY: `class_of` gives numbers below CLASSES.
     let bin = unsafe { half.bins.get_unchecked(class) };
@@ -64,11 +79,9 @@ pub(super) fn free(block: *mut u8) {
     if kind >= CLASSES {
         return free_other(block, kind);
     }
-    let bin = &local::cache().halves[Arena::Tracked as usize].bins[kind];
-    if bin.len.load(Ordering::Relaxed) >= bin.limit.load(Ordering::Relaxed) {
-        return cache::overflow(kind, block);
+    if !push(&local::cache().half(Arena::Tracked).bins[kind], block) {
+        cache::overflow(kind, block);
     }
-    push(bin, block);
 }
 
 #[cold]
@@ -83,11 +96,9 @@ fn free_other(block: *mut u8, kind: usize) {
         }
         kind => kind,
     };
-    let bin = local::cache().bin(kind);
-    if bin.len.load(Ordering::Relaxed) >= bin.limit.load(Ordering::Relaxed) {
-        return cache::overflow(kind, block);
+    if !push(local::cache().bin(kind), block) {
+        cache::overflow(kind, block);
     }
-    push(bin, block);
 }
 
 /// Allocates memory that reads as zero.

@@ -57,6 +57,7 @@ pub(super) struct Cache {
 }
 
 impl Bin {
+    #[expect(clippy::declare_interior_mutable_const, reason = "only a value to start from")]
     const NONE: Self = Self {
         slots: AtomicPtr::new(ptr::null_mut()),
         len: AtomicU32::new(0),
@@ -106,10 +107,12 @@ impl Bin {
 }
 
 impl Half {
+    #[expect(clippy::declare_interior_mutable_const, reason = "only a value to start from")]
     const NONE: Self = Self { remaining: AtomicI64::new(0), bins: [Bin::NONE; CLASSES] };
 }
 
 impl Cache {
+    #[expect(clippy::declare_interior_mutable_const, reason = "only a value to start from")]
     const NONE: Self = Self {
         halves: [Half::NONE; 2],
         seen: [const { AtomicU64::new(0) }; KINDS],
@@ -322,19 +325,23 @@ pub(super) fn overflow(kind: usize, block: *mut u8) {
             bin.flush(kind, (limit / 2).min(class.batch) as usize);
         }
     }
-    push(bin, block);
+    let pushed = push(bin, block);
+    debug_assert!(pushed, "there is room now");
 }
 
-/// Puts a block into a bin that has room.
+/// Puts a block into a bin, if it has room.
 #[inline(always)]
-pub(super) fn push(bin: &Bin, block: *mut u8) {
+pub(super) fn push(bin: &Bin, block: *mut u8) -> bool {
     let len = bin.len.load(Ordering::Relaxed);
-    debug_assert!(len < bin.limit.load(Ordering::Relaxed));
+    if len >= bin.limit.load(Ordering::Relaxed) {
+        return false;
+    }
     // SAFETY: `len` is below the limit, so there is such a slot.
     unsafe { (*bin.slots.load(Ordering::Relaxed).add(len as usize)).store(block, Ordering::Relaxed) };
     // The slot is written before it counts, for one who stops this thread in between. (So compiler fences suffice.)
     compiler_fence(Ordering::SeqCst);
     bin.len.store(len + 1, Ordering::Relaxed);
+    true
 }
 
 /// What is to be done now and then, on a slow path.

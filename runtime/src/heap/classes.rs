@@ -8,8 +8,6 @@
 //! size that is a multiple of `align` gets a class that is one, too: within a doubling the classes are *all* multiples of
 //! its step, and a larger alignment leaves only sizes that are classes themselves.
 
-use std::hint;
-
 /// The unit in which spans are made. Two pages of the usual 4 KiB: half the table entries, and little lost.
 pub(super) const PAGE: usize = 1 << PAGE_SHIFT;
 pub(super) const PAGE_SHIFT: u32 = 13;
@@ -124,17 +122,24 @@ const fn lookup<const N: usize>(step: usize) -> [u8; N] {
 static FINE_TABLE: [u8; FINE_MAX / GRAIN + 1] = lookup(GRAIN);
 static COARSE_TABLE: [u8; SMALL_MAX / COARSE + 1] = lookup(COARSE);
 
+/// The class of most requests, in fewer instructions than [`class_of`] needs; `None` for the others.
+#[inline(always)]
+pub(super) fn fine_class_of(size: usize, align: usize) -> Option<usize> {
+    (size <= FINE_MAX && align <= GRAIN).then(|| FINE_TABLE[size.div_ceil(GRAIN)] as usize)
+}
+
 /// The class of a request, or `None` if it needs a span of its own.
 #[inline(always)]
 pub(super) fn class_of(size: usize, align: usize) -> Option<usize> {
     // A layout's size, rounded up to its alignment, fits an isize.
     let rounded = (size + (align - 1)) & !(align - 1);
     if rounded <= FINE_MAX {
-        return Some(FINE_TABLE[rounded.div_ceil(GRAIN)] as usize);
+        Some(FINE_TABLE[rounded.div_ceil(GRAIN)] as usize)
+    } else if rounded <= SMALL_MAX && align <= PAGE {
+        Some(COARSE_TABLE[rounded.div_ceil(COARSE)] as usize)
+    } else {
+        None
     }
-    // Keeps the common case free of jumps.
-    hint::cold_path();
-    if rounded <= SMALL_MAX && align <= PAGE { Some(COARSE_TABLE[rounded.div_ceil(COARSE)] as usize) } else { None }
 }
 
 #[cfg(test)]
@@ -158,6 +163,7 @@ mod tests {
             let class = class_of(size, 1).unwrap();
             assert!(TABLE[class].size as usize >= size);
             assert!(class == 0 || (TABLE[class - 1].size as usize) < size);
+            assert_eq!(fine_class_of(size, GRAIN), Some(class).filter(|_| size <= FINE_MAX));
             for shift in 0..=PAGE_SHIFT {
                 let align = 1 << shift;
                 if let Some(class) = class_of(size, align) {
