@@ -1,6 +1,8 @@
 //! The reserved range: the heap's pages, and the tables about them, all in one mapping.
 //!
-//!     heap pages | spans | heads | kinds | free bits | marks | sample bits | thread caches
+//! ```text
+//! heap pages | spans | heads | kinds | free bits | marks | sample bits | thread caches
+//! ```
 //!
 //! Everything is reserved at once and committed by touch, so no table ever grows, moves or has to be looked up under a
 //! lock, and whatever an address of the heap leads to is found by arithmetic.
