@@ -41,6 +41,8 @@ compile_error!("greenprof has a context switch for x86_64 and aarch64 only");
 
 pub mod context;
 mod error;
+#[cfg(not(loom))]
+pub mod heap;
 pub mod hooks;
 pub mod labels;
 mod scheduler;

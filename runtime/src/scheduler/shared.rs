@@ -8,6 +8,8 @@ use std::{
     },
 };
 
+use crossbeam_utils::CachePadded;
+
 use super::{
     idle::Idle,
     injector::Injector,
@@ -33,15 +35,16 @@ static NEXT_RUNTIME: AtomicU32 = AtomicU32::new(1);
 pub(crate) struct Shared {
     pub(crate) id: u32,
     pub(crate) processors: Processors,
-    pub(crate) injector: Injector,
-    pub(crate) idle: Idle,
+    // What searching workers and wakers write does not share cache lines with what all read.
+    pub(crate) injector: CachePadded<Injector>,
+    pub(crate) idle: CachePadded<Idle>,
     pub(crate) surplus: Surplus,
     pub(crate) timers: Arc<Timers>,
     pub(crate) shutdown: AtomicBool,
     /// Where threads come in that spawn here and are not workers.
     pub(super) door: Door,
     /// Wakers that own no reference to this.
-    pub(super) visitors: Visitors,
+    pub(super) visitors: CachePadded<Visitors>,
     /// Threads that are workers, or are about to be.
     pub(super) employed: sys::atomic::AtomicU32,
     /// Set when the tasks that are left have been abandoned.
@@ -56,13 +59,13 @@ impl Shared {
         Self {
             id: NEXT_RUNTIME.fetch_add(1, Ordering::Relaxed),
             processors: Processors::new(workers, most_threads),
-            injector: Injector::new(),
-            idle: Idle::new(workers, most_threads),
+            injector: CachePadded::new(Injector::new()),
+            idle: CachePadded::new(Idle::new(workers, most_threads)),
             surplus: Surplus::new(),
             timers: Timers::new(),
             shutdown: AtomicBool::new(false),
             door: Door::new(),
-            visitors: Visitors::new(),
+            visitors: CachePadded::new(Visitors::new()),
             employed: sys::atomic::AtomicU32::new(0),
             abandoned: AtomicBool::new(false),
             stack,

@@ -112,12 +112,12 @@ impl<'scope> Scope<'scope, '_> {
         site: &'static Location<'static>,
         task: impl FnOnce() -> T + Send + 'scope,
     ) -> std::result::Result<ScopedJoinHandle<'scope, T>, SpawnError> {
-        let shared = current_worker().ok_or(SpawnError::NoRuntime)?.shared_arc().clone();
+        let shared = current_worker().ok_or(SpawnError::NoRuntime)?.shared_arc();
         self.tasks.running.add(1);
         let token = Token { tasks: self.tasks.clone(), unhandled_panic: false };
         // SAFETY: `scope` returns only after the token has been dropped, which the packet does after the result; the
         // closure has ended by then. If nothing is spawned, the token is dropped here.
-        let inner = unsafe { spawn_scoped(&shared, Options::new(site), task, token) }?;
+        let inner = unsafe { spawn_scoped(shared, Options::new(site), task, token) }?;
         Ok(ScopedJoinHandle { inner, scope: PhantomData })
     }
 }

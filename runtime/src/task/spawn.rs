@@ -84,8 +84,10 @@ impl Builder {
         task: impl FnOnce() -> T + Send + 'static,
     ) -> Result<JoinHandle<T>, SpawnError> {
         let site = Location::caller();
-        let shared = current_worker().ok_or(SpawnError::NoRuntime)?.shared_arc().clone();
-        self.spawn_on(&shared, site, task)
+        // Not a reference of its own: spawning does not leave the worker, and workers that count up and down on one
+        // word would be in each other's way.
+        let shared = current_worker().ok_or(SpawnError::NoRuntime)?.shared_arc();
+        self.spawn_on(shared, site, task)
     }
 
     pub(crate) fn spawn_on<T: Send + 'static>(

@@ -1,0 +1,258 @@
+//! Which allocations are sampled, and who is told.
+//!
+//! Allocated bytes are a Poisson process of samples: each thread draws the gap to its next sample from an exponential
+//! distribution with the mean [`rate`] and counts it down by the sizes that are asked for. An allocation during which the
+//! countdown passes zero is sampled, so one of `s` bytes is sampled with the probability `1 - exp(-s / rate)`, whatever
+//! came before it; dividing by that gives an unbiased estimate. The rate is told with each sample, as it may change.
+//! (Go's and TCMalloc's method. Go counts sizes of blocks, we count what was asked for.)
+//!
+//! A block that is sampled has a bit in its span's bitmap, and its span has another kind, so that freeing a block of a
+//! span without samples costs nothing. The hooks are called in an untracked scope and may allocate; what a hook itself
+//! does is not sampled.
+
+use std::{
+    cell::Cell,
+    ptr,
+    sync::atomic::{AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering},
+};
+
+use super::{
+    cache::{self, Cache, Half},
+    central::central,
+    local::{count_down, local},
+    purge, range,
+    scope::Entered,
+    span::{Arena, KINDS, LARGE, SAMPLED, Span, class_of_kind, head_of},
+};
+
+/// Mean bytes between two samples, as Go has it.
+pub const DEFAULT_RATE: u64 = 512 << 10;
+
+/// While sampling is off, a thread looks every so many bytes whether it still is.
+const LOOK: i64 = 256 << 10;
+/// Gaps are cut off here, 21 times the mean at the highest rate: far beyond what is ever drawn.
+const LONGEST_GAP: f64 = (1u64 << 44) as f64;
+const HIGHEST_RATE: u64 = 1 << 40;
+
+/// An allocation that is sampled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// Where the block begins.
+    pub address: usize,
+    /// Bytes that were asked for: what decides how probable the sample was.
+    pub requested: usize,
+    /// Bytes of the block.
+    pub size: usize,
+    /// The mean of the gap that led to it, in bytes; 1 for a sample of everything.
+    pub rate: u64,
+}
+
+/// Whom samples are told to. The functions run on the thread that allocates or frees, in the middle of that: they must not
+/// wait on a primitive of this crate, must not take a lock that is held while allocating in the program's arena, and must
+/// not panic. They may allocate.
+#[derive(Clone, Copy, Debug)]
+pub struct Hooks {
+    /// A block was allocated, and is about to be given to the program.
+    pub allocated: fn(&Sample),
+    /// A block that was a sample is about to be freed: its address and size.
+    pub freed: fn(usize, usize),
+}
+
+static HOOKS: AtomicPtr<Hooks> = AtomicPtr::new(ptr::null_mut());
+static RATE: AtomicU64 = AtomicU64::new(0);
+/// Changes with the rate.
+static GENERATION: AtomicU32 = AtomicU32::new(0);
+/// Events within a hook.
+static LOST: AtomicU64 = AtomicU64::new(0);
+
+/// Makes `hooks` the ones that are told from now on. Blocks that were sampled before are told of when they are freed, too.
+pub fn install(hooks: &'static Hooks) {
+    // Release: pairs with the Acquire in `tell`.
+    HOOKS.store(ptr::from_ref(hooks).cast_mut(), Ordering::Release);
+}
+
+/// Sets the mean number of bytes between two samples: 0 for none, 1 for every allocation. Values above 2^40 count as that.
+///
+/// The calling thread follows at once. Others do at their next allocation, or, if that comes at this very moment, after
+/// the gap that they have drawn; at most 256 KiB later if sampling was off. Every sample tells the rate that it was drawn
+/// with.
+pub fn set_rate(bytes: u64) {
+    RATE.store(bytes.min(HIGHEST_RATE), Ordering::Relaxed);
+    // Release: pairs with the Acquire in `draw`: who sees the generation sees its rate, or a later one.
+    GENERATION.fetch_add(1, Ordering::Release);
+    for cache in cache::all() {
+        // Their owners may be about to write the same word, which is why this is no promise.
+        cache.half(Arena::Tracked).remaining.store(-1, Ordering::Relaxed);
+    }
+}
+
+/// The mean number of bytes between two samples.
+pub fn rate() -> u64 {
+    RATE.load(Ordering::Relaxed)
+}
+
+/// How many samples and frees were not told because they happened in a hook.
+pub fn lost() -> u64 {
+    LOST.load(Ordering::Relaxed)
+}
+
+/// Draws the first gap of a thread that has got this cache.
+pub(super) fn start(cache: &Cache) {
+    draw(&cache.half(Arena::Tracked).remaining);
+}
+
+/// Draws the next gap.
+fn draw(remaining: &AtomicI64) {
+    let local = local();
+    // Acquire: pairs with the Release in `set_rate`.
+    local.generation.set(GENERATION.load(Ordering::Acquire));
+    let rate = RATE.load(Ordering::Relaxed);
+    local.rate.set(rate);
+    let gap = match rate {
+        0 => LOOK,
+        1 => 0,
+        rate => {
+            // In (0, 1], so that the logarithm is finite.
+            let uniform = ((random(&local.random) >> 11) + 1) as f64 / (1u64 << 53) as f64;
+            (-uniform.ln() * rate as f64).min(LONGEST_GAP) as i64
+        }
+    };
+    remaining.store(gap, Ordering::Relaxed);
+}
+
+/// Marsaglia's xorshift64*, a state for each thread.
+fn random(state: &Cell<u64>) -> u64 {
+    static SEEDS: AtomicU64 = AtomicU64::new(0);
+    let mut x = state.get();
+    if x == 0 {
+        let seed = SEEDS.fetch_add(1, Ordering::Relaxed).wrapping_add(u64::from(purge::now()) << 20);
+        // The finalizer of SplitMix64: seeds that differ little give states that differ much.
+        x = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = ((x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb)).max(1);
+    }
+    x ^= x >> 12;
+    x ^= x << 25;
+    x ^= x >> 27;
+    state.set(x);
+    x.wrapping_mul(0x2545_f491_4f6c_dd1d)
+}
+
+/// Called when the countdown has passed zero with this allocation of `size` bytes. Gives the block back, so that the fast
+/// path ends with a jump.
+#[cold]
+#[inline(never)]
+pub(super) fn crossed(block: *mut u8, size: usize) -> *mut u8 {
+    let local = local();
+    let half: &Half = local.cache.get().half(Arena::Tracked);
+    // Acquire: as in `draw`.
+    if local.generation.get() != GENERATION.load(Ordering::Acquire) {
+        // The rate has changed: this allocation is the first that counts towards the new one.
+        draw(&half.remaining);
+        if count_down(&half.remaining, size) >= 0 {
+            return block;
+        }
+    }
+    let rate = local.rate.get();
+    draw(&half.remaining);
+    if rate != 0 && !HOOKS.load(Ordering::Relaxed).is_null() {
+        let usable = mark(block);
+        let sample = Sample { address: block as usize, requested: size, size: usable, rate };
+        tell(|hooks| (hooks.allocated)(&sample));
+    }
+    block
+}
+
+/// Notes that a block is sampled; returns its size.
+fn mark(block: *mut u8) -> usize {
+    let kind = range::kind_of(block).load(Ordering::Relaxed);
+    let page = head_of(block);
+    let span = range::span(page);
+    if kind == LARGE {
+        span.sampled.store(1, Ordering::Relaxed);
+        return span.length() * super::classes::PAGE;
+    }
+    let class = span.class();
+    let kind = kind as usize % KINDS;
+    let index = class.index(block as usize - range::address(page));
+    let lock = central(kind).raw();
+    lock.lock();
+    let word = &range::sample_bits(page, index / 64 + 1)[index / 64];
+    word.store(word.load(Ordering::Relaxed) | 1 << (index % 64), Ordering::Relaxed);
+    let sampled = span.sampled.load(Ordering::Relaxed);
+    span.sampled.store(sampled + 1, Ordering::Relaxed);
+    if sampled == 0 {
+        // Relaxed: whoever frees the block has got it from this thread, in an order that includes this.
+        span.set_kinds(page, SAMPLED + kind as u8);
+    }
+    lock.unlock();
+    class.size as usize
+}
+
+/// A block is about to be freed whose span has samples; it may be one.
+pub(super) fn small_freed(block: *mut u8, kind: usize) {
+    let page = head_of(block);
+    let span = range::span(page);
+    let index = class_of_kind(kind).index(block as usize - range::address(page));
+    let word = &range::sample_bits(page, index / 64 + 1)[index / 64];
+    let bit = 1 << (index % 64);
+    if word.load(Ordering::Relaxed) & bit == 0 {
+        return;
+    }
+    let lock = central(kind).raw();
+    lock.lock();
+    word.store(word.load(Ordering::Relaxed) & !bit, Ordering::Relaxed);
+    let sampled = span.sampled.load(Ordering::Relaxed) - 1;
+    span.sampled.store(sampled, Ordering::Relaxed);
+    if sampled == 0 {
+        span.set_kinds(page, kind as u8);
+    }
+    lock.unlock();
+    tell(|hooks| (hooks.freed)(block as usize, class_of_kind(kind).size as usize));
+}
+
+/// A large block is about to be freed.
+pub(super) fn large_freed(block: *mut u8, span: &Span) {
+    if span.sampled.load(Ordering::Relaxed) != 0 {
+        span.sampled.store(0, Ordering::Relaxed);
+        tell(|hooks| (hooks.freed)(block as usize, span.length() * super::classes::PAGE));
+    }
+}
+
+/// Calls a hook, if there is one and this is not within another.
+fn tell(what: impl FnOnce(&'static Hooks)) {
+    // Acquire: pairs with the Release in `install`.
+    let hooks = HOOKS.load(Ordering::Acquire);
+    if hooks.is_null() {
+        return;
+    }
+    if local().in_hook.replace(true) {
+        LOST.fetch_add(1, Ordering::Relaxed);
+        return;
+    }
+    let _entered = Entered::new(Arena::Untracked);
+    // SAFETY: `install` got it as a static reference.
+    what(unsafe { &*hooks });
+    local().in_hook.set(false);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gaps_have_the_mean_and_the_spread_of_an_exponential_distribution() {
+        let state = Cell::new(0);
+        let (mut sum, mut squares) = (0.0, 0.0);
+        let draws = 200_000;
+        for _ in 0..draws {
+            let uniform = ((random(&state) >> 11) + 1) as f64 / (1u64 << 53) as f64;
+            let gap = -uniform.ln();
+            sum += gap;
+            squares += gap * gap;
+        }
+        // Five standard errors.
+        assert!((sum / draws as f64 - 1.0).abs() < 5.0 / (draws as f64).sqrt());
+        assert!((squares / draws as f64 - 2.0).abs() < 5.0 * 20f64.sqrt() / (draws as f64).sqrt());
+    }
+}
