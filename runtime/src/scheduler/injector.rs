@@ -22,7 +22,7 @@ use std::{
 use parking_lot::Mutex;
 
 use crate::{
-    sys::clock,
+    sys::{clock, memory},
     task::{
         chain::{Batch, Queue},
         control::Control,
@@ -179,7 +179,7 @@ impl Injector {
         &self,
         parts: usize,
         most: usize,
-        more: impl FnMut(NonNull<Control>),
+        mut more: impl FnMut(NonNull<Control>),
     ) -> Option<NonNull<Control>> {
         if self.is_empty() {
             return None;
@@ -187,7 +187,13 @@ impl Injector {
         let batch = self.queues.lock().take(parts, most)?;
         self.length.fetch_sub(batch.length(), Ordering::Relaxed);
         let (first, rest) = batch.split();
-        rest.into_iter().flatten().for_each(more);
+        for task in rest.into_iter().flatten() {
+            // SAFETY: control blocks are never unmapped.
+            let block = unsafe { task.as_ref() };
+            // Where the task continues, which it will do soon. Its block has been fetched by who walks the chain.
+            memory::prefetch(block.sp.load(Ordering::Relaxed));
+            more(task);
+        }
         Some(first)
     }
 }

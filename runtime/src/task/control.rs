@@ -28,6 +28,7 @@ pub(crate) const SPAWN_FRAMES: usize = if cfg!(debug_assertions) { 12 } else { 6
 /// Bytes of a task's name that are kept. Names lie in the block, so that reading one never follows a pointer.
 pub(crate) const NAME_BYTES: usize = 48;
 
+/// What waking, queueing and resuming a task touch is in the first cache line, as far as it fits.
 #[repr(C, align(64))]
 pub(crate) struct Control {
     pub(crate) park: ParkWord,
@@ -38,18 +39,18 @@ pub(crate) struct Control {
     pub(crate) next: AtomicPtr<Control>,
     /// In a chain: the block some places ahead, as a hint.
     pub(crate) ahead: AtomicPtr<Control>,
-    /// Links of the first block of a batch, to other batches.
-    pub(crate) batch: BatchLinks,
     pub(crate) runtime: AtomicPtr<Shared>,
-    /// The worker that alone may run the task, plus 1; 0 if any may.
-    pinned: AtomicU32,
     /// The task's first function; null once it has begun.
     pub(crate) entry: AtomicPtr<()>,
+    /// The worker that alone may run the task, plus 1; 0 if any may.
+    pinned: AtomicU32,
+    pub(crate) wait_reason: AtomicU8,
+    /// Links of the first block of a batch, to other batches.
+    pub(crate) batch: BatchLinks,
     pub(crate) closure: AtomicPtr<u8>,
     /// The stack's lowest usable address and its whole stride; written once, when the slot is made.
     pub(crate) stack_low: AtomicUsize,
     pub(crate) stack_size: AtomicUsize,
-    pub(crate) wait_reason: AtomicU8,
     pub(crate) labels: AtomicU32,
     pub(crate) waiting_since: AtomicU64,
     /// The task's task-locals; null until it uses one.

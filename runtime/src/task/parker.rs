@@ -16,7 +16,7 @@ use crate::{
     scheduler::{self, Departure, Place, current_worker},
     sys::{
         atomic::{AtomicU32, Ordering},
-        clock, futex,
+        clock, futex, memory,
     },
     time::Action,
 };
@@ -29,6 +29,13 @@ pub(crate) enum Parker {
 }
 
 impl Parker {
+    /// Lets the processor fetch what an unpark will need, while the caller does something else.
+    pub(crate) fn fetch(&self) {
+        if let Self::Task(task) = self {
+            memory::prefetch(task.control.as_ptr());
+        }
+    }
+
     /// The parker of the calling task, or of the calling thread when it runs none.
     #[inline]
     pub(crate) fn current() -> Self {

@@ -221,6 +221,8 @@ impl<T: Send> Chan<T> {
                 let waiter = state.receivers.pop_front().or_else(|| state.senders.pop_front());
                 // SAFETY: taken from its queue just now.
                 *place = waiter.map(|waiter| unsafe { waiter::finish(waiter, Outcome::Closed) });
+                // Each is on a stack of its own, which nobody may have looked at for long.
+                place.iter().for_each(Parker::fetch);
             }
             drop(state);
             for parker in batch {

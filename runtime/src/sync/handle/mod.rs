@@ -22,6 +22,7 @@
 //! retagged or dropped, which safe code cannot make. Then the core is marked as aliased, and a scan says nothing about it.
 
 pub(crate) mod exclusive;
+mod extension;
 mod home;
 pub(crate) mod lazy;
 #[cfg(all(test, loom))]

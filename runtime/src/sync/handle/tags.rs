@@ -4,7 +4,7 @@
 //! stale word comes back to life only when its slot is in use and has been freed 65 536 times since.
 //!
 //! Most primitives have few handles: the first [`INLINE`] slots lie in the core and need no lock. The others lie in an
-//! extension that is made when it is first needed.
+//! [`extension`](super::extension) that is made when it is first needed.
 //!
 //! `live` holds a bit for each inline slot, and the number of handles in the extension in its upper half. It is zero
 //! when no handle is left, and since a handle is only ever cloned from a live one, zero is final.
@@ -12,13 +12,13 @@
 //! The core of a reader-writer lock has no handles. Its table gives tags to the guards of readers, which come and go: there
 //! zero says nothing.
 
-use std::{collections::VecDeque, ptr};
+use std::ptr;
 
-use super::word::{SLOT_BITS, Tag};
-use crate::sys::{
-    atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Ordering},
-    lock::Mutex,
+use super::{
+    extension::Extension,
+    word::{SLOT_BITS, Tag},
 };
+use crate::sys::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 /// Slots in the core itself. Two under loom, so that a model uses the extension too.
 const INLINE: u32 = if cfg!(loom) { 2 } else { 12 };
@@ -34,17 +34,6 @@ pub(crate) struct TagTable {
     /// Where the search for a free slot starts: after the one given out last.
     cursor: AtomicU32,
     generations: [AtomicU16; INLINE as usize],
-}
-
-/// Guards itself; held for a few instructions only.
-struct Extension(Mutex<Slots>);
-
-#[derive(Default)]
-struct Slots {
-    generations: Vec<u16>,
-    live: Vec<bool>,
-    /// First in, first out: a freed slot rests for as long as possible.
-    free: VecDeque<u32>,
 }
 
 impl TagTable {
@@ -105,7 +94,7 @@ impl TagTable {
     #[cold]
     fn release_beyond(&self, tag: Tag) -> bool {
         if tag.slot != SHARED_SLOT {
-            self.extension().0.lock().release(tag);
+            self.extension().give_back(Tag { slot: tag.slot - INLINE, ..tag });
         }
         // AcqRel: as in `release`.
         self.live.fetch_sub(EXTENSION_UNIT, Ordering::AcqRel) == EXTENSION_UNIT
@@ -123,21 +112,25 @@ impl TagTable {
         }
         // SAFETY: null, or an extension, which is freed with the core only. Acquire: pairs with the Release in
         // `extension`.
-        unsafe { self.extension.load(Ordering::Acquire).as_ref() }.is_some_and(|e| e.0.lock().is_live(tag))
+        unsafe { self.extension.load(Ordering::Acquire).as_ref() }
+            .is_some_and(|e| e.is_live(Tag { slot: tag.slot - INLINE, ..tag }))
     }
 
     #[cold]
     fn allocate_beyond(&self) -> Tag {
         // AcqRel: as in `allocate`.
-        self.live.fetch_add(EXTENSION_UNIT, Ordering::AcqRel);
-        self.extension().0.lock().allocate()
+        let taken = self.live.fetch_add(EXTENSION_UNIT, Ordering::AcqRel) / EXTENSION_UNIT + 1;
+        match self.extension().allocate(taken as u32, SHARED_SLOT - INLINE) {
+            Some(tag) => Tag { slot: INLINE + tag.slot, ..tag },
+            None => Tag { slot: SHARED_SLOT, generation: 0 }, // no room for another
+        }
     }
 
     fn extension(&self) -> &Extension {
         // Acquire: pairs with the Release below.
         let mut extension = self.extension.load(Ordering::Acquire);
         if extension.is_null() {
-            let fresh = Box::into_raw(Box::new(Extension(Mutex::default())));
+            let fresh = Box::into_raw(Box::new(Extension::new()));
             // Release: publishes the box; Acquire on failure: sees the other's.
             match self.extension.compare_exchange(ptr::null_mut(), fresh, Ordering::Release, Ordering::Acquire) {
                 Ok(_) => extension = fresh,
@@ -161,8 +154,8 @@ impl TagTable {
             .map(|slot| Tag { slot, generation: self.generations[slot as usize].load(Ordering::Acquire) });
         // SAFETY: as in `is_live`.
         let extension = unsafe { self.extension.load(Ordering::Acquire).as_ref() };
-        let beyond = extension.map(|extension| extension.0.lock().all_live());
-        inline.chain(beyond.into_iter().flatten()).collect()
+        let beyond = extension.into_iter().flat_map(Extension::live);
+        inline.chain(beyond.map(|tag| Tag { slot: INLINE + tag.slot, ..tag })).collect()
     }
 
     /// Frees the extension. The core must be out of use; generations go on, for the sake of stale words.
@@ -180,45 +173,6 @@ impl TagTable {
     pub(crate) fn count(&self) -> u64 {
         let live = self.live.load(Ordering::Relaxed);
         (live & INLINE_BITS).count_ones() as u64 + live / EXTENSION_UNIT
-    }
-}
-
-impl Slots {
-    fn allocate(&mut self) -> Tag {
-        let position = self.free.pop_front().unwrap_or_else(|| {
-            if INLINE as usize + self.live.len() < SHARED_SLOT as usize {
-                self.live.push(false);
-                self.generations.push(0);
-            }
-            self.live.len() as u32 - 1
-        });
-        if self.live[position as usize] {
-            return Tag { slot: SHARED_SLOT, generation: 0 }; // no room for another
-        }
-        self.live[position as usize] = true;
-        Tag { slot: INLINE + position, generation: self.generations[position as usize] }
-    }
-
-    fn release(&mut self, tag: Tag) {
-        let position = (tag.slot - INLINE) as usize;
-        if self.is_live(tag) {
-            self.live[position] = false;
-            self.generations[position] = tag.generation.wrapping_add(1);
-            self.free.push_back(position as u32);
-        }
-    }
-
-    fn all_live(&self) -> Vec<Tag> {
-        let slots = self.live.iter().zip(&self.generations).enumerate();
-        slots
-            .filter(|(_, (live, _))| **live)
-            .map(|(position, (_, generation))| Tag { slot: INLINE + position as u32, generation: *generation })
-            .collect()
-    }
-
-    fn is_live(&self, tag: Tag) -> bool {
-        let position = (tag.slot - INLINE) as usize;
-        self.live.get(position) == Some(&true) && self.generations[position] == tag.generation
     }
 }
 

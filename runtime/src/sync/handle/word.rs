@@ -19,7 +19,7 @@ pub(crate) const SLOT_BITS: u32 = TAG_BITS - 1 - GENERATION_BITS;
 const EXCLUSIVE: u64 = 1 << (TAG_BITS - 1);
 
 /// What tells a live handle of a core from the others and from stale copies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Tag {
     pub(crate) slot: u32,
     pub(crate) generation: u16,
