@@ -386,6 +386,7 @@ impl Worker {
                 }
             }
             if round + 1 < SEARCH_ROUNDS {
+                pool::open_ahead(self.shared.stack);
                 (0..SEARCH_PAUSES).for_each(|_| std::hint::spin_loop());
             }
         }

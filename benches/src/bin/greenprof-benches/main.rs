@@ -18,6 +18,10 @@ use greenprof_benches::{
     peers::Peer,
 };
 
+/// What a program that wants heap profiles uses. All Rust peers are measured with it; Go has its own.
+#[global_allocator]
+static HEAP: greenprof_runtime::heap::Heap = greenprof_runtime::heap::Heap::new();
+
 /// What greenprof costs, beside its peers.
 #[derive(Parser)]
 #[command(name = "greenprof-benches")]

@@ -10,7 +10,7 @@
 use std::{
     ops::Range,
     ptr::NonNull,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use parking_lot::Mutex;
@@ -47,7 +47,16 @@ const LARGEST_SLAB: usize = 256 << 20;
 /// Of so many stacks that exist, one more may be made than is needed at the moment.
 const OPEN_AHEAD: usize = 16;
 
+/// The most free stacks that are made ahead of need.
+const MOST_AHEAD: usize = 512;
+
+/// How many of them at a time: the worker does not look for tasks meanwhile.
+const OPENED_AHEAD: usize = 16;
+
 static POOL: [Mutex<Free>; CLASSES] = [const { Mutex::new(Free::new()) }; CLASSES];
+
+/// Whether stacks of a class had to be made lately by who needed them.
+static WANTED: [AtomicBool; CLASSES] = [const { AtomicBool::new(false) }; CLASSES];
 
 /// When the period began, by the coarse clock.
 static PERIOD_BEGAN: AtomicU64 = AtomicU64::new(0);
@@ -117,13 +126,20 @@ impl Free {
 /// Stacks of the class, free or new: one at least, some more if they are at hand.
 fn take_batch(class: Class, most_new: usize) -> Result<Batch, SpawnError> {
     let pool = &POOL[class.index()];
-    let mut slots = {
+    let slots = {
         let mut free = pool.lock();
         if let Some(batch) = free.pop() {
             return Ok(batch);
         }
         free.fresh(class, most_new)?
     };
+    // Relaxed, as all accesses: a hint.
+    WANTED[class.index()].store(true, Ordering::Relaxed);
+    open(pool, slots)
+}
+
+/// Opens slots that `Free::fresh` has given, or the first of them if there is not enough for all.
+fn open(pool: &Mutex<Free>, mut slots: Slots) -> Result<Batch, SpawnError> {
     loop {
         // SAFETY: `fresh` gives each slot to one caller, and again only if opening it failed.
         match unsafe { slots.slab.open(slots.range.clone()) } {
@@ -146,6 +162,26 @@ fn take_batch(class: Class, most_new: usize) -> Result<Batch, SpawnError> {
                 }
             }
         }
+    }
+}
+
+/// Makes a few stacks of the class if some had to be made lately: for a worker that has nothing else to do. Making one
+/// is page faults for the most part, a few microseconds, which a task that spawns many others would wait for.
+pub(crate) fn open_ahead(class: Class) {
+    let wanted = &WANTED[class.index()];
+    if !wanted.load(Ordering::Relaxed) {
+        return;
+    }
+    let pool = &POOL[class.index()];
+    let slots = {
+        let mut free = pool.lock();
+        let enough = free.used.length() + free.clean.length() >= (free.opened / OPEN_AHEAD).min(MOST_AHEAD);
+        if enough { None } else { free.fresh(class, OPENED_AHEAD).ok() }
+    };
+    let made = slots.and_then(|slots| open(pool, slots).ok());
+    match made {
+        Some(batch) => pool.lock().clean.push_newest(batch),
+        None => wanted.store(false, Ordering::Relaxed),
     }
 }
 
