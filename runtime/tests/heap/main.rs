@@ -5,16 +5,26 @@ mod model;
 mod resolve;
 mod stopped;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    panic::resume_unwind,
+    sync::{Mutex, PoisonError},
+    thread,
+};
 
 use greenprof_runtime::heap::Heap;
 
 static HEAP: Heap = Heap::new();
 
-/// There is one heap, and a view of it wants nobody to change it: tests take turns.
-fn alone() -> MutexGuard<'static, ()> {
+/// Runs a test. There is one heap, and a view of it wants nobody to change it: tests take turns, each on a thread that
+/// has ended, and has given its cache back, before the next begins.
+fn alone(test: impl FnOnce() + Send) {
     static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    thread::scope(|scope| {
+        if let Err(panic) = scope.spawn(test).join() {
+            resume_unwind(panic);
+        }
+    });
 }
 
 /// Numbers that look random: a linear congruential generator's upper half (Knuth's constants).

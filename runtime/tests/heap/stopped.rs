@@ -66,61 +66,62 @@ fn churn(number: usize) {
 
 #[test]
 fn a_view_is_right_wherever_threads_were_stopped() {
-    let _alone = alone();
-    // SAFETY: the handler only touches atomics.
-    unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        action.sa_sigaction = stop as extern "C" fn(libc::c_int) as usize;
-        action.sa_flags = libc::SA_RESTART;
-        libc::sigaction(libc::SIGUSR2, &action, std::ptr::null_mut());
-    }
-    thread::scope(|scope| {
-        let threads: Vec<_> = (0..THREADS)
-            .map(|number| {
-                let (tell, id) = std::sync::mpsc::channel();
-                let handle = scope.spawn(move || {
-                    // SAFETY: no preconditions.
-                    tell.send(unsafe { libc::pthread_self() }).unwrap();
-                    churn(number);
-                });
-                (id.recv().unwrap(), handle)
-            })
-            .collect();
-        let end = Instant::now() + Duration::from_secs(3);
-        let ending = Ending;
-        let mut looks = 0;
-        while Instant::now() < end {
-            for &(thread, _) in &threads {
-                // SAFETY: the threads run until `END` is set.
-                unsafe { libc::pthread_kill(thread, libc::SIGUSR2) };
-            }
-            while STOPPED.load(Ordering::SeqCst) < THREADS as u32 {
-                thread::yield_now();
-            }
-            // SAFETY: both threads that use the heap are in the handler.
-            let view = unsafe { View::of_stopped_world() }.expect("no other view");
-            for word in ALIVE.iter().flatten().map(|word| word.load(Ordering::SeqCst)).filter(|&word| word != 0) {
-                let block = view.resolve(word).expect("a block that a thread has is allocated");
-                assert_eq!(block.start, word);
-            }
-            let (blocks, mut last) = (view.blocks(), 0);
-            let mut count = 0;
-            for block in blocks {
-                assert!(block.start >= last);
-                last = block.start + block.size;
-                count += 1;
-            }
-            // Those in the lists, and what is on its way somewhere: a batch for each thread, or a span that is emptied.
-            let listed = ALIVE.iter().flatten().filter(|word| word.load(Ordering::SeqCst) != 0).count();
-            assert!(count >= listed && count <= listed + THREADS * 400, "{count} blocks, {listed} listed");
-            drop(view);
-            looks += 1;
-            STOPPED.store(0, Ordering::SeqCst);
-            GO_ON.fetch_add(1, Ordering::SeqCst);
+    alone(|| {
+        // SAFETY: the handler only touches atomics.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = stop as extern "C" fn(libc::c_int) as usize;
+            action.sa_flags = libc::SA_RESTART;
+            libc::sigaction(libc::SIGUSR2, &action, std::ptr::null_mut());
         }
-        drop(ending);
-        // The end of the scope would not wait until the threads have given their caches back.
-        threads.into_iter().for_each(|(_, handle)| handle.join().unwrap());
-        assert!(looks > 20, "only {looks} looks");
+        thread::scope(|scope| {
+            let threads: Vec<_> = (0..THREADS)
+                .map(|number| {
+                    let (tell, id) = std::sync::mpsc::channel();
+                    let handle = scope.spawn(move || {
+                        // SAFETY: no preconditions.
+                        tell.send(unsafe { libc::pthread_self() }).unwrap();
+                        churn(number);
+                    });
+                    (id.recv().unwrap(), handle)
+                })
+                .collect();
+            let end = Instant::now() + Duration::from_secs(3);
+            let ending = Ending;
+            let mut looks = 0;
+            while Instant::now() < end {
+                for &(thread, _) in &threads {
+                    // SAFETY: the threads run until `END` is set.
+                    unsafe { libc::pthread_kill(thread, libc::SIGUSR2) };
+                }
+                while STOPPED.load(Ordering::SeqCst) < THREADS as u32 {
+                    thread::yield_now();
+                }
+                // SAFETY: both threads that use the heap are in the handler.
+                let view = unsafe { View::of_stopped_world() }.expect("no other view");
+                for word in ALIVE.iter().flatten().map(|word| word.load(Ordering::SeqCst)).filter(|&word| word != 0) {
+                    let block = view.resolve(word).expect("a block that a thread has is allocated");
+                    assert_eq!(block.start, word);
+                }
+                let (blocks, mut last) = (view.blocks(), 0);
+                let mut count = 0;
+                for block in blocks {
+                    assert!(block.start >= last);
+                    last = block.start + block.size;
+                    count += 1;
+                }
+                // Those in the lists, and what is on its way somewhere: a batch for each thread, or a span that is emptied.
+                let listed = ALIVE.iter().flatten().filter(|word| word.load(Ordering::SeqCst) != 0).count();
+                assert!(count >= listed && count <= listed + THREADS * 400, "{count} blocks, {listed} listed");
+                drop(view);
+                looks += 1;
+                STOPPED.store(0, Ordering::SeqCst);
+                GO_ON.fetch_add(1, Ordering::SeqCst);
+            }
+            drop(ending);
+            // The end of the scope would not wait until the threads have given their caches back.
+            threads.into_iter().for_each(|(_, handle)| handle.join().unwrap());
+            assert!(looks > 20, "only {looks} looks");
+        });
     });
 }

@@ -72,8 +72,9 @@ pub(super) struct Extension {
     chunks: [AtomicPtr<Group>; CHUNKS],
     /// Groups in all chunks. Grows.
     groups: AtomicU32,
-    /// The slot after the one given out last: where a search starts.
-    cursor: AtomicU32,
+    /// The slot after the one given out last: where a search starts. A hint, and none of loom's atomics: a model would try
+    /// all the values that it may have.
+    cursor: std::sync::atomic::AtomicU32,
 }
 
 /// Groups in the chunks before this one.
@@ -90,7 +91,7 @@ impl Extension {
         Self {
             chunks: std::array::from_fn(|_| AtomicPtr::new(ptr::null_mut())),
             groups: AtomicU32::new(0),
-            cursor: AtomicU32::new(0),
+            cursor: std::sync::atomic::AtomicU32::new(0),
         }
     }
 

@@ -18,10 +18,10 @@ use super::{
     extension::Extension,
     word::{SLOT_BITS, Tag},
 };
-use crate::sys::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use crate::sys::atomic::{AtomicPtr, AtomicU16, AtomicU64, Ordering};
 
-/// Slots in the core itself. Two under loom, so that a model uses the extension too.
-const INLINE: u32 = if cfg!(loom) { 2 } else { 12 };
+/// Slots in the core itself. Under loom so few that a model can use the extension too, and enough for models of primitives.
+const INLINE: u32 = if cfg!(loom) { 4 } else { 12 };
 const INLINE_BITS: u64 = (1 << INLINE) - 1;
 const EXTENSION_UNIT: u64 = 1 << 32;
 
@@ -31,8 +31,9 @@ const SHARED_SLOT: u32 = (1 << SLOT_BITS) - 1;
 pub(crate) struct TagTable {
     live: AtomicU64,
     extension: AtomicPtr<Extension>,
-    /// Where the search for a free slot starts: after the one given out last.
-    cursor: AtomicU32,
+    /// Where the search for a free slot starts: after the one given out last. A hint, and none of loom's atomics: a model
+    /// would try all the values that it may have.
+    cursor: std::sync::atomic::AtomicU32,
     generations: [AtomicU16; INLINE as usize],
 }
 
@@ -41,7 +42,7 @@ impl TagTable {
         Self {
             live: AtomicU64::new(0),
             extension: AtomicPtr::new(ptr::null_mut()),
-            cursor: AtomicU32::new(0),
+            cursor: std::sync::atomic::AtomicU32::new(0),
             generations: std::array::from_fn(|_| AtomicU16::new(0)),
         }
     }
@@ -231,6 +232,8 @@ mod model {
         crate::sys::model::check(3, 10, || {
             let table = Arc::new(TagTable::new());
             let own = table.allocate();
+            // All but one of the core's own slots are taken: one of the two uses the extension.
+            let others: Vec<Tag> = (2..INLINE).map(|_| table.allocate()).collect();
             let other = {
                 let table = table.clone();
                 loom::thread::spawn(move || {
@@ -244,6 +247,7 @@ mod model {
             assert!(!table.release(mine));
             let (tag, last) = other.join().unwrap();
             assert!(!last && tag != own);
+            others.into_iter().for_each(|tag| assert!(!table.release(tag)));
             assert!(table.release(own));
             table.reset();
         });
