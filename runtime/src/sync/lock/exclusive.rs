@@ -226,7 +226,7 @@ fn holder_may_run() -> bool {
 mod tests {
     use super::*;
     use crate::sync::core::{Body, Kind, LazyCore};
-    use std::{ptr, thread, time::Duration};
+    use std::ptr;
 
     #[derive(Default)]
     struct Probe(ExclusiveLock);
@@ -242,11 +242,23 @@ mod tests {
         test(unsafe { &(*core.body::<Probe>()).0 }, core);
     }
 
+    /// A waiter that has come just now, however slowly the test runs.
+    fn newcomer() -> Waiter {
+        let mut waiter = Waiter::new(ptr::null_mut());
+        waiter.since = u64::MAX;
+        waiter
+    }
+
+    /// A waiter that has come long ago.
+    fn starving() -> Waiter {
+        Waiter::new(ptr::null_mut())
+    }
+
     #[test]
     fn unlocking_what_is_not_locked_changes_nothing() {
         with_lock(|lock, core| {
             assert!(!lock.unlock(core));
-            let waiters = [(); 2].map(|()| Waiter::since_now());
+            let waiters = [(); 2].map(|()| newcomer());
             lock.lock(core);
             assert!(waiters.iter().all(|waiter| !lock.acquire_or_queue(core, waiter, false)));
             assert!(lock.unlock(core));
@@ -264,7 +276,7 @@ mod tests {
     #[test]
     fn who_was_overtaken_queues_in_front_and_is_given_the_lock_in_the_end() {
         with_lock(|lock, core| {
-            let (first, second) = (Waiter::since_now(), Waiter::new(ptr::null_mut()));
+            let (mut first, second) = (newcomer(), starving());
             lock.lock(core);
             assert!(!lock.acquire_or_queue(core, &first, false));
             assert!(lock.unlock(core));
@@ -272,8 +284,8 @@ mod tests {
             assert!(lock.try_lock(), "free for a newcomer");
             assert!(!lock.acquire_or_queue(core, &second, false));
             first.reset();
+            first.since = 0;
             assert!(!lock.acquire_or_queue(core, &first, true));
-            thread::sleep(Duration::from_nanos(2 * STARVATION));
             assert!(lock.unlock(core));
             assert_eq!((first.outcome(), second.outcome()), (Some(Outcome::Done), None));
             assert!(!lock.try_lock() && lock.is_locked());
@@ -288,9 +300,9 @@ mod tests {
     #[test]
     fn a_lock_that_was_snatched_from_a_starving_waiter_is_kept_for_it() {
         with_lock(|lock, core| {
-            let (first, second) = (Waiter::new(ptr::null_mut()), Waiter::since_now());
+            let (first, second) = (starving(), newcomer());
             lock.lock(core);
-            assert!(!lock.acquire_or_queue(core, &first, false)); // its `since` is long ago
+            assert!(!lock.acquire_or_queue(core, &first, false));
             // An unlock that is interrupted by a newcomer.
             assert_eq!(lock.word.fetch_sub(LOCKED, Ordering::Release), LOCKED | QUEUED);
             assert!(lock.try_lock());
