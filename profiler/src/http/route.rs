@@ -77,6 +77,9 @@ fn unknown_profile() -> Reply {
 
 async fn named(registry: &Registry, name: &str, query: &Query) -> Reply {
     let Some(profile) = registry.get(name) else { return unknown_profile() };
+    if let Some(reason) = profile.unavailable() {
+        return reply::error(StatusCode::SERVICE_UNAVAILABLE, reason);
+    }
     if let Some(seconds) = query.get("seconds") {
         return capture::delta(profile, seconds, query).await;
     }

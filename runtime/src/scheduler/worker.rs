@@ -189,6 +189,11 @@ impl Worker {
         })
     }
 
+    /// How others see this worker.
+    pub(crate) fn thread(&self) -> &'static WorkerThread {
+        self.thread
+    }
+
     fn processor(&self) -> &Processor {
         // SAFETY: processors are never removed, and the worker keeps the table that owns them.
         unsafe { self.processor.as_ref() }
