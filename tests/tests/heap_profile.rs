@@ -38,7 +38,7 @@ fn both_profiles_show_who_allocated() {
     let _alone = alone();
     let server = serve("127.0.0.1:0").unwrap();
     let address = server.local_addr();
-    assert_eq!(profiler::rate(), 512 << 10, "the default");
+    assert!([512 << 10, 1].contains(&profiler::rate()), "the default, unless another test was first");
     profiler::set_rate(1);
     let runtime = Runtime::builder().workers(1).build().unwrap();
     let kept = runtime.run(|| labels::with(&[("tenant", "acme")], || spawn(hoard).join().unwrap()));
@@ -128,10 +128,9 @@ fn a_difference_shows_first_what_the_profile_does() {
         let profile = encode::decode(&answer.body).unwrap();
         assert_eq!(text(&profile, profile.default_sample_type), first);
         let samples = pprof::resolve(&profile);
-        let mine: Vec<_> =
-            samples.iter().filter(|s| s.calls("heap_profile::hoard") && s.values[1] == 1000 * BLOCK).collect();
-        assert_eq!(mine.len(), 1, "{name}");
-        assert_eq!(mine[0].values, [1000, 1000 * BLOCK, 0, 0]);
+        let mine: Vec<_> = samples.iter().filter(|sample| sample.calls("heap_profile::hoard")).collect();
+        let values: Vec<_> = mine.iter().map(|sample| &sample.values[..]).collect();
+        assert!(values.contains(&&[1000, 1000 * BLOCK, 0, 0][..]), "{name}: {values:?}");
     }
     profiler::set_rate(512 << 10);
 }

@@ -35,7 +35,11 @@ fn compress(bytes: &[u8]) -> Result<Vec<u8>, ProfileError> {
 pub fn to_proto(profile: &Profile, symbolizer: &mut Symbolizer) -> proto::Profile {
     symbolizer.refresh();
     let mut builder = Builder::new(symbolizer);
-    let samples = profile.samples.iter().map(|sample| builder.sample(profile, sample)).collect();
+    let mut samples: Vec<proto::Sample> = profile.samples.iter().map(|s| builder.sample(profile, s)).collect();
+    if profile.hides_allocator {
+        // Stacks that differed only in how the allocator found a block.
+        samples = merged(samples);
+    }
     let value_type = |builder: &mut Builder<'_>, value: &super::ValueType| proto::ValueType {
         r#type: builder.strings.index(&value.kind),
         unit: builder.strings.index(&value.unit),
@@ -62,6 +66,21 @@ pub fn to_proto(profile: &Profile, symbolizer: &mut Symbolizer) -> proto::Profil
         default_sample_type,
         doc_url: 0,
     }
+}
+
+/// Sums samples whose locations and labels are equal, in the order of the first.
+fn merged(samples: Vec<proto::Sample>) -> Vec<proto::Sample> {
+    let mut places = HashMap::new();
+    let mut sums: Vec<proto::Sample> = Vec::new();
+    for sample in samples {
+        let labels: Vec<_> = sample.label.iter().map(|label| (label.key, label.str, label.num)).collect();
+        let place = *places.entry((sample.location_id.clone(), labels)).or_insert(sums.len());
+        match sums.get_mut(place) {
+            Some(sum) => sum.value.iter_mut().zip(sample.value).for_each(|(sum, value)| *sum += value),
+            None => sums.push(sample),
+        }
+    }
+    sums
 }
 
 /// The string table being built; index 0 is the empty string.
