@@ -15,6 +15,7 @@
 use std::{collections::VecDeque, ptr};
 
 use super::word::{SLOT_BITS, Tag};
+use crate::heap;
 use crate::sys::{
     atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Ordering},
     lock::Mutex,
@@ -130,7 +131,7 @@ impl TagTable {
     fn allocate_beyond(&self) -> Tag {
         // AcqRel: as in `allocate`.
         self.live.fetch_add(EXTENSION_UNIT, Ordering::AcqRel);
-        self.extension().0.lock().allocate()
+        heap::untracked(|| self.extension().0.lock().allocate())
     }
 
     fn extension(&self) -> &Extension {
