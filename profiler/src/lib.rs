@@ -1,5 +1,6 @@
 //! CPU, heap and task profiles of a greenprof runtime, in Go's formats, over one HTTP port.
 //!
+//! * [`cpu`], [`mod@heap`], [`tasks`]: the profilers.
 //! * [`profile`]: the in-memory profile and its encoding as gzipped `profile.proto`.
 //! * [`symbolize`]: addresses of this process to functions, files, lines and inlined calls.
 //! * [`text`]: the `debug=1` and `debug=2` forms.

@@ -1,12 +1,19 @@
 //! What was allocated, by where, how large, and for whom: a record for each stack, block size and set of labels, as Go has
 //! one for each stack and size.
 //!
-//! Stacks are interned. Records are never removed, so there is a bound; samples beyond it are counted as lost. Everything of
-//! one stack lies in one shard.
+//! Stacks are interned. Records are never removed, so there is a bound; samples beyond it are counted as lost.
+//!
+//! Threads that allocate at the same place would wait for each other at its record, and each time take its cache line from the
+//! other. So there are up to [`COPIES`] records of the same thing, in neighbouring shards, one for every so-manieth thread;
+//! they are added up when they are read.
 
-use std::sync::{
-    Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    cell::Cell,
+    collections::HashSet,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use greenprof_runtime::labels::LabelSet;
@@ -19,6 +26,9 @@ use super::{
 /// So many threads seldom meet in one of these, unless they allocate at the same place.
 const SHARDS: usize = 64;
 const SHARD_BITS: u32 = 6;
+
+/// A quarter of the threads share a record.
+const COPIES: usize = 4;
 
 /// Records that are kept: some 40 MiB with their stacks. Go keeps any number.
 pub(super) const MAX_RECORDS: usize = 1 << 18;
@@ -53,14 +63,29 @@ struct Shard {
 /// Each lock guards its shard, and is held for one operation, or for copying the shard. Aligned, so that shards do not share
 /// cache lines.
 #[repr(align(64))]
-struct Cell(Mutex<Shard>);
+struct Locked(Mutex<Shard>);
 
-static TABLE: [Cell; SHARDS] = [const { Cell(Mutex::new(Shard::EMPTY)) }; SHARDS];
+static TABLE: [Locked; SHARDS] = [const { Locked(Mutex::new(Shard::EMPTY)) }; SHARDS];
 /// Records of all shards.
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 
 fn shard(number: usize) -> MutexGuard<'static, Shard> {
     TABLE[number % SHARDS].0.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Which of the copies is the calling thread's. For code that does not wait.
+#[inline]
+fn own_copy() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static OWN: Cell<Option<u8>> = const { Cell::new(None) };
+    }
+    let copy = OWN.get().unwrap_or_else(|| {
+        let copy = (NEXT.fetch_add(1, Ordering::Relaxed) % COPIES) as u8;
+        OWN.set(Some(copy));
+        copy
+    });
+    copy.into()
 }
 
 /// A stack's hash, one address after another.
@@ -92,7 +117,7 @@ pub(super) fn allocated(
     labels: LabelSet,
     weight: Weight,
 ) -> Option<RecordId> {
-    let number = hash as usize % SHARDS;
+    let number = (hash as usize + own_copy()) % SHARDS;
     let mut shard = shard(number);
     let record_hash = mix(mix(hash, size as u64), u64::from(labels.index())) >> SHARD_BITS;
     let found = shard.record_index.find(record_hash, |at| shard.is(at, frames, size, labels));
@@ -111,9 +136,21 @@ pub(super) fn freed(RecordId(id): RecordId, weight: Weight) {
     shard.records[(id >> SHARD_BITS) as usize].freed.add(weight);
 }
 
-/// How many records there are.
+/// How many records there are, with copies of the same thing counted once.
 pub(super) fn count() -> usize {
-    COUNT.load(Ordering::Relaxed)
+    greenprof_runtime::heap::untracked(|| {
+        let mut keys = HashSet::new();
+        for number in 0..SHARDS {
+            let shard = shard(number);
+            keys.extend(
+                shard
+                    .records
+                    .iter()
+                    .map(|record| (shard.stacks[record.stack as usize].hash, record.size, record.labels)),
+            );
+        }
+        keys.len()
+    })
 }
 
 /// A copy of a record.
@@ -125,11 +162,17 @@ pub(super) struct Copied {
     pub(super) freed: Sum,
 }
 
+impl Copied {
+    fn key(&self) -> (&[usize], usize, u32) {
+        (&self.stack, self.size, self.labels.index())
+    }
+}
+
 /// Copies all records, shard by shard. To be called in an untracked scope: an allocation that is sampled while a shard is
 /// locked would wait for that lock.
 pub(super) fn copy() -> Vec<Copied> {
     debug_assert!(greenprof_runtime::heap::in_untracked());
-    let mut all = Vec::with_capacity(count());
+    let mut all: Vec<Copied> = Vec::with_capacity(COUNT.load(Ordering::Relaxed));
     for number in 0..SHARDS {
         let shard = shard(number);
         all.extend(shard.records.iter().map(|record| Copied {
@@ -140,6 +183,15 @@ pub(super) fn copy() -> Vec<Copied> {
             freed: record.freed,
         }));
     }
+    all.sort_unstable_by(|a, b| a.key().cmp(&b.key()));
+    all.dedup_by(|copy, kept| {
+        let same = copy.key() == kept.key();
+        if same {
+            kept.allocated = kept.allocated.plus(copy.allocated);
+            kept.freed = kept.freed.plus(copy.freed);
+        }
+        same
+    });
     all
 }
 
@@ -217,6 +269,19 @@ mod tests {
         let mut hash = StackHash::EMPTY;
         frames.iter().for_each(|frame| hash.push(*frame));
         allocated(hash, frames, size, LabelSet::from_index(labels), Weight::of(size, 1)).expect("room")
+    }
+
+    #[test]
+    fn records_of_several_threads_are_added_up() {
+        let stack = [0x111, 0x222];
+        for _ in 0..6 {
+            let thread = std::thread::spawn(move || sample(&stack, 96, 0));
+            freed(thread.join().expect("no panic"), Weight::of(96, 1));
+        }
+        let copied = greenprof_runtime::heap::untracked(copy);
+        let found: Vec<_> = copied.iter().filter(|record| record.stack == stack).collect();
+        assert_eq!(found.len(), 1);
+        assert_eq!((found[0].allocated.samples, found[0].freed.samples), (6, 6));
     }
 
     #[test]

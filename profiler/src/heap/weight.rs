@@ -44,6 +44,15 @@ impl Sum {
         self.variance = self.variance.wrapping_add(excess(weight));
     }
 
+    /// Both together.
+    pub(super) fn plus(self, other: Self) -> Self {
+        Self {
+            samples: self.samples + other.samples,
+            weights: self.weights + other.weights,
+            variance: self.variance.wrapping_add(other.variance),
+        }
+    }
+
     /// What is left without the samples of `other`, all of which are among these.
     pub(super) fn minus(self, other: Self) -> Self {
         Self {
