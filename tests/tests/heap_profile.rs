@@ -42,7 +42,7 @@ fn both_profiles_show_who_allocated() {
     profiler::set_rate(1);
     let runtime = Runtime::builder().workers(1).build().unwrap();
     let kept = runtime.run(|| labels::with(&[("tenant", "acme")], || spawn(hoard).join().unwrap()));
-    drop(runtime.run(hoard));
+    drop(runtime.run(|| labels::with(&[("tenant", "bluefin")], hoard)));
     for (name, first) in [("heap", "inuse_space"), ("allocs", "alloc_space"), ("heap?gc=1", "inuse_space")] {
         let answer = client::get(address, &format!("/debug/pprof/{name}"));
         assert_eq!(answer.status, 200, "{name}");
@@ -62,19 +62,19 @@ fn both_profiles_show_who_allocated() {
         let period = profile.period_type.unwrap();
         assert_eq!((text(&profile, period.r#type), text(&profile, period.unit), profile.period), ("space", "bytes", 1));
         let samples = pprof::resolve(&profile);
-        let of = |tenant: Option<&str>| {
+        let of = |tenant: &str| {
             let mine = samples.iter().zip(&profile.sample).filter(|(sample, raw)| {
                 let size = raw.label.iter().find(|label| text(&profile, label.key) == "bytes").expect("a size");
-                sample.calls("heap_profile::hoard") && sample.label("tenant") == tenant && size.num == BLOCK
+                sample.calls("heap_profile::hoard") && sample.label("tenant") == Some(tenant) && size.num == BLOCK
             });
             let found: Vec<_> = mine.map(|(sample, _)| sample.clone()).collect();
             assert_eq!(found.len(), 1, "{name}: {found:?}");
             found[0].clone()
         };
-        assert_eq!(of(Some("acme")).values, [1000, 1000 * BLOCK, 1000, 1000 * BLOCK]);
-        assert_eq!(of(None).values, [1000, 1000 * BLOCK, 0, 0]);
+        assert_eq!(of("acme").values, [1000, 1000 * BLOCK, 1000, 1000 * BLOCK]);
+        assert_eq!(of("bluefin").values, [1000, 1000 * BLOCK, 0, 0]);
         // The allocator's own frames are not there: what comes first is what wanted the memory.
-        assert!(of(None).functions[0].starts_with("heap_profile::hoard"), "{:?}", of(None).functions);
+        assert!(of("bluefin").functions[0].starts_with("heap_profile::hoard"), "{:?}", of("bluefin").functions);
     }
     drop(kept);
     let profile = client::get(address, "/debug/pprof/heap");
