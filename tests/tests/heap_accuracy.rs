@@ -1,8 +1,8 @@
 //! How right the heap profile is: its estimates and intervals against totals that are known.
 //!
-//! Call sites allocate blocks of known sizes on two threads; a third of them stay in use, the others are freed, some by the
-//! other thread. Each run carries labels of its own, so runs do not touch each other. For each site and each of the four
-//! numbers, the nominal 95 % interval should cover the truth in 95 % of the runs, and over all runs the estimates
+//! Call sites allocate blocks of known sizes on two threads; a third of them stay in use, the others are freed, some by
+//! the other thread. Each run carries labels of its own, so runs do not touch each other. For each site and each of the
+//! four numbers, the nominal 95 % interval should cover the truth in 95 % of the runs, and over all runs the estimates
 //! should be neither too high nor too low.
 //!
 //! 40 runs by default, with bounds that chance does not cross (one in a million); `GREENPROF_HEAP_RUNS=200` is the long

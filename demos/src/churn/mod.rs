@@ -1,8 +1,9 @@
 //! `churn`: a job that is slow because it allocates without need, found by `alloc_space`, and repaired.
 //!
-//! Tasks turn lines of a log into keys. [`wasteful`] makes a string for each field and grows another one piece by piece;
-//! [`thrifty`] writes into a buffer that was made large enough once, and that a pool gives to one task after another. The
-//! heap profile of the first names the functions whose memory is thrown away at once; beside it stands that of the second.
+//! Tasks turn lines of a log into keys. [`wasteful`] makes a string for each field and grows another one piece by
+//! piece; [`thrifty`] writes into a buffer that was made large enough once, and that a pool gives to one task after
+//! another. The heap profile of the first names the functions whose memory is thrown away at once; beside it stands
+//! that of the second.
 
 pub mod thrifty;
 pub mod wasteful;

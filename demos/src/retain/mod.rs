@@ -1,9 +1,9 @@
 //! `retain`: memory that tasks hold while they wait, found by `inuse_space` and its labels, and given back.
 //!
-//! Each task takes a payload in, computes its digest, and asks a partner to acknowledge that. One partner does not answer.
-//! [`Keeping::Payload`] still has the payload on its stack while it waits, though only the digest is needed;
-//! [`Keeping::Digest`] drops it before. The profile's label says whose memory it is, its stack who wanted it, and the task
-//! profile what these tasks wait for.
+//! Each task takes a payload in, computes its digest, and asks a partner to acknowledge that. One partner does not
+//! answer. [`Keeping::Payload`] still has the payload on its stack while it waits, though only the digest is needed;
+//! [`Keeping::Digest`] drops it before. The profile's label says whose memory it is, its stack who wanted it, and the
+//! task profile what these tasks wait for.
 
 use std::{fmt::Write as _, path::PathBuf};
 

@@ -1,4 +1,5 @@
-//! What the heap profiles say: who holds memory, whose orders allocate, and whether that fits the allocator's own count.
+//! What the heap profiles say: who holds memory, whose orders allocate, and whether that fits the allocator's own
+//! count.
 
 use serde::Serialize;
 
@@ -69,7 +70,8 @@ pub fn labels_fit(allocs: &Profile) -> Check {
     check("allocations carry their task's labels", all > 0 && right == all, found)
 }
 
-/// The allocator's own count, which was read after the first profile and before the second, lies between what both estimate.
+/// The allocator's own count, which was read after the first profile and before the second, lies between what both
+/// estimate.
 pub fn estimates_fit(earlier: &Profile, counted: Option<u64>, later: &Profile) -> Check {
     const NAME: &str = "samples agree with the allocator's count";
     let Some(counted) = counted.map(|counted| counted as f64) else {

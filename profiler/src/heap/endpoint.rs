@@ -1,5 +1,5 @@
-//! The two profiles as the port offers them: the same samples, of which one shows first what is in use, and the other what
-//! was allocated.
+//! The two profiles as the port offers them: the same samples, of which one shows first what is in use, and the other
+//! what was allocated.
 
 use greenprof_runtime::heap;
 
@@ -25,7 +25,8 @@ impl HeapProfile {
         Self {
             name: "heap",
             shown_first: "inuse_space",
-            description: "A sampling of memory allocations of live objects. gc=1 is accepted; there is no collector to run.",
+            description: "A sampling of memory allocations of live objects. gc=1 is accepted; there is no collector to \
+                          run.",
         }
     }
 

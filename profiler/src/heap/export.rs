@@ -18,7 +18,8 @@ pub struct Estimate {
     pub objects: f64,
     /// Bytes of their blocks.
     pub bytes: f64,
-    /// The estimated variance of `objects`: the sum of `w * (w - 1)` over the samples' weights `w` (Horvitz and Thompson).
+    /// The estimated variance of `objects`: the sum of `w * (w - 1)` over the samples' weights `w` (Horvitz and
+    /// Thompson).
     pub objects_variance: f64,
     /// The estimated variance of `bytes`: the sum of `w * (w - 1) * size^2`.
     pub bytes_variance: f64,
@@ -117,8 +118,8 @@ impl Snapshot {
     }
 }
 
-/// Everything that was recorded so far. A few hundred nanoseconds for each record; allocations at the same place may wait some
-/// microseconds meanwhile. Each record is consistent; they are not of one moment. Empty in a forked child.
+/// Everything that was recorded so far. A few hundred nanoseconds for each record; allocations at the same place may
+/// wait some microseconds meanwhile. Each record is consistent; they are not of one moment. Empty in a forked child.
 ///
 /// The result lies in the untracked arena, so that a profile does not show itself.
 pub fn snapshot() -> Snapshot {
@@ -138,8 +139,8 @@ pub fn snapshot() -> Snapshot {
     })
 }
 
-/// The heap profile: `alloc_objects`, `alloc_space`, `inuse_objects` and `inuse_space`, as Go has them; shown first is the
-/// last one. The numeric label `bytes` is a block's size.
+/// The heap profile: `alloc_objects`, `alloc_space`, `inuse_objects` and `inuse_space`, as Go has them; shown first is
+/// the last one. The numeric label `bytes` is a block's size.
 pub fn profile() -> Profile {
     heap::untracked(|| build(&snapshot(), "inuse_space"))
 }

@@ -1,7 +1,7 @@
 //! What happens when the allocator has chosen a sample, on the thread that allocates, within the allocation.
 //!
-//! The hooks run in an untracked scope, and the allocator does not sample what they do themselves. They take a lock of a
-//! shard for some ten nanoseconds, twice, and never two at a time; while one is held, memory may be allocated in the
+//! The hooks run in an untracked scope, and the allocator does not sample what they do themselves. They take a lock of
+//! a shard for some ten nanoseconds, twice, and never two at a time; while one is held, memory may be allocated in the
 //! untracked arena, never in the program's. The locks are std's, which neither allocate nor keep anything in
 //! thread-locals with destructors: an allocation may come from a thread that is about to end.
 
@@ -40,8 +40,8 @@ extern "C" fn in_child() {
 
 /// To be called once.
 pub(super) fn install() {
-    // SAFETY: a function that lives as long as the program. Without memory for the entry, a child that allocates before its
-    // `exec` could wait for a lock.
+    // SAFETY: a function that lives as long as the program. Without memory for the entry, a child that allocates before
+    // its `exec` could wait for a lock.
     unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
     sampling::install(&HOOKS);
 }

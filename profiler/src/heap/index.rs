@@ -1,5 +1,5 @@
-//! A hash index: from a hash to the position of an item in a list that is kept elsewhere. Linear probing; items are never
-//! removed. Growing is the only time that it allocates.
+//! A hash index: from a hash to the position of an item in a list that is kept elsewhere. Linear probing; items are
+//! never removed. Growing is the only time that it allocates.
 
 use std::collections::TryReserveError;
 

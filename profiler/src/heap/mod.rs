@@ -1,22 +1,22 @@
 //! The heap profiles: where memory was allocated, how much, for whom, and how much of it is still in use.
 //!
 //! The program's allocator has to be [`greenprof_runtime::heap::Heap`]. It chooses which allocations are samples
-//! ([`sampling`]); what is recorded of them is here. A sample's stack is walked by frame pointers, and it carries the labels of
-//! the task that allocated. When the block is freed, wherever that happens, it is found by its address. One table so
-//! gives all four of Go's numbers: objects and bytes, allocated since the start and in use now.
+//! ([`sampling`]); what is recorded of them is here. A sample's stack is walked by frame pointers, and it carries the
+//! labels of the task that allocated. When the block is freed, wherever that happens, it is found by its address. One
+//! table so gives all four of Go's numbers: objects and bytes, allocated since the start and in use now.
 //!
 //! # What the numbers mean
-//! - A sample stands for `1 / (1 - exp(-requested / rate))` allocations, fixed when it is taken. So the figures are unbiased
-//!   estimates, also if the rate changes, and a rate of 1 gives exact ones. Bytes are those of blocks.
-//! - Each figure comes with its variance ([`Estimate`]). The samples are independent, so the variances of call sites add
-//!   up, and 1.96 standard deviations are a 95 % interval where there are some dozens of samples.
+//! - A sample stands for `1 / (1 - exp(-requested / rate))` allocations, fixed when it is taken. So the figures are
+//!   unbiased estimates, also if the rate changes, and a rate of 1 gives exact ones. Bytes are those of blocks.
+//! - Each figure comes with its variance ([`Estimate`]). The samples are independent, so the variances of call sites
+//!   add up, and 1.96 standard deviations are a 95 % interval where there are some dozens of samples.
 //! - Nothing was recorded before [`start`]. What the runtime and the profilers use themselves is not in the profile.
 //! - There is no garbage collector: what is in use is what was not freed, at this moment, and `gc=1` changes nothing.
 //!
 //! # Costs
-//! With the default mean of 512 KiB, nothing that can be measured. With a rate of 1, some 100 ns for an allocation and its
-//! free, and 24 to 64 bytes for each block in use. Records stay for ever, up to a quarter of a million; samples beyond that
-//! are counted in the profile's comments.
+//! With the default mean of 512 KiB, nothing that can be measured. With a rate of 1, some 100 ns for an allocation and
+//! its free, and 24 to 64 bytes for each block in use. Records stay for ever, up to a quarter of a million; samples
+//! beyond that are counted in the profile's comments.
 
 mod endpoint;
 mod export;
@@ -37,8 +37,8 @@ pub use endpoint::HeapProfile;
 pub use export::{Estimate, Record, Snapshot, profile, snapshot};
 
 /// What a program without the allocator is told.
-pub(crate) const MISSING: &str = "this program has another allocator: a heap profile needs `#[global_allocator] static HEAP: \
-    greenprof_runtime::heap::Heap = greenprof_runtime::heap::Heap::new();` in it";
+pub(crate) const MISSING: &str = "this program has another allocator: a heap profile needs \
+    `#[global_allocator] static HEAP: greenprof_runtime::heap::Heap = greenprof_runtime::heap::Heap::new();` in it";
 
 /// Whether [`set_rate`] was called.
 static RATE_IS_SET: AtomicBool = AtomicBool::new(false);

@@ -1,11 +1,11 @@
-//! What was allocated, by where, how large, and for whom: a record for each stack, block size and set of labels, as Go has
-//! one for each stack and size.
+//! What was allocated, by where, how large, and for whom: a record for each stack, block size and set of labels, as Go
+//! has one for each stack and size.
 //!
 //! Stacks are interned. Records are never removed, so there is a bound; samples beyond it are counted as lost.
 //!
-//! Threads that allocate at the same place would wait for each other at its record, and each time take its cache line from the
-//! other. So there are up to [`COPIES`] records of the same thing, in neighbouring shards, one for every so-manieth thread;
-//! they are added up when they are read.
+//! Threads that allocate at the same place would wait for each other at its record, and each time take its cache line
+//! from the other. So there are up to [`COPIES`] records of the same thing, in neighbouring shards, one for every
+//! so-manieth thread; they are added up when they are read.
 
 use std::{
     cell::Cell,
@@ -60,8 +60,8 @@ struct Shard {
     record_index: Index,
 }
 
-/// Each lock guards its shard, and is held for one operation, or for copying the shard. Aligned, so that shards do not share
-/// cache lines.
+/// Each lock guards its shard, and is held for one operation, or for copying the shard. Aligned, so that shards do not
+/// share cache lines.
 #[repr(align(64))]
 struct Locked(Mutex<Shard>);
 
@@ -168,8 +168,8 @@ impl Copied {
     }
 }
 
-/// Copies all records, shard by shard. To be called in an untracked scope: an allocation that is sampled while a shard is
-/// locked would wait for that lock.
+/// Copies all records, shard by shard. To be called in an untracked scope: an allocation that is sampled while a shard
+/// is locked would wait for that lock.
 pub(super) fn copy() -> Vec<Copied> {
     debug_assert!(greenprof_runtime::heap::in_untracked());
     let mut all: Vec<Copied> = Vec::with_capacity(COUNT.load(Ordering::Relaxed));

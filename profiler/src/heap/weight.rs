@@ -11,7 +11,8 @@ const LARGEST: f64 = (1u64 << 60) as f64;
 pub(super) struct Weight(pub(super) u64);
 
 impl Weight {
-    /// Of an allocation of so many bytes, sampled at a mean distance of `rate` bytes: `1 / (1 - exp(-requested / rate))`.
+    /// Of an allocation of so many bytes, sampled at a mean distance of `rate` bytes: `1 / (1 - exp(-requested /
+    /// rate))`.
     #[inline]
     pub(super) fn of(requested: usize, rate: u64) -> Self {
         if rate <= 1 {
@@ -29,8 +30,8 @@ pub(super) struct Sum {
     pub(super) samples: u64,
     /// Their weights.
     weights: u128,
-    /// `w * (w - 1)` of each: the variance that it adds to the estimated number of objects (Horvitz and Thompson, 1952; the
-    /// samples are independent).
+    /// `w * (w - 1)` of each: the variance that it adds to the estimated number of objects (Horvitz and Thompson, 1952;
+    /// the samples are independent).
     variance: u128,
 }
 

@@ -1,8 +1,8 @@
-//! The `?debug=1` text of the heap profiles: `heap profile: N: BYTES [N: BYTES] @ heap/PERIOD`, a record for each stack, size
-//! and set of labels, and the allocator's figures.
+//! The `?debug=1` text of the heap profiles: `heap profile: N: BYTES [N: BYTES] @ heap/PERIOD`, a record for each
+//! stack, size and set of labels, and the allocator's figures.
 //!
-//! As in Go, the numbers of the records are those of the samples themselves, and the period is twice the mean: readers of
-//! this form (pprof among them) scale them up. Records come largest first by what is in use, where Go's come last.
+//! As in Go, the numbers of the records are those of the samples themselves, and the period is twice the mean: readers
+//! of this form (pprof among them) scale them up. Records come largest first by what is in use, where Go's come last.
 
 use std::fmt::Write;
 

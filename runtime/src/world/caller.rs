@@ -1,5 +1,5 @@
-//! Where the calling code stands: its stack, walked outwards, and its labels. For instruments that are called by the code they
-//! watch, such as the hooks of [`heap::sampling`](crate::heap::sampling).
+//! Where the calling code stands: its stack, walked outwards, and its labels. For instruments that are called by the
+//! code they watch, such as the hooks of [`heap::sampling`](crate::heap::sampling).
 //!
 //! Nothing here allocates in the program's heap, locks, or needs a thread-local with a destructor, so it may be called
 //! anywhere, also while a thread ends.
@@ -25,9 +25,10 @@ pub struct Caller {
     pub end: WalkEnd,
 }
 
-/// Gives the return addresses of the calling function's callers to `emit`, innermost first; the calling function itself is not
-/// among them if this is inlined into it, as it is meant to be. Reads only inside the bounds of the stack that the caller
-/// is on: that of its task, or the thread's own. On any other stack, as that of a signal handler, there are no addresses.
+/// Gives the return addresses of the calling function's callers to `emit`, innermost first; the calling function itself
+/// is not among them if this is inlined into it, as it is meant to be. Reads only inside the bounds of the stack that
+/// the caller is on: that of its task, or the thread's own. On any other stack, as that of a signal handler, there are
+/// no addresses.
 ///
 /// Costs some 10 ns and 1 to 2 ns a frame; the first call on a thread that is no worker asks the system for its stack,
 /// which takes some microseconds.
