@@ -1,13 +1,18 @@
-//! Programs that show what greenprof shows: a service under load ([`orders`]), and a [`tour`] of its profiles.
+//! Programs that show what greenprof shows: a service under load ([`orders`]), a [`tour`] of its profiles, and two programs
+//! that use memory badly ([`churn`], [`retain`]).
 //!
 //! The binary `greenprof-demos` is a thin shell over this library, which exists so that everything can be tested.
 
 #![warn(missing_docs)]
 
+pub mod allocations;
 pub mod catalog;
+pub mod churn;
 pub mod console;
 pub mod interrupt;
 pub mod orders;
+pub mod retain;
+pub mod scenario;
 pub mod serve;
 pub mod setup;
 pub mod table;

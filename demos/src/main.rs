@@ -8,13 +8,20 @@ use std::{num::NonZero, path::PathBuf, process::ExitCode};
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand, value_parser};
 use greenprof_demos::{
-    catalog, console,
+    catalog, churn, console,
     interrupt::Interrupt,
+    retain,
+    scenario::ScenarioError,
     serve::{self, ServeError},
     setup::SetupError,
     tour::{self, TourError, capture::CaptureError},
 };
 use greenprof_profiler::http::{MAX_SECONDS, server::DEFAULT_ADDRESS};
+use greenprof_runtime::heap::Heap;
+
+/// So that there are heap profiles.
+#[global_allocator]
+static HEAP: Heap = Heap::new();
 
 /// Something was found to be wrong.
 const WRONG: u8 = 1;
@@ -42,6 +49,10 @@ enum Command {
         #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
         seconds: Option<u64>,
     },
+    /// Allocates without need, then not; shows both heap profiles side by side, and checks them
+    Churn(ScenarioArgs),
+    /// Holds memory in tasks that wait, then not; shows both heap profiles, and checks them
+    Retain(ScenarioArgs),
     /// Looks at the orders demo through its port: captures, explains and checks every profile
     Tour {
         #[command(flatten)]
@@ -60,6 +71,20 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+}
+
+/// What the demos about memory understand.
+#[derive(Debug, Args)]
+struct ScenarioArgs {
+    /// Number of threads that run tasks [default: one for each processor]
+    #[arg(long, value_name = "N")]
+    workers: Option<NonZero<usize>>,
+    /// Directory for the profiles; made if it does not exist [default: a fresh one among the temporary files]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Prints the results as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// What every demo that serves understands.
@@ -98,6 +123,12 @@ fn run(command: Command) -> Result<bool> {
             serve::run(&settings, &interrupt)?;
             Ok(true)
         }
+        Command::Churn(ScenarioArgs { workers, out, json }) => {
+            Ok(churn::run(&churn::Settings { workers: workers.map(NonZero::get), out, json })?)
+        }
+        Command::Retain(ScenarioArgs { workers, out, json }) => {
+            Ok(retain::run(&retain::Settings { workers: workers.map(NonZero::get), out, json })?)
+        }
         Command::Tour { service, seconds, out, serve, json } => {
             let interrupt = Interrupt::listen().map_err(SetupError::Interrupt)?;
             let (address, workers) = (service.addr, service.workers.map(NonZero::get));
@@ -110,5 +141,6 @@ fn run(command: Command) -> Result<bool> {
 fn could_not_begin(error: &anyhow::Error) -> bool {
     error.is::<SetupError>()
         || matches!(error.downcast_ref(), Some(ServeError::Setup(_)))
+        || matches!(error.downcast_ref(), Some(ScenarioError::Setup(_) | ScenarioError::Write { .. }))
         || matches!(error.downcast_ref(), Some(TourError::Setup(_) | TourError::Capture(CaptureError::Write { .. })))
 }

@@ -36,11 +36,19 @@ fn a_tour_passes_its_checks_and_leaves_its_files() {
     assert!(output.status.success(), "{checks:#?}\n{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(report["passed"], true);
     assert_eq!(report["workers"], 2);
-    assert!(checks.len() >= 8 && checks.iter().all(|check| check["passed"] == true));
+    assert!(checks.len() >= 11 && checks.iter().all(|check| check["passed"] == true));
     let files = report["files"].as_array().unwrap();
-    for wanted in
-        ["index.html", "cmdline.txt", "goroutine.pb.gz", "goroutine.debug1.txt", "goroutine.debug2.txt", "cpu.pb.gz"]
-    {
+    for wanted in [
+        "index.html",
+        "cmdline.txt",
+        "goroutine.pb.gz",
+        "goroutine.debug1.txt",
+        "goroutine.debug2.txt",
+        "cpu.pb.gz",
+        "heap.pb.gz",
+        "heap.debug1.txt",
+        "allocs.pb.gz",
+    ] {
         let path = out.path().join(wanted);
         let length = path.metadata().unwrap_or_else(|error| panic!("{wanted}: {error}")).len();
         let file = files.iter().find(|file| file["path"] == path.to_str().unwrap()).expect(wanted);

@@ -1,5 +1,6 @@
-//! CPU and task profiles of a greenprof runtime, in Go's formats, over one HTTP port.
+//! CPU, heap and task profiles of a greenprof runtime, in Go's formats, over one HTTP port.
 //!
+//! * [`cpu`], [`mod@heap`], [`tasks`]: the profilers.
 //! * [`profile`]: the in-memory profile and its encoding as gzipped `profile.proto`.
 //! * [`symbolize`]: addresses of this process to functions, files, lines and inlined calls.
 //! * [`text`]: the `debug=1` and `debug=2` forms.
@@ -8,6 +9,7 @@
 #![warn(missing_docs)]
 
 pub mod cpu;
+pub mod heap;
 pub mod http;
 pub mod profile;
 mod signal;
@@ -17,13 +19,21 @@ pub mod text;
 
 use std::sync::Arc;
 
-use http::{BindError, DebugServer, Registry};
+use http::{BindError, DebugServer, NamedProfile, Registry};
 
-/// A registry with every profile that this crate can take.
+/// A registry with every profile that this crate can take. If the program's allocator is
+/// [`greenprof_runtime::heap::Heap`], this starts the sampling of allocations, one in 512 KiB ([`heap::start`]).
 pub fn registry() -> Registry {
+    if greenprof_runtime::heap::is_active() {
+        heap::start();
+    }
     let registry = Registry::new();
     registry.set_cpu(Arc::new(cpu::CpuProfile));
-    registry.register(Arc::new(tasks::TaskProfile)).expect("an empty registry takes any name");
+    let profiles: [Arc<dyn NamedProfile>; 3] =
+        [Arc::new(tasks::TaskProfile), Arc::new(heap::HeapProfile::heap()), Arc::new(heap::HeapProfile::allocs())];
+    for profile in profiles {
+        registry.register(profile).expect("an empty registry takes different names");
+    }
     registry
 }
 

@@ -26,7 +26,7 @@ use std::{
 
 use parking_lot::RwLock;
 
-use crate::scheduler::current_worker;
+use crate::{heap, scheduler::current_worker};
 
 /// Distinct sets that are kept. Some hundred bytes each.
 pub const MAX_SETS: usize = 16_384;
@@ -174,7 +174,8 @@ pub fn with<T>(labels: &[(&str, &str)], body: impl FnOnce() -> T) -> T {
     }
     let before = current_set();
     let _restore = Restore(before);
-    set_current(intern(before.labels().merged(labels)));
+    // Sets live for ever, and are the runtime's own copies.
+    set_current(heap::untracked(|| intern(before.labels().merged(labels))));
     body()
 }
 

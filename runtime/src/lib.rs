@@ -43,6 +43,9 @@ pub mod context;
 mod error;
 #[cfg(not(loom))]
 pub mod heap;
+#[cfg(loom)]
+#[path = "heap/mock.rs"]
+mod heap;
 pub mod hooks;
 pub mod labels;
 mod scheduler;

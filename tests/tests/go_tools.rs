@@ -116,6 +116,24 @@ fn assert_task_profile_is_read(source: &str) {
     assert!(traces.contains("greenprof_demos::orders::"), "{}", &traces[..traces.len().min(3000)]);
 }
 
+/// Each path has its own type first; all four types can be asked for; labels are there, and the allocator's frames are not.
+fn assert_heap_profiles_are_read(heap: &str, allocs: &str) {
+    for (source, shown_first) in [(heap, "inuse_space"), (allocs, "alloc_space")] {
+        let top = go::pprof(["-top", source]);
+        assert!(top.contains(&format!("Type: {shown_first}")), "{top}");
+        for kind in ["inuse_space", "inuse_objects", "alloc_space", "alloc_objects"] {
+            let top = go::pprof(["-top", &format!("-{kind}"), source]);
+            assert!(top.contains(&format!("Type: {kind}")), "{top}");
+            assert!(!top.contains("__rust_alloc"), "{top}");
+        }
+        let tags = go::pprof(["-tags", "-alloc_space", source]);
+        assert!(tags.contains("tenant:") && tags.contains("bytes:"), "{tags}");
+    }
+    // Orders are decoded and priced with memory that is given back at once.
+    let rows = go::top_rows(&go::pprof(["-top", "-cum", "-alloc_space", allocs]));
+    assert!(rows.iter().any(|row| row.name.contains("greenprof_demos::orders::") && row.cumulative > 20.0), "{rows:?}");
+}
+
 #[test]
 fn pprof_reads_the_files_of_a_tour_and_the_live_port() {
     if !go::available("pprof_reads_the_files_of_a_tour_and_the_live_port") {
@@ -126,10 +144,15 @@ fn pprof_reads_the_files_of_a_tour_and_the_live_port() {
     let file = |name: &str| out.path().join(name).to_str().expect("text").to_owned();
     assert_cpu_profile_is_read(&file("cpu.pb.gz"));
     assert_task_profile_is_read(&file("goroutine.pb.gz"));
+    assert_heap_profiles_are_read(&file("heap.pb.gz"), &file("allocs.pb.gz"));
 
     let url = |path: &str| format!("http://{}/debug/pprof/{path}", tour.address);
     assert_cpu_profile_is_read(&url("profile?seconds=3"));
     assert_task_profile_is_read(&url("goroutine"));
+    assert_heap_profiles_are_read(&url("heap"), &url("allocs"));
+    let delta = go::pprof(["-top".to_owned(), url("allocs?seconds=2")]);
+    assert!(delta.contains("Type: alloc_space") && delta.contains("Duration: 2"), "{delta}");
+    assert!(go::pprof(["-top".to_owned(), url("heap?seconds=1")]).contains("Type: inuse_space"));
     // The text form is a profile, too: pprof takes it as the older format of the same thing.
     let text = client::get(tour.address.parse().expect("an address"), "/debug/pprof/goroutine?debug=1");
     let legacy = out.path().join("goroutine.txt");
@@ -138,6 +161,9 @@ fn pprof_reads_the_files_of_a_tour_and_the_live_port() {
         text.text().lines().next().and_then(|l| l.rsplit(' ').next()).and_then(|n| n.parse().ok()).unwrap();
     let top = go::pprof([legacy.to_str().expect("text")].into_iter().chain(["-top"]).rev());
     assert!(top.contains(&format!("of {count} total")) || top.contains(&format!(", 100% of {count}")), "{top}");
+    // So is that of the heap, whose samples pprof scales up.
+    let legacy = file("heap.debug1.txt");
+    assert!(go::pprof(["-top", "-alloc_space", &legacy]).contains("Type: alloc_space"));
     // What pprof writes again it can read again.
     let again = out.path().join("again.pb.gz");
     go::pprof(["-proto".to_owned(), format!("-output={}", again.display()), file("cpu.pb.gz")]);

@@ -13,6 +13,7 @@ use super::{
     tasks::{Census, Counted},
 };
 use crate::{
+    console::{GREEN, Paint, RED},
     orders::{parked::PARKED, store::Mismatch, tally::Counts},
     table::percent,
 };
@@ -39,8 +40,19 @@ pub struct Check {
     pub found: String,
 }
 
-fn check(name: &'static str, passed: bool, found: impl Into<String>) -> Check {
+/// A check with what was found.
+pub fn check(name: &'static str, passed: bool, found: impl Into<String>) -> Check {
     Check { name, passed, found: found.into() }
+}
+
+/// Checks as lines, each with its verdict.
+pub fn table(checks: &[Check], paint: Paint) -> String {
+    let width = checks.iter().map(|check| check.name.chars().count()).max().unwrap_or(0);
+    let line = |check: &Check| {
+        let verdict = if check.passed { paint.text(GREEN, "PASS") } else { paint.text(RED, "FAIL") };
+        format!("  {verdict}  {:<width$}  {}\n", check.name, check.found)
+    };
+    checks.iter().map(line).collect()
 }
 
 /// The function with the most time in its own code is the one that does the work.

@@ -3,12 +3,13 @@
 //! 1. The port is opened and the directory made: what can be refused is refused before anything runs.
 //! 2. The service starts, and works until the end.
 //! 3. Every profile is captured through the port ([`capture`]), by a plain thread that knows no more than a tool outside.
-//! 4. The files are read back ([`profile`]) and summed up ([`cpu`], [`tasks`]), and judged ([`checks`]).
+//! 4. The files are read back ([`profile`]) and summed up ([`cpu`], [`tasks`], [`heap`]), and judged ([`checks`]).
 
 pub mod capture;
 pub mod checks;
 pub mod client;
 pub mod cpu;
+pub mod heap;
 pub mod profile;
 pub mod report;
 pub mod tasks;
@@ -33,6 +34,7 @@ use crate::{
 };
 use capture::{CaptureError, Captured, Capturer, cpu_query};
 use cpu::{CpuReport, Values};
+use heap::HeapReport;
 use profile::{Profile, ReadError};
 use report::Report;
 
@@ -139,6 +141,10 @@ struct Seen {
     tasks: Profile,
     task_counts: Option<tasks::Counted>,
     task_dump: Vec<tasks::Dumped>,
+    heap: Profile,
+    allocs: Profile,
+    /// Bytes allocated as the allocator has counted, after `allocs` was captured and before `heap` was.
+    counted: Option<u64>,
 }
 
 impl Seen {
@@ -155,6 +161,10 @@ impl Seen {
             tasks: profile("goroutine")?,
             task_counts: tasks::read_counts(&text("goroutine?debug=1")?, LABEL),
             task_dump: tasks::read_dump(&text("goroutine?debug=2")?),
+            heap: profile("heap")?,
+            allocs: profile("allocs")?,
+            // The profiles are captured in the order of their names.
+            counted: heap::figure(&text("allocs?debug=1")?, "TotalAlloc"),
         })
     }
 
@@ -171,6 +181,9 @@ impl Seen {
             checks::parked_are_seen(&parked),
             checks::parked_use_nothing(&self.cpu, self.values, LABEL),
             checks::forms_agree(&parked, self.task_counts, &tasks::dump_census(&self.task_dump, LABEL)),
+            heap::types_are_gos(&self.heap, &self.allocs),
+            heap::labels_fit(&self.allocs),
+            heap::estimates_fit(&self.allocs, self.counted, &self.heap),
         ];
         Report {
             address: ([127, 0, 0, 1], 0).into(),
@@ -180,6 +193,7 @@ impl Seen {
             orders_per_second: 0.0,
             cpu,
             tasks: tasks::by_reason(&tasks::census(&self.tasks, None)),
+            heap: HeapReport::new(&self.heap, &self.allocs),
             task_notes: self.tasks.comments.clone(),
             passed: checks.iter().all(|check| check.passed),
             checks,

@@ -26,6 +26,8 @@ pub enum ReadError {
 pub struct Profile {
     /// Name and unit of each value of a sample.
     pub types: Vec<(String, String)>,
+    /// The name of the value that tools show first; empty if the profile leaves it to them.
+    pub shown_first: String,
     /// How much of the profiled resource lies between two samples.
     pub period: i64,
     /// How long it took, in nanoseconds.
@@ -147,6 +149,7 @@ impl Profile {
         Ok(Self {
             samples: samples.collect::<Result<_, ReadError>>()?,
             types: types.collect::<Result<_, ReadError>>()?,
+            shown_first: text(message.default_sample_type)?,
             period: message.period,
             duration: message.duration_nanos,
             comments: message.comment.iter().map(|&comment| text(comment)).collect::<Result<_, _>>()?,

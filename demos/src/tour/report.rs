@@ -6,13 +6,15 @@ use serde::Serialize;
 
 use super::{
     capture::{Captured, File, ROOT, cpu_query},
-    checks::Check,
+    checks::{self, Check},
     cpu::{CpuReport, LabelRow},
+    heap::HeapReport,
     tasks::ReasonRow,
 };
 use crate::{
-    console::{BOLD, GREEN, Paint, RED},
+    console::{BOLD, Paint},
     orders::load::BUSY_TENANT,
+    scenario::Row,
     table::{Table, bytes, count, percent, seconds, shortened},
 };
 
@@ -39,6 +41,8 @@ pub struct Report {
     pub cpu: CpuReport,
     /// The task profile, by state.
     pub tasks: Vec<ReasonRow>,
+    /// The heap profiles.
+    pub heap: HeapReport,
     /// Remarks of the task profile on itself.
     pub task_notes: Vec<String>,
     /// Whether what was found is what was done.
@@ -77,6 +81,7 @@ impl Report {
         for note in &self.task_notes {
             let _ = writeln!(text, "  {note}");
         }
+        text.push_str(&self.heap_tables(paint));
         let _ = writeln!(text, "\n{}", paint.text(BOLD, "What was found, against what was done"));
         text.push_str(&self.checks_table(paint));
         let _ = writeln!(text, "\n{}", paint.text(BOLD, "To look yourself"));
@@ -122,13 +127,25 @@ impl Report {
         table.render("  ")
     }
 
+    fn heap_tables(&self, paint: Paint) -> String {
+        let mut text = String::new();
+        let parts = [
+            ("Memory in use, by function", &self.heap.in_use),
+            ("Memory allocated, by function", &self.heap.allocated),
+            ("Memory allocated, by tenant", &self.heap.tenants),
+        ];
+        for (heading, rows) in parts {
+            let _ = writeln!(text, "\n{}", paint.text(BOLD, heading));
+            text.push_str(&Row::table(rows));
+        }
+        for note in &self.heap.notes {
+            let _ = writeln!(text, "  {note}");
+        }
+        text
+    }
+
     fn checks_table(&self, paint: Paint) -> String {
-        let width = self.checks.iter().map(|check| check.name.chars().count()).max().unwrap_or(0);
-        let line = |check: &Check| {
-            let verdict = if check.passed { paint.text(GREEN, "PASS") } else { paint.text(RED, "FAIL") };
-            format!("  {verdict}  {:<width$}  {}\n", check.name, check.found)
-        };
-        self.checks.iter().map(line).collect()
+        checks::table(&self.checks, paint)
     }
 }
 
@@ -191,6 +208,8 @@ fn commands(captured: &Captured, address: SocketAddr, length: u64, serve: bool) 
         format!("go tool pprof -top {cpu}"),
         format!("go tool pprof -top -tagfocus=tenant={BUSY_TENANT} {cpu}"),
         format!("go tool pprof -tags {tasks}"),
+        format!("go tool pprof -top {}", file("allocs")),
+        format!("go tool pprof -top {}", file("heap")),
         format!("go tool pprof -http=: {cpu}"),
     ];
     if serve {
@@ -274,6 +293,7 @@ mod tests {
             orders_per_second: 0.0,
             cpu: CpuReport::default(),
             tasks: vec![],
+            heap: HeapReport::default(),
             task_notes: vec![],
             checks,
             passed: false,

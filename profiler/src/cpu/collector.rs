@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 
 use super::{StartError, slot::Lease, threads};
 use crate::profile::wall_clock_nanos;
+use greenprof_runtime::heap;
 
 /// Between two rounds: short enough that a ring cannot fill up at any rate, and that a new thread is soon found.
 const ROUND: Duration = Duration::from_millis(20);
@@ -101,7 +102,7 @@ impl Collector {
         let (ready, started) = mpsc::channel();
         let thread = thread::Builder::new()
             .name("greenprof-cpu".into())
-            .spawn(move || collect(hz, &inbox, &ready))
+            .spawn(move || heap::untracked(|| collect(hz, &inbox, &ready)))
             .map_err(|error| StartError::Unavailable(format!("no thread for the CPU profiler: {error}")))?;
         // All threads that exist now are sampled when this returns.
         match started.recv() {

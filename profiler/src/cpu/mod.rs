@@ -41,6 +41,7 @@ use crate::{
     symbolize,
 };
 use collector::Collector;
+use greenprof_runtime::heap;
 
 /// Samples a second of CPU time when nothing else is said; Go's rate.
 pub const DEFAULT_HZ: u32 = 100;
@@ -95,7 +96,7 @@ pub fn start(hz: u32) -> Result<Session, StartError> {
 impl Session {
     /// Stops sampling and gives the profile.
     pub fn stop(self) -> Capture {
-        report::build(self.collector.stop())
+        heap::untracked(|| report::build(self.collector.stop()))
     }
 }
 
@@ -143,6 +144,6 @@ impl CpuCapture for CpuProfile {
 
 impl CpuSession for Session {
     fn finish(self: Box<Self>) -> Result<Vec<u8>, ProfileError> {
-        encode::encode(&self.stop().profile, &mut symbolize::shared().lock())
+        heap::untracked(|| encode::encode(&self.stop().profile, &mut symbolize::shared().lock()))
     }
 }

@@ -13,6 +13,7 @@ use super::reply::{self, Reply};
 use super::{CpuCapture, NamedProfile};
 use crate::profile::{Profile, encode};
 use crate::symbolize;
+use greenprof_runtime::heap;
 
 /// The longest capture that can be asked for, in seconds. A forgotten request must not sample for ever; an hour is far
 /// beyond what the sample buffers and a reader's patience are made for.
@@ -60,7 +61,7 @@ pub(super) async fn delta(profile: Arc<dyn NamedProfile>, asked: &str, query: &Q
         _ => return bad_request("invalid value for \"seconds\" - must be a positive integer"),
     };
     let unsupported = || bad_request("\"seconds\" parameter is not supported for this profile type");
-    if !profile.supports_delta() {
+    if !heap::tracked(|| profile.supports_delta()) {
         return unsupported();
     }
     if query.debug() != 0 {
@@ -76,7 +77,9 @@ pub(super) async fn delta(profile: Arc<dyn NamedProfile>, asked: &str, query: &Q
     };
     tokio::time::sleep(Duration::from_secs(seconds.unsigned_abs())).await;
     let Some(Some(after)) = collect(&profile).await else { return internal("failed to collect profile") };
-    let encoded = blocking(move || encode::encode(&after.since(before), &mut symbolize::shared().lock())).await;
+    let encoded =
+        blocking(move || heap::untracked(|| encode::encode(&after.since(before), &mut symbolize::shared().lock())));
+    let encoded = encoded.await;
     match encoded {
         Some(Ok(bytes)) => reply::attachment(&format!("{}-delta", profile.name()), bytes),
         _ => internal("failed to compute delta"),

@@ -49,7 +49,10 @@ pub(super) fn render(registry: &Registry) -> String {
             name: profile.name().to_owned(),
             query: "?debug=1",
             count: profile.count(),
-            description: profile.description().to_owned(),
+            description: match profile.unavailable() {
+                None => profile.description().to_owned(),
+                Some(reason) => format!("{} Not available: {reason}.", profile.description()),
+            },
         })
         .collect();
     let has_tasks = entries.iter().any(|entry| entry.name == "goroutine");

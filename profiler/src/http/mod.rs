@@ -45,6 +45,12 @@ pub trait NamedProfile: Send + Sync {
     /// A snapshot to subtract from a later one, for `seconds=`; `None` if differences of this profile mean nothing.
     fn collect(&self) -> Option<Profile>;
 
+    /// Why this program cannot have it at all, in one sentence that says what to do: the answer is then 503, and the index says
+    /// it, too.
+    fn unavailable(&self) -> Option<String> {
+        None
+    }
+
     /// Whether [`NamedProfile::collect`] gives anything; asked first, so that a wrong request costs no snapshot.
     fn supports_delta(&self) -> bool {
         true

@@ -20,6 +20,7 @@ use super::query::{self, Query};
 use super::registry::Registry;
 use super::reply::{self, Reply};
 use crate::symbolize;
+use greenprof_runtime::heap;
 
 /// Where everything lives.
 const ROOT: &str = "/debug/pprof/";
@@ -77,6 +78,9 @@ fn unknown_profile() -> Reply {
 
 async fn named(registry: &Registry, name: &str, query: &Query) -> Reply {
     let Some(profile) = registry.get(name) else { return unknown_profile() };
+    if let Some(reason) = heap::tracked(|| profile.unavailable()) {
+        return reply::error(StatusCode::SERVICE_UNAVAILABLE, reason);
+    }
     if let Some(seconds) = query.get("seconds") {
         return capture::delta(profile, seconds, query).await;
     }
@@ -115,22 +119,24 @@ where
 async fn symbol(list: &str) -> Reply {
     let addresses: Vec<u64> =
         list.split('+').filter_map(query::parse_address).filter(|&address| address != 0).collect();
-    let lines = blocking(move || {
-        let mut symbolizer = symbolize::shared().lock();
-        symbolizer.refresh();
-        let mut text = "num_symbols: 1\n".to_owned();
-        for address in addresses {
-            let Ok(place) = usize::try_from(address) else { continue };
-            if let Some(frame) = symbolizer.resolve(place).first() {
-                text.push_str(&format!("{address:#x} {}\n", frame.function));
-            }
-        }
-        text
-    });
+    let lines = blocking(move || heap::untracked(|| symbol_lines(&addresses)));
     match lines.await {
         Some(text) => reply::text(text),
         None => reply::error(StatusCode::INTERNAL_SERVER_ERROR, "the addresses could not be resolved"),
     }
+}
+
+fn symbol_lines(addresses: &[u64]) -> String {
+    let mut symbolizer = symbolize::shared().lock();
+    symbolizer.refresh();
+    let mut text = "num_symbols: 1\n".to_owned();
+    for &address in addresses {
+        let Ok(place) = usize::try_from(address) else { continue };
+        if let Some(frame) = symbolizer.resolve(place).first() {
+            text.push_str(&format!("{address:#x} {}\n", frame.function));
+        }
+    }
+    text
 }
 
 #[cfg(test)]

@@ -31,6 +31,7 @@ use super::guard::Guard;
 use super::registry::Registry;
 use super::route;
 use super::stall::Stall;
+use greenprof_runtime::heap;
 
 /// Where the port is if nothing else is said: Go's customary address.
 pub const DEFAULT_ADDRESS: &str = "127.0.0.1:6060";
@@ -178,8 +179,12 @@ impl Builder {
         let thread = std::thread::Builder::new()
             .name("greenprof-http".to_owned())
             .spawn(move || {
-                runtime.block_on(accept_until(stopped, listener, service, max_connections));
-                runtime.shutdown_timeout(SHUTDOWN_PATIENCE);
+                // The port's own memory is not the program's. Profiles are written on other threads, and what they need
+                // is for them to say; the little of theirs that runs here is called through `tracked`.
+                heap::untracked(|| {
+                    runtime.block_on(accept_until(stopped, listener, service, max_connections));
+                    runtime.shutdown_timeout(SHUTDOWN_PATIENCE);
+                });
             })
             .map_err(BindError::Thread)?;
         Ok(DebugServer { local_address, stop: Some(stop), thread: Some(thread) })

@@ -17,7 +17,7 @@ use flate2::write::GzEncoder;
 use prost::Message;
 
 use super::{LabelValue, Profile, ProfileError, Sample, proto};
-use crate::symbolize::{Frame, Symbolizer};
+use crate::symbolize::{Frame, Symbolizer, names::is_allocator};
 
 /// Encodes and compresses a profile.
 pub fn encode(profile: &Profile, symbolizer: &mut Symbolizer) -> Result<Vec<u8>, ProfileError> {
@@ -35,7 +35,11 @@ fn compress(bytes: &[u8]) -> Result<Vec<u8>, ProfileError> {
 pub fn to_proto(profile: &Profile, symbolizer: &mut Symbolizer) -> proto::Profile {
     symbolizer.refresh();
     let mut builder = Builder::new(symbolizer);
-    let samples = profile.samples.iter().map(|sample| builder.sample(profile, sample)).collect();
+    let mut samples: Vec<proto::Sample> = profile.samples.iter().map(|s| builder.sample(profile, s)).collect();
+    if profile.hides_allocator {
+        // Stacks that differed only in how the allocator found a block.
+        samples = merged(samples);
+    }
     let value_type = |builder: &mut Builder<'_>, value: &super::ValueType| proto::ValueType {
         r#type: builder.strings.index(&value.kind),
         unit: builder.strings.index(&value.unit),
@@ -62,6 +66,21 @@ pub fn to_proto(profile: &Profile, symbolizer: &mut Symbolizer) -> proto::Profil
         default_sample_type,
         doc_url: 0,
     }
+}
+
+/// Sums samples whose locations and labels are equal, in the order of the first.
+fn merged(samples: Vec<proto::Sample>) -> Vec<proto::Sample> {
+    let mut places = HashMap::new();
+    let mut sums: Vec<proto::Sample> = Vec::new();
+    for sample in samples {
+        let labels: Vec<_> = sample.label.iter().map(|label| (label.key, label.str, label.num)).collect();
+        let place = *places.entry((sample.location_id.clone(), labels)).or_insert(sums.len());
+        match sums.get_mut(place) {
+            Some(sum) => sum.value.iter_mut().zip(sample.value).for_each(|(sum, value)| *sum += value),
+            None => sums.push(sample),
+        }
+    }
+    sums
 }
 
 /// The string table being built; index 0 is the empty string.
@@ -103,7 +122,8 @@ struct Builder<'a> {
     symbolizer: &'a mut Symbolizer,
     strings: Strings,
     locations: Vec<proto::Location>,
-    location_ids: HashMap<usize, u64>,
+    /// By address, and how many of its innermost functions are left out.
+    location_ids: HashMap<(usize, usize), u64>,
     functions: Vec<proto::Function>,
     function_ids: HashMap<FunctionKey, u64>,
     coverage: Vec<Coverage>,
@@ -125,12 +145,11 @@ impl<'a> Builder<'a> {
     }
 
     fn sample(&mut self, profile: &Profile, sample: &Sample) -> proto::Sample {
-        let location_id = sample
-            .stack
-            .iter()
-            .enumerate()
-            .map(|(depth, &raw)| self.location(profile.lookup_address(depth, raw)))
-            .collect();
+        let addresses = sample.stack.iter().enumerate().map(|(depth, &raw)| profile.lookup_address(depth, raw));
+        let addresses: Vec<usize> = addresses.collect();
+        let (first, skip) = if profile.hides_allocator { self.first_shown(&addresses) } else { (0, 0) };
+        let shown = addresses[first..].iter().enumerate();
+        let location_id = shown.map(|(at, &address)| self.location(address, if at == 0 { skip } else { 0 })).collect();
         let label = sample.labels.iter().map(|(key, value)| self.label(key, value)).collect();
         proto::Sample { location_id, value: sample.values.clone(), label }
     }
@@ -146,12 +165,27 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn location(&mut self, address: usize) -> u64 {
-        if let Some(&id) = self.location_ids.get(&address) {
+    /// The first address of which something is shown, and how many of its innermost functions are not, if the allocator's
+    /// are left out at the leaf. An address without a function is not the allocator's.
+    fn first_shown(&mut self, addresses: &[usize]) -> (usize, usize) {
+        for (at, &address) in addresses.iter().enumerate() {
+            let frames = self.symbolizer.resolve(address);
+            match frames.iter().position(|frame| !is_allocator(&frame.function)) {
+                Some(skip) => return (at, skip),
+                None if frames.is_empty() => return (at, 0),
+                None => {}
+            }
+        }
+        (0, 0)
+    }
+
+    /// The location of an address, without the `skip` innermost functions there.
+    fn location(&mut self, address: usize, skip: usize) -> u64 {
+        if let Some(&id) = self.location_ids.get(&(address, skip)) {
             return id;
         }
         let id = self.locations.len() as u64 + 1;
-        self.location_ids.insert(address, id);
+        self.location_ids.insert((address, skip), id);
         let frames = self.symbolizer.resolve(address);
         let mapping = self.symbolizer.mapping_index(address);
         if let Some(index) = mapping {
@@ -163,6 +197,7 @@ impl<'a> Builder<'a> {
         }
         let line = frames
             .iter()
+            .skip(skip)
             .map(|frame| proto::Line {
                 function_id: self.function(frame),
                 line: i64::from(frame.line),

@@ -89,6 +89,8 @@ pub struct Profile {
     pub duration_nanos: Option<i64>,
     /// Whether element 0 of each stack is an interrupted program counter (CPU) or a return address (all others).
     pub leaf_is_exact: bool,
+    /// Whether the allocator's own frames at the leaf are left out when the profile is written.
+    pub hides_allocator: bool,
     /// The samples.
     pub samples: Vec<Sample>,
     /// Free text that tools print under the header; losses and estimates are stated here.
@@ -106,6 +108,7 @@ impl Profile {
             time_nanos: wall_clock_nanos(),
             duration_nanos: None,
             leaf_is_exact: false,
+            hides_allocator: false,
             samples: Vec::new(),
             comments: Vec::new(),
         }

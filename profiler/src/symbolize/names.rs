@@ -161,6 +161,32 @@ pub fn shown_frames(functions: &[&str]) -> Range<usize> {
     if start < end { start..end } else { 0..functions.len() }
 }
 
+/// Crates and modules whose frames stand between an allocation and whoever wanted the memory.
+const ALLOCATOR: [&str; 5] = [
+    "alloc::",
+    "core::",
+    "greenprof_runtime::heap::",
+    "greenprof_runtime::world::caller::",
+    "greenprof_profiler::heap::",
+];
+
+/// The functions that the compiler makes for a global allocator, in whatever module.
+const SHIMS: [&str; 3] = ["__rust_alloc", "__rust_alloc_zeroed", "__rust_realloc"];
+
+/// Whether a readable name belongs to the allocation itself, rather than to the code that allocates.
+pub fn is_allocator(function: &str) -> bool {
+    let path = own_path(function);
+    ALLOCATOR.iter().any(|prefix| path.starts_with(prefix))
+        || SHIMS.contains(&path.rsplit("::").next().unwrap_or_default())
+}
+
+/// Which frames of an allocation's stack, innermost first, a profile shows: all from the first that is not the allocator's, as
+/// Go leaves out the leading frames of its runtime. When nothing would be left, nothing is hidden.
+pub fn shown_allocation(functions: &[&str]) -> Range<usize> {
+    let first = functions.iter().position(|function| !is_allocator(function)).unwrap_or(0);
+    first..functions.len()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -253,6 +279,26 @@ mod tests {
         assert_eq!(shown_frames(&stack), 1..4);
         assert_eq!(shown_frames(&stack[..4]), 1..4, "a stack that is no task's is left as it is");
         assert_eq!(shown_frames(&stack[6..]), 0..2);
+    }
+
+    #[test]
+    fn the_allocator_is_hidden_where_it_leads() {
+        let stack = [
+            "greenprof_profiler::heap::hook::allocated",
+            "greenprof_runtime::heap::blocks::allocate",
+            "<greenprof_runtime::heap::Heap as core::alloc::global::GlobalAlloc>::alloc",
+            "app::_::__rust_alloc",
+            "__rustc::__rust_alloc",
+            "alloc::alloc::alloc",
+            "<alloc::vec::Vec as core::iter::FromIterator>::from_iter",
+            "app::load",
+            "alloc::boxed::call",
+            "greenprof_runtime::task::spawn::run",
+        ];
+        assert_eq!(shown_allocation(&stack), 7..10);
+        assert_eq!(shown_allocation(&stack[..5]), 0..5);
+        assert_eq!(shown_allocation(&[]), 0..0);
+        assert!(!is_allocator("app::__rust_allocate") && !is_allocator("hashbrown::raw::new"));
     }
 
     #[test]

@@ -22,6 +22,7 @@ use crate::{
         stack_dump::{CreatedBy, TaskDump, write_stack_dump},
     },
 };
+use greenprof_runtime::heap;
 
 /// Task names that a record of the `debug=1` text lists.
 const NAMES_SHOWN: usize = 5;
@@ -45,16 +46,18 @@ impl NamedProfile for TaskProfile {
     }
 
     fn write(&self, debug: i64) -> Result<Vec<u8>, ProfileError> {
-        let snapshot = snapshot();
-        match debug {
-            ..=0 => encode::encode(&profile(&snapshot), &mut symbolize::shared().lock()),
-            1 => Ok(text(&snapshot, &mut symbolize::shared().lock()).into_bytes()),
-            _ => Ok(dump(&snapshot, &mut symbolize::shared().lock()).into_bytes()),
-        }
+        heap::untracked(|| {
+            let snapshot = snapshot();
+            match debug {
+                ..=0 => encode::encode(&profile(&snapshot), &mut symbolize::shared().lock()),
+                1 => Ok(text(&snapshot, &mut symbolize::shared().lock()).into_bytes()),
+                _ => Ok(dump(&snapshot, &mut symbolize::shared().lock()).into_bytes()),
+            }
+        })
     }
 
     fn collect(&self) -> Option<Profile> {
-        Some(profile(&snapshot()))
+        Some(heap::untracked(|| profile(&snapshot())))
     }
 }
 

@@ -9,6 +9,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Write;
+use std::ops::Range;
 
 use super::quote::quote;
 use super::tabs;
@@ -50,7 +51,7 @@ pub fn write_count_profile(
     for (key, record) in &groups {
         // Writing to a String cannot fail, here and below.
         let _ = writeln!(text, "{} {key}", record.count);
-        write_frames(&mut text, &record.stack, symbolizer);
+        write_frames(&mut text, &record.stack, symbolizer, shown_frames);
         text.push('\n');
     }
     tabs::align(&text)
@@ -62,11 +63,7 @@ fn key(record: &CountRecord) -> String {
     for address in &record.stack {
         let _ = write!(key, " {address:#x}");
     }
-    if !record.labels.is_empty() {
-        let labels: Vec<String> =
-            record.labels.iter().map(|(name, value)| format!("{}:{}", quote(name), quote(value))).collect();
-        let _ = write!(key, "\n# labels: {{{}}}", labels.join(", "));
-    }
+    write_labels(&mut key, &record.labels);
     for note in &record.notes {
         // A note is one line, and its tabs would start columns.
         let _ = write!(key, "\n# {}", note.replace(['\n', '\r', '\t'], " "));
@@ -74,7 +71,22 @@ fn key(record: &CountRecord) -> String {
     key
 }
 
-fn write_frames(text: &mut String, stack: &[usize], symbolizer: &mut Symbolizer) {
+/// Starts a new line with labels, if there are any.
+pub(super) fn write_labels(text: &mut String, labels: &[(String, String)]) {
+    if !labels.is_empty() {
+        let labels: Vec<String> =
+            labels.iter().map(|(name, value)| format!("{}:{}", quote(name), quote(value))).collect();
+        let _ = write!(text, "\n# labels: {{{}}}", labels.join(", "));
+    }
+}
+
+/// Writes a line for each function of a stack that `shown` leaves.
+pub(super) fn write_frames(
+    text: &mut String,
+    stack: &[usize],
+    symbolizer: &mut Symbolizer,
+    shown: fn(&[&str]) -> Range<usize>,
+) {
     let mut frames: Vec<(usize, Option<Frame>)> = Vec::new();
     for &return_address in stack {
         let address = lookup_address(return_address, false);
@@ -85,7 +97,7 @@ fn write_frames(text: &mut String, stack: &[usize], symbolizer: &mut Symbolizer)
         frames.extend(found.iter().map(|frame| (address, Some(frame.clone()))));
     }
     let functions: Vec<&str> = frames.iter().map(|(_, frame)| frame.as_ref().map_or("", |f| &*f.function)).collect();
-    let shown = shown_frames(&functions);
+    let shown = shown(&functions);
     for (address, frame) in &frames[shown] {
         let _ = match frame {
             Some(frame) => {

@@ -88,6 +88,14 @@ unsafe impl GlobalAlloc for Heap {
     }
 }
 
+/// Whether this heap is the program's global allocator: without it there is nothing to sample, and nothing to scan. Costs an
+/// allocation.
+pub fn is_active() -> bool {
+    // A block that the compiler must not leave out.
+    let block = std::hint::black_box(Box::new(0_u8));
+    range::page_of(std::ptr::from_ref(&*block) as usize).is_some()
+}
+
 /// Gives all free memory back to the system that can be: the calling thread's cache, what is in transit, and idle pages.
 /// The other threads empty their caches when they next visit the centre. Costs a system call for each run of pages.
 pub fn release() {

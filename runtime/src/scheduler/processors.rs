@@ -14,7 +14,7 @@ use std::{
 use crossbeam_utils::CachePadded;
 
 use super::{pinned::Pinned, queue::Ring};
-use crate::{sys::atomic, task::control::Control, world::WorkerThread};
+use crate::{heap, sys::atomic, task::control::Control, world::WorkerThread};
 
 /// The part of a worker that other threads see.
 pub(crate) struct Processor {
@@ -92,7 +92,7 @@ impl Processors {
     /// it is prepared before it is added.
     pub(crate) fn prepare(&self) -> Option<usize> {
         let index = self.count.load(Ordering::Relaxed);
-        self.table.get(index)?.get_or_init(|| Box::new(CachePadded::new(Processor::new())));
+        self.table.get(index)?.get_or_init(|| heap::untracked(|| Box::new(CachePadded::new(Processor::new()))));
         Some(index)
     }
 

@@ -10,7 +10,7 @@ use std::{
 
 use super::{MAX_THREADS, MAX_WORKERS, Shared, current_worker, sysmon};
 use crate::{
-    BuildError, SpawnError,
+    BuildError, SpawnError, heap,
     task::{
         self, JoinHandle,
         stack::{self, Class, overflow},
@@ -62,8 +62,9 @@ impl Builder {
         }
         let class = Class::for_size(self.stack_size)?;
         overflow::install_handler();
+        let most_threads = self.max_threads.clamp(workers, MAX_THREADS);
         let mut runtime = Runtime {
-            shared: Arc::new(Shared::new(workers, self.max_threads.clamp(workers, MAX_THREADS), class)),
+            shared: heap::untracked(|| Arc::new(Shared::new(workers, most_threads, class))),
             threads: Vec::new(),
         };
         for index in 0..workers {

@@ -23,7 +23,7 @@ use super::{
     shared::{Shared, bump},
 };
 use crate::{
-    SpawnError, hooks,
+    SpawnError, heap, hooks,
     sys::{clock, futex, thread::SignalStack},
     task::{
         control::{Control, TaskRef},
@@ -105,6 +105,8 @@ pub(crate) fn current_worker<'a>() -> Option<&'a Worker> {
 /// Not inlined: it holds the switch, and no caller's registers or thread-local addresses can live across it.
 #[inline(never)]
 pub(crate) fn leave(departure: Departure) {
+    // The flag is the thread's: the task would take no scope along, and the next task here would be in one.
+    debug_assert!(!heap::in_untracked(), "a task waits inside of heap::untracked");
     let worker = current_worker().expect("only a task leaves");
     let control = worker.task.get().expect("only a task leaves");
     // SAFETY: the worker's context was saved when it switched to this task, and it waits for this switch. The control
@@ -187,6 +189,11 @@ impl Worker {
             // SAFETY: control blocks are never unmapped.
             TaskRef { control, generation: unsafe { control.as_ref() }.park.generation() }
         })
+    }
+
+    /// How others see this worker.
+    pub(crate) fn thread(&self) -> &'static WorkerThread {
+        self.thread
     }
 
     fn processor(&self) -> &Processor {

@@ -21,6 +21,7 @@ use std::{
 use parking_lot::Mutex;
 
 use super::{TaskId, parker::Parker};
+use crate::heap;
 
 /// What [`JoinHandle::join`](super::JoinHandle::join) gives for a task whose runtime was shut down before the task
 /// ended: the payload of the error, in the place of a panic's.
@@ -70,7 +71,7 @@ static REGISTER: Mutex<Register> = Mutex::new(Register { ended: BTreeSet::new(),
 /// Says that no task of the runtime will go on.
 pub(crate) fn tasks_of(runtime: u32) {
     let mut register = REGISTER.lock();
-    register.ended.insert(runtime);
+    heap::untracked(|| register.ended.insert(runtime));
     let joiners: Vec<Parker> = register.joiners.range((runtime, 0)..=(runtime, u64::MAX)).map(|(_, p)| *p).collect();
     drop(register);
     joiners.into_iter().for_each(Parker::unpark);
@@ -94,7 +95,7 @@ impl Lookout {
         let mut register = REGISTER.lock();
         let key = (runtime, register.next);
         register.next += 1;
-        register.joiners.insert(key, joiner);
+        heap::untracked(|| register.joiners.insert(key, joiner));
         Some(Self { key })
     }
 

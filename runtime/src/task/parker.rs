@@ -13,6 +13,7 @@ use super::{
     control::{Control, TaskRef},
 };
 use crate::{
+    heap,
     scheduler::{self, Departure, Place, current_worker},
     sys::{
         atomic::{AtomicU32, Ordering},
@@ -138,7 +139,7 @@ struct Lease(&'static ThreadParker);
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        UNUSED.lock().push(self.0);
+        heap::untracked(|| UNUSED.lock().push(self.0));
     }
 }
 
@@ -156,7 +157,8 @@ impl ThreadParker {
     fn take() -> &'static Self {
         // A parker of one execution of a model is of no use to the next.
         let unused = if cfg!(loom) { None } else { UNUSED.lock().pop() };
-        unused.unwrap_or_else(|| Box::leak(Box::new(ThreadParker { word: AtomicU32::new(EMPTY) })))
+        let make = || &*Box::leak(Box::new(ThreadParker { word: AtomicU32::new(EMPTY) }));
+        unused.unwrap_or_else(|| heap::untracked(make))
     }
 
     /// Never inlined, like everything that touches a thread-local and may be called near a switch.

@@ -71,7 +71,7 @@ impl<T> Wheel<T> {
         Self {
             entries: Vec::new(),
             free: NONE,
-            slots: vec![NONE; LEVELS * SLOTS].into(),
+            slots: heap::untracked(|| vec![NONE; LEVELS * SLOTS].into()),
             occupied: [0; LEVELS],
             elapsed: 0,
             length: 0,
@@ -81,6 +81,9 @@ impl<T> Wheel<T> {
     pub(super) fn insert(&mut self, deadline: u64, value: T) -> Key {
         let index = if self.free == NONE {
             let index = u32::try_from(self.entries.len()).ok().filter(|i| *i != NONE).expect("fewer than 2^32 timers");
+            if self.entries.len() == self.entries.capacity() {
+                heap::untracked(|| self.entries.reserve(1));
+            }
             self.entries.push(Entry {
                 deadline,
                 value: Some(value),
@@ -379,3 +382,4 @@ mod tests {
         }
     }
 }
+use crate::heap;

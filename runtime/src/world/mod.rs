@@ -1,6 +1,7 @@
 //! Looking at the runtime from outside: which tasks exist, what they wait for, where their stacks stand, and which
 //! thread runs which task. Nothing here disturbs a task, but for [`stop()`], which stops all threads at once.
 
+pub mod caller;
 pub mod stop;
 pub mod tasks;
 pub mod threads;

@@ -12,6 +12,7 @@ use std::{
 use parking_lot::Mutex;
 
 use crate::{
+    heap,
     labels::LabelSet,
     sys::thread,
     task::{TaskId, control::Control},
@@ -79,17 +80,20 @@ pub(crate) fn register(runtime_id: u32, index: usize) -> Registration {
     let record = match all().find(|record| !record.alive.load(Ordering::Relaxed)) {
         Some(record) => record,
         None => {
-            let record: &'static WorkerThread = Box::leak(Box::new(WorkerThread {
-                alive: AtomicBool::new(false),
-                thread_id: AtomicI32::new(0),
-                runtime_id: AtomicU32::new(0),
-                index: AtomicUsize::new(0),
-                stack_low: AtomicUsize::new(0),
-                stack_high: AtomicUsize::new(0),
-                first_frame: AtomicUsize::new(0),
-                task: AtomicPtr::new(ptr::null_mut()),
-                next: all().next(),
-            }));
+            let make = || {
+                Box::leak(Box::new(WorkerThread {
+                    alive: AtomicBool::new(false),
+                    thread_id: AtomicI32::new(0),
+                    runtime_id: AtomicU32::new(0),
+                    index: AtomicUsize::new(0),
+                    stack_low: AtomicUsize::new(0),
+                    stack_high: AtomicUsize::new(0),
+                    first_frame: AtomicUsize::new(0),
+                    task: AtomicPtr::new(ptr::null_mut()),
+                    next: all().next(),
+                }))
+            };
+            let record: &'static WorkerThread = heap::untracked(make);
             // Release: pairs with the Acquire in `all`.
             RECORDS.store(ptr::from_ref(record).cast_mut(), Ordering::Release);
             record

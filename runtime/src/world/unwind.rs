@@ -80,8 +80,9 @@ pub(crate) fn callers(bounds: &Range<usize>, into: &mut [usize]) -> usize {
     count
 }
 
+/// The frame pointer of the function that this is inlined into.
 #[inline(always)]
-fn frame_pointer() -> usize {
+pub(super) fn frame_pointer() -> usize {
     let frame_pointer;
     // SAFETY: reads a register.
     unsafe {

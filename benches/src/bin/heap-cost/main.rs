@@ -14,6 +14,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use clap::Parser;
+use greenprof_profiler::heap as profiler;
 use greenprof_runtime::heap::{Heap, sampling};
 use mimalloc::MiMalloc;
 use tikv_jemallocator::Jemalloc;
@@ -28,9 +29,9 @@ struct Options {
     /// Only this case.
     #[arg(long)]
     case: Option<Case>,
-    /// Only this allocator.
+    /// Only this allocator; may be given several times.
     #[arg(long)]
-    only: Option<String>,
+    only: Vec<String>,
     /// Takes one sample in this process, and prints it: allocator, case and threads.
     #[arg(long, num_args = 3, value_names = ["ALLOCATOR", "CASE", "THREADS"])]
     sample: Option<Vec<String>>,
@@ -38,7 +39,9 @@ struct Options {
 
 static HEAP: Heap = Heap::new();
 
-const ALLOCATORS: [&str; 5] = ["greenprof", "greenprof sampling", "system", "mimalloc", "jemalloc"];
+/// Ours without sampling; with samples that nobody is told of; with the profiler; with the profiler told of every allocation.
+const OURS: [&str; 4] = ["greenprof", "greenprof sampling", "greenprof profiled", "greenprof all"];
+const PEERS: [&str; 3] = ["system", "mimalloc", "jemalloc"];
 
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
@@ -49,6 +52,8 @@ fn main() -> anyhow::Result<()> {
         println!("{nanoseconds} {resident}");
         return Ok(());
     }
+    let wanted = |name: &&str| options.only.is_empty() || options.only.iter().any(|only| only == name);
+    let allocators: Vec<&str> = OURS.into_iter().chain(PEERS).filter(wanted).collect();
     println!(
         "{:<26} {:<20} {:>8} {:>8} {:>8} {:>10}",
         "case, threads", "allocator", "median", "least", "most", "RSS KiB"
@@ -57,12 +62,9 @@ fn main() -> anyhow::Result<()> {
         for threads in case.threads() {
             let mut samples: BTreeMap<usize, Vec<(f64, u64)>> = BTreeMap::new();
             for round in 0..options.rounds {
-                for turn in 0..ALLOCATORS.len() {
-                    let allocator = (turn + round) % ALLOCATORS.len();
-                    if options.only.as_ref().is_some_and(|only| only != ALLOCATORS[allocator]) {
-                        continue;
-                    }
-                    samples.entry(allocator).or_default().push(run(ALLOCATORS[allocator], case, *threads)?);
+                for turn in 0..allocators.len() {
+                    let allocator = (turn + round) % allocators.len();
+                    samples.entry(allocator).or_default().push(run(allocators[allocator], case, *threads)?);
                 }
             }
             for (allocator, mut figures) in samples {
@@ -72,7 +74,7 @@ fn main() -> anyhow::Result<()> {
                 println!(
                     "{:<26} {:<20} {:>8.2} {least:>8.2} {most:>8.2} {resident:>10}",
                     format!("{case:?}, {threads}"),
-                    ALLOCATORS[allocator],
+                    allocators[allocator],
                     figures[figures.len() / 2].0,
                 );
             }
@@ -101,6 +103,15 @@ fn sample_one(allocator: &str, case: Case, threads: usize) -> anyhow::Result<(f6
         "greenprof sampling" => {
             sampling::install(&HOOKS);
             sampling::set_rate(sampling::DEFAULT_RATE);
+            measure(&HEAP, case, threads)
+        }
+        "greenprof profiled" => {
+            profiler::start();
+            measure(&HEAP, case, threads)
+        }
+        "greenprof all" => {
+            profiler::set_rate(1);
+            profiler::start();
             measure(&HEAP, case, threads)
         }
         "greenprof" => measure(&HEAP, case, threads),

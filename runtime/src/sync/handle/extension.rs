@@ -9,7 +9,10 @@
 use std::ptr;
 
 use super::word::Tag;
-use crate::sys::atomic::{AtomicPtr, AtomicU16, AtomicU32, Ordering};
+use crate::{
+    heap,
+    sys::atomic::{AtomicPtr, AtomicU16, AtomicU32, Ordering},
+};
 
 /// Slots of a group. Few under loom, so that a model reaches the next chunk.
 const SLOTS: u32 = if cfg!(loom) { 2 } else { 30 };
@@ -132,7 +135,7 @@ impl Extension {
     #[cold]
     fn grow(&self, groups: u32) -> u32 {
         let Some(chunk) = (0..CHUNKS).find(|chunk| groups_before(*chunk) == groups) else { return groups };
-        let fresh: Box<[Group]> = (0..groups_of(chunk)).map(|_| Group::new()).collect();
+        let fresh: Box<[Group]> = heap::untracked(|| (0..groups_of(chunk)).map(|_| Group::new()).collect());
         let fresh = Box::into_raw(fresh);
         // Release: publishes the groups.
         let swap =

@@ -18,7 +18,10 @@ use super::{
     extension::Extension,
     word::{SLOT_BITS, Tag},
 };
-use crate::sys::atomic::{AtomicPtr, AtomicU16, AtomicU64, Ordering};
+use crate::{
+    heap,
+    sys::atomic::{AtomicPtr, AtomicU16, AtomicU64, Ordering},
+};
 
 /// Slots in the core itself. Under loom so few that a model can use the extension too, and enough for models of primitives.
 const INLINE: u32 = if cfg!(loom) { 4 } else { 12 };
@@ -131,7 +134,7 @@ impl TagTable {
         // Acquire: pairs with the Release below.
         let mut extension = self.extension.load(Ordering::Acquire);
         if extension.is_null() {
-            let fresh = Box::into_raw(Box::new(Extension::new()));
+            let fresh = Box::into_raw(heap::untracked(|| Box::new(Extension::new())));
             // Release: publishes the box; Acquire on failure: sees the other's.
             match self.extension.compare_exchange(ptr::null_mut(), fresh, Ordering::Release, Ordering::Acquire) {
                 Ok(_) => extension = fresh,

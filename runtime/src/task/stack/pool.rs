@@ -20,7 +20,7 @@ use super::{
     slab::{MOST_OPENED, Slab},
 };
 use crate::{
-    SpawnError,
+    SpawnError, heap,
     sys::{
         clock,
         memory::{self, PAGE},
@@ -280,7 +280,7 @@ impl Cache {
     const CAPACITY: usize = 2 * MOST_OPENED;
 
     pub(crate) fn new(class: Class) -> Self {
-        Self { class, stacks: Vec::with_capacity(Self::CAPACITY) }
+        Self { class, stacks: heap::untracked(|| Vec::with_capacity(Self::CAPACITY)) }
     }
 
     pub(crate) fn take(&mut self, class: Class) -> Result<NonNull<Control>, SpawnError> {

@@ -12,7 +12,7 @@ use std::{
 
 use super::GUARD;
 use crate::{
-    SpawnError,
+    SpawnError, heap,
     sys::memory,
     task::{chain::Batch, control::Control},
 };
@@ -44,7 +44,8 @@ impl Slab {
     /// Reserves a slab and enters it in the table. It lives for ever.
     pub(crate) fn reserve(stride: usize, slots: usize) -> Result<&'static Slab, SpawnError> {
         let base = memory::reserve(stride * slots, stride.min(1 << 21)).map_err(SpawnError::OutOfMemory)?;
-        let slab = Slab { base, stride, slots, ready: (0..slots.div_ceil(64)).map(|_| AtomicU64::new(0)).collect() };
+        let ready = heap::untracked(|| (0..slots.div_ceil(64)).map(|_| AtomicU64::new(0)).collect());
+        let slab = Slab { base, stride, slots, ready };
         // Relaxed: the index is only a ticket.
         let index = SLAB_COUNT.fetch_add(1, Ordering::Relaxed);
         let Some(entry) = SLABS.get(index) else {
@@ -53,7 +54,7 @@ impl Slab {
             unsafe { memory::unmap(base, stride * slots) };
             return Err(SpawnError::OutOfMemory(io::Error::from_raw_os_error(libc::ENOMEM)));
         };
-        let slab: &'static Slab = Box::leak(Box::new(slab));
+        let slab: &'static Slab = heap::untracked(|| Box::leak(Box::new(slab)));
         // Release: pairs with the Acquire in `all`.
         entry.store(ptr::from_ref(slab).cast_mut(), Ordering::Release);
         Ok(slab)

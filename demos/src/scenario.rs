@@ -1,0 +1,120 @@
+//! What the demos about memory share.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use greenprof_runtime::{BuildError, Runtime, SpawnError};
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::{
+    allocations::MeasureError,
+    setup::SetupError,
+    table::{Table, percent, shortened},
+};
+
+/// Rows that a table shows.
+const ROWS: usize = 6;
+
+/// The longest name that a table shows whole.
+const NAME: usize = 64;
+
+/// Why a demo came to no result.
+#[derive(Debug, Error)]
+pub enum ScenarioError {
+    /// It did not begin.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
+    /// There is no runtime.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// There is no task.
+    #[error(transparent)]
+    Spawn(#[from] SpawnError),
+    /// The heap could not be looked at.
+    #[error(transparent)]
+    Measure(#[from] MeasureError),
+    /// A file could not be written.
+    #[error("cannot write {}: {source}; choose another directory with --out", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The report is not printable.
+    #[error("the report could not be written as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// A runtime with so many workers, or with one for each processor.
+///
+/// # Errors
+/// If there cannot be so many.
+pub fn build_runtime(workers: Option<usize>) -> Result<Runtime, SetupError> {
+    greenprof_profiler::heap::start();
+    let mut builder = Runtime::builder();
+    if let Some(workers) = workers {
+        builder = builder.workers(workers);
+    }
+    Ok(builder.build().map_err(crate::orders::StartError::Build)?)
+}
+
+/// Writes a file into the directory.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn save(directory: &Path, name: &str, bytes: &[u8]) -> Result<PathBuf, ScenarioError> {
+    let path = directory.join(name);
+    match std::fs::write(&path, bytes) {
+        Ok(()) => Ok(path),
+        Err(source) => Err(ScenarioError::Write { path, source }),
+    }
+}
+
+/// Bytes of a function, or of a label.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Row {
+    /// Which.
+    pub name: String,
+    /// How many.
+    pub value: i64,
+}
+
+impl Row {
+    /// Rows of names and values.
+    pub fn list(rows: Vec<(String, i64)>) -> Vec<Self> {
+        rows.into_iter().map(|(name, value)| Self { name, value }).collect()
+    }
+
+    /// The first of them as a table.
+    pub fn table(rows: &[Self]) -> String {
+        if rows.is_empty() {
+            return "  no samples\n".to_owned();
+        }
+        let all: i64 = rows.iter().map(|row| row.value).sum();
+        let mut table = Table::new([">bytes", ">share", "who"]);
+        for row in rows.iter().take(ROWS) {
+            table.row([
+                format!("{:.1} MiB", row.value as f64 / f64::from(1 << 20)),
+                percent(row.value as f64, all as f64),
+                shortened(&row.name, NAME),
+            ]);
+        }
+        table.render("  ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_have_shares() {
+        let rows = Row::list(vec![("a::b".to_owned(), 3 << 20), ("c".to_owned(), 1 << 20)]);
+        assert_eq!(Row::table(&rows), "    bytes  share  who\n  3.0 MiB  75.0%  a::b\n  1.0 MiB  25.0%  c\n");
+        assert_eq!(Row::table(&[]), "  no samples\n");
+    }
+}
