@@ -30,7 +30,7 @@ use crate::{
 };
 
 pub(crate) struct Injector {
-    /// Tasks in all queues, to be looked at without the lock.
+    /// Tasks in all queues, to be looked at without the lock. Changes with the queues, under it.
     length: AtomicUsize,
     /// Guards the queues and the links of the tasks in them.
     queues: Mutex<Queues>,
@@ -123,14 +123,16 @@ impl Injector {
 
     /// Queues tasks that have been woken or spawned outside the workers, or that have run before.
     pub(crate) fn push_started(&self, batch: Batch) {
-        self.queues.lock().started.push_newest(batch);
+        let mut queues = self.queues.lock();
+        queues.started.push_newest(batch);
         // Relaxed, here and below: `notify` has a fence after every push.
         self.length.fetch_add(batch.length(), Ordering::Relaxed);
     }
 
     /// Queues tasks that a timer has woken.
     pub(crate) fn push_timed(&self, batch: Batch) {
-        self.queues.lock().timed.push_newest(batch);
+        let mut queues = self.queues.lock();
+        queues.timed.push_newest(batch);
         self.length.fetch_add(batch.length(), Ordering::Relaxed);
     }
 
@@ -158,7 +160,6 @@ impl Injector {
         if let Some(batch) = started {
             queues.started.push_newest(batch);
         }
-        drop(queues);
         let count = [fresh, started].iter().flatten().map(|batch| batch.length()).sum();
         self.length.fetch_add(count, Ordering::Relaxed);
     }
@@ -168,7 +169,8 @@ impl Injector {
         if self.is_empty() {
             return None;
         }
-        let task = self.queues.lock().pop(clock::coarse())?;
+        let mut queues = self.queues.lock();
+        let task = queues.pop(clock::coarse())?;
         self.length.fetch_sub(1, Ordering::Relaxed);
         Some(task)
     }
@@ -184,8 +186,10 @@ impl Injector {
         if self.is_empty() {
             return None;
         }
-        let batch = self.queues.lock().take(parts, most)?;
+        let mut queues = self.queues.lock();
+        let batch = queues.take(parts, most)?;
         self.length.fetch_sub(batch.length(), Ordering::Relaxed);
+        drop(queues);
         let (first, rest) = batch.split();
         for task in rest.into_iter().flatten() {
             // SAFETY: control blocks are never unmapped.

@@ -466,6 +466,14 @@ impl<T: Send> ReceiveArm<'_, T> {
     }
 }
 
+/// Wakes whom an attempt says, without a lock. Returns whether the operation was done.
+fn woken(done: Option<Option<Wake>>) -> bool {
+    if let Some(Some(Wake(parker))) = done {
+        parker.unpark();
+    }
+    done.is_some()
+}
+
 impl<T: Send> Arm for ReceiveArm<'_, T> {
     fn channel(&self) -> Option<Channel> {
         self.core.map(|core| Channel(core.memory()))
@@ -476,13 +484,7 @@ impl<T: Send> Arm for ReceiveArm<'_, T> {
         let mut state = core.lock();
         let done = self.attempt_on(&mut state);
         drop(state);
-        match done {
-            Some(wake) => {
-                wake.inspect(|Wake(parker)| parker.unpark());
-                true
-            }
-            None => false,
-        }
+        woken(done)
     }
 
     unsafe fn attempt(&mut self) -> Option<Option<Wake>> {
@@ -562,13 +564,7 @@ impl<T: Send> Arm for SendArm<'_, T> {
         let mut state = core.lock();
         let done = self.attempt_on(&mut state);
         drop(state);
-        match done {
-            Some(wake) => {
-                wake.inspect(|Wake(parker)| parker.unpark());
-                true
-            }
-            None => false,
-        }
+        woken(done)
     }
 
     unsafe fn attempt(&mut self) -> Option<Option<Wake>> {

@@ -6,6 +6,8 @@
 //! A stack that was freed keeps the pages that it has touched ([`Free::used`]) for a while, so that a program whose number
 //! of tasks goes up and down does not pay for it. What nobody has needed for a period is given back to the system but for
 //! its top page ([`Free::clean`]): [`tend`], which the monitor calls, looks at how many there were at the least.
+//!
+//! New stacks are made by who needs them, and ahead of need by workers that have nothing to run ([`open_ahead`]).
 
 use std::{
     ops::Range,
@@ -44,14 +46,14 @@ const MOST_TENDED: usize = 4096;
 const FIRST_SLOTS: usize = 64;
 const LARGEST_SLAB: usize = 256 << 20;
 
-/// Of so many stacks that exist, one more may be made than is needed at the moment.
-const OPEN_AHEAD: usize = 16;
+/// For so many stacks that exist one may be made ahead of need.
+const STACKS_PER_SPARE: usize = 16;
 
-/// The most free stacks that are made ahead of need.
-const MOST_AHEAD: usize = 512;
+/// The most of them.
+const MOST_SPARE: usize = 512;
 
 /// How many of them at a time: the worker does not look for tasks meanwhile.
-const OPENED_AHEAD: usize = 16;
+const SPARES_AT_ONCE: usize = 16;
 
 static POOL: [Mutex<Free>; CLASSES] = [const { Mutex::new(Free::new()) }; CLASSES];
 
@@ -115,7 +117,7 @@ impl Free {
             let count = self.unopened.as_ref().map_or(FIRST_SLOTS, |slots| slots.slab.slots() * 2).min(largest);
             self.unopened = Some(Slots { slab: Slab::reserve(class.stride(), count)?, range: 0..count });
         }
-        let most = most.min(self.opened / OPEN_AHEAD).max(1);
+        let most = most.min(self.opened / STACKS_PER_SPARE).max(1);
         let Slots { slab, range } = self.unopened.as_mut().expect("made above");
         let start = range.start;
         range.start = range.end.min(start + most);
@@ -175,8 +177,8 @@ pub(crate) fn open_ahead(class: Class) {
     let pool = &POOL[class.index()];
     let slots = {
         let mut free = pool.lock();
-        let enough = free.used.length() + free.clean.length() >= (free.opened / OPEN_AHEAD).min(MOST_AHEAD);
-        if enough { None } else { free.fresh(class, OPENED_AHEAD).ok() }
+        let enough = free.used.length() + free.clean.length() >= (free.opened / STACKS_PER_SPARE).min(MOST_SPARE);
+        if enough { None } else { free.fresh(class, SPARES_AT_ONCE).ok() }
     };
     let made = slots.and_then(|slots| open(pool, slots).ok());
     match made {
@@ -345,7 +347,7 @@ mod tests {
         let pool = POOL[class.index()].lock();
         let (opened, free) = (pool.opened, pool.used.length() + pool.clean.length());
         drop(pool);
-        assert!(opened == free && opened <= 100 + 100 / OPEN_AHEAD, "{opened} made, {free} free");
+        assert!(opened == free && opened <= 100 + 100 / STACKS_PER_SPARE, "{opened} made, {free} free");
         let mut cache = Cache::new(class);
         let mut second: Vec<_> = (0..opened).map(|_| cache.take(class).unwrap()).collect();
         second.sort();
