@@ -25,6 +25,15 @@ pub enum Case {
     Parked,
     Sleepers,
     SleepersBesideLoop,
+    HeapImmediate,
+    HeapRing,
+    HeapCrossing,
+    HeapCrowd,
+    HeapSampling,
+    HeapEvery,
+    HeapInstructions,
+    HeapResident,
+    StopWorld,
 }
 
 /// How much of a case a sample does.
@@ -55,6 +64,15 @@ impl Case {
             Self::Parked => "parked",
             Self::Sleepers => "sleepers",
             Self::SleepersBesideLoop => "sleepers-beside-loop",
+            Self::HeapImmediate => "heap-immediate",
+            Self::HeapRing => "heap-ring",
+            Self::HeapCrossing => "heap-crossing",
+            Self::HeapCrowd => "heap-crowd",
+            Self::HeapSampling => "heap-sampling",
+            Self::HeapEvery => "heap-every",
+            Self::HeapInstructions => "heap-instructions",
+            Self::HeapResident => "heap-resident",
+            Self::StopWorld => "stop-world",
         }
     }
 
@@ -72,8 +90,31 @@ impl Case {
             Self::Parked => (100_000, 3),
             Self::Sleepers => (100_000, 1),
             Self::SleepersBesideLoop => (1000, 1),
+            Self::HeapImmediate | Self::HeapRing => (4_000_000, 5),
+            Self::HeapCrossing | Self::HeapCrowd => (2_000_000, 5),
+            // Pairs, of which many are needed to tell a hundredth.
+            Self::HeapSampling => (2_000_000, 25),
+            Self::HeapEvery => (200_000, 11),
+            Self::HeapInstructions => (1_000_000, 1),
+            Self::HeapResident => (1_000_000, 1),
+            Self::StopWorld => (2000, 1),
         };
         Effort { operations, batches }
+    }
+
+    /// Whether the program `heap-cost` runs it, in a build of its own.
+    pub fn is_of_allocators(self) -> bool {
+        matches!(
+            self,
+            Self::HeapImmediate
+                | Self::HeapRing
+                | Self::HeapCrossing
+                | Self::HeapCrowd
+                | Self::HeapSampling
+                | Self::HeapEvery
+                | Self::HeapInstructions
+                | Self::HeapResident
+        )
     }
 
     /// Whether less effort gives the same figure with more noise; false where the number of operations is the question.
@@ -98,6 +139,13 @@ impl Effort {
     pub fn time_batches(self, mut run: impl FnMut(u64) -> Duration) -> Vec<f64> {
         run(self.operations / 10);
         (0..self.batches).map(|_| nanoseconds_each(run(self.operations), self.operations)).collect()
+    }
+
+    /// Runs a tenth of a batch, and then the batches; gives the median of what they return.
+    pub fn median(self, mut run: impl FnMut(u64) -> f64) -> f64 {
+        run((self.operations / 10).max(1));
+        let batches: Vec<f64> = (0..self.batches).map(|_| run(self.operations)).collect();
+        Summary::of(&batches).median
     }
 
     /// Nanoseconds of an operation in the median batch.

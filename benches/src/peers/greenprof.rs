@@ -3,16 +3,17 @@
 use anyhow::Context;
 use greenprof_runtime::{Runtime, task};
 
-use super::{P99, TIME, Values, of_crowd, one};
+use super::of_crowd;
+use crate::values::{P99, TIME, Values, one};
 use crate::{
     case::{Case, Effort},
     workload::{self, BATCH, Crowd, YIELDERS},
 };
 
-pub(super) fn measure(case: Case, workers: usize, effort: Effort) -> anyhow::Result<Values> {
+pub(super) fn measure(case: Case, workers: usize, effort: Effort) -> anyhow::Result<Option<Values>> {
     let runtime = Runtime::builder().workers(workers).build().context("greenprof cannot be started")?;
     let time = |run: fn(&Runtime, u64) -> _| one(TIME, effort.time(|operations| run(&runtime, operations)));
-    Ok(match case {
+    Ok(Some(match case {
         Case::Switch => one(TIME, effort.time(task::switch_round_trips)),
         Case::Yield => {
             let tasks = YIELDERS * workers as u64;
@@ -31,5 +32,15 @@ pub(super) fn measure(case: Case, workers: usize, effort: Effort) -> anyhow::Res
         Case::SleepersBesideLoop => {
             one(P99, workload::p99_milliseconds(workload::sleepers_beside_loop(&runtime, effort.operations)))
         }
-    })
+        Case::StopWorld => workload::stops(&runtime, effort.operations)?,
+        // Those of allocators: another program's.
+        Case::HeapImmediate
+        | Case::HeapRing
+        | Case::HeapCrossing
+        | Case::HeapCrowd
+        | Case::HeapSampling
+        | Case::HeapEvery
+        | Case::HeapInstructions
+        | Case::HeapResident => return Ok(None),
+    }))
 }

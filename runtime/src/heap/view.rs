@@ -15,7 +15,7 @@ use super::{
     central::{Slot, central},
     classes::{CLASSES, PAGE, PAGE_SHIFT},
     pages, range,
-    span::{Arena, Span, State, head_of},
+    span::{Arena, Span, State},
 };
 
 /// A block that is allocated.
@@ -41,8 +41,13 @@ pub struct SpanView {
 }
 
 /// The heap while nobody changes it. There is at most one at a time.
+///
+/// If somebody does change it, because a stop was not complete or its caller was wrong, this view's answers may be wrong.
+/// Those of later ones are not: it leaves no mark behind.
 #[derive(Debug)]
 pub struct View {
+    /// How many blocks it has marked.
+    marked: usize,
     /// Ends on the thread that has made it, which is the one that runs.
     thread: PhantomData<*mut ()>,
 }
@@ -61,8 +66,7 @@ impl View {
         if TAKEN.swap(true, Ordering::Acquire) {
             return None;
         }
-        mark_cached(true);
-        Some(Self { thread: PhantomData })
+        Some(Self { marked: mark_cached(true), thread: PhantomData })
     }
 
     /// The allocated block that a word points into, its first or any other byte; `None` for everything else, which includes
@@ -118,7 +122,10 @@ impl View {
 
 impl Drop for View {
     fn drop(&mut self) {
-        mark_cached(false);
+        // All marks are gone when as many were cleared as were set. If not, a thread has used its cache meanwhile, or ended.
+        if mark_cached(false) != self.marked {
+            clear_all();
+        }
         // Release: see `of_stopped_world`.
         TAKEN.store(false, Ordering::Release);
     }
@@ -150,29 +157,43 @@ fn used_spans() -> impl Iterator<Item = (usize, &'static Span)> {
     })
 }
 
-/// Sets or clears the marks of all blocks that lie in caches and in transit.
-fn mark_cached(set: bool) {
+/// Sets or clears the marks of all blocks that lie in caches and in transit. How many marks that has changed.
+fn mark_cached(set: bool) -> usize {
     if range::base() == 0 {
-        return;
+        return 0;
     }
-    for cache in cache::all() {
-        for kind in 0..CLASSES {
-            mark(cache.bin(kind).blocks(), set);
-        }
-    }
+    let cached = cache::all().flat_map(|cache| (0..CLASSES).map(|kind| cache.bin(kind).blocks()));
     // The untracked kinds come behind, and do not resolve anyway.
-    for kind in 0..CLASSES {
-        mark(central(kind).transit(), set);
-    }
+    let transit = (0..CLASSES).map(|kind| central(kind).transit());
+    cached.chain(transit).flatten().filter(|slot| mark(slot, set)).count()
 }
 
-fn mark(slots: &[Slot], set: bool) {
-    for slot in slots {
-        let block = slot.load(Ordering::Relaxed);
-        let head = head_of(block);
-        let index = range::span(head).class().index(block as usize - range::address(head));
-        let word = &range::marks(head, index / 64 + 1)[index / 64];
-        let (bits, bit) = (word.load(Ordering::Relaxed), 1 << (index % 64));
-        word.store(if set { bits | bit } else { bits & !bit }, Ordering::Relaxed);
+/// Whether the block's mark was another one before.
+fn mark(slot: &Slot, set: bool) -> bool {
+    let block = slot.load(Ordering::Relaxed) as usize;
+    let Some(page) = range::page_of(block) else { return false };
+    let head = range::head(page).load(Ordering::Relaxed) as usize;
+    let (span, start) = (range::span(head), range::address(head));
+    // Always true while nobody changes the heap.
+    let index = span.class().index(block.saturating_sub(start));
+    if span.state() != State::Small || block < start || index >= span.class().blocks as usize {
+        return false;
+    }
+    let word = &range::marks(head, index / 64 + 1)[index / 64];
+    let (bits, bit) = (word.load(Ordering::Relaxed), 1 << (index % 64));
+    word.store(if set { bits | bit } else { bits & !bit }, Ordering::Relaxed);
+    (bits & bit != 0) != set
+}
+
+/// Clears the marks of all pages. Reads 64 bytes a page.
+#[cold]
+fn clear_all() {
+    // Whatever span a page was in when it was marked, it was below the top.
+    for page in 1..pages::top() {
+        for word in range::marks(page, range::WORDS) {
+            if word.load(Ordering::Relaxed) != 0 {
+                word.store(0, Ordering::Relaxed);
+            }
+        }
     }
 }

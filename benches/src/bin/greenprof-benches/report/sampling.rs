@@ -12,11 +12,12 @@ use std::{
 use anyhow::{Context, bail};
 use greenprof_benches::{
     case::{Case, Effort},
-    peers::{Peer, Values},
+    peers::Peer,
     progress,
+    values::Values,
 };
 
-use crate::go;
+use crate::{go, heap::Programs};
 
 /// A sample takes a second or two. One that takes longer than this hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -36,6 +37,7 @@ pub(super) struct Plan {
     /// Instead of each case's own.
     pub(super) operations: Option<u64>,
     pub(super) go: Option<go::Program>,
+    pub(super) heap: Option<Programs>,
 }
 
 /// The samples of each peer, one of each round. A peer that has failed is not there.
@@ -107,6 +109,11 @@ fn one_sample(plan: &Plan, job: &Job, peer: Peer) -> anyhow::Result<Values> {
         let mut command = Command::new(&program.path);
         command.arg(case.name()).arg(effort.operations.to_string()).arg(effort.batches.to_string());
         command.env("GOMAXPROCS", workers.to_string());
+        command
+    } else if case.is_of_allocators() {
+        let mut command = plan.heap.as_ref().context("the allocators have not been built")?.command(peer)?;
+        command.arg(format!("--workload={case}")).arg(format!("--workers={workers}"));
+        command.arg(format!("--operations={}", effort.operations)).arg(format!("--batches={}", effort.batches));
         command
     } else {
         let mut command = Command::new(env::current_exe().context("this program does not know where it is")?);

@@ -1,4 +1,5 @@
-//! What is measured.
+//! Patterns of allocating and freeing blocks of 16 to 1024 bytes. All give nanoseconds of CPU time for an allocation and its
+//! free.
 
 use std::{
     alloc::{GlobalAlloc, Layout},
@@ -7,38 +8,24 @@ use std::{
     thread,
 };
 
-use clap::ValueEnum;
+/// How many blocks a ring has.
+const RING: usize = 4096;
+/// How many blocks a crowd has.
+const CROWD: usize = 100_000;
 
-/// A pattern of allocating and freeing blocks of 16 to 1024 bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Case {
-    /// Each block is freed at once.
-    Immediate,
-    /// 4096 blocks are alive; each new one takes the place of the oldest.
-    Ring,
-    /// One thread allocates and writes blocks, another one frees them.
-    Crossing,
-    /// 100 000 blocks are alive, each new one takes the place of a random one.
-    Crowd,
+/// Each block is freed at once.
+pub(super) fn immediate<A: GlobalAlloc + Sync>(allocator: &'static A, threads: usize, count: u64) -> f64 {
+    on_threads(threads, count as usize, |count| free_at_once(allocator, count))
 }
 
-impl Case {
-    pub const ALL: [Self; 4] = [Self::Immediate, Self::Ring, Self::Crossing, Self::Crowd];
+/// 4096 blocks are alive; each new one takes the place of the oldest.
+pub(super) fn ring<A: GlobalAlloc + Sync>(allocator: &'static A, threads: usize, count: u64) -> f64 {
+    on_threads(threads, count as usize, |count| replace(allocator, count, RING, false))
+}
 
-    /// How many threads, or pairs of threads.
-    pub fn threads(self) -> &'static [usize] {
-        if self == Self::Crossing { &[1] } else { &[1, 2] }
-    }
-
-    /// Nanoseconds for an allocation and its free, of `1 / part` of a batch.
-    pub fn run<A: GlobalAlloc + Sync>(self, allocator: &'static A, threads: usize, part: usize) -> f64 {
-        match self {
-            Self::Immediate => on_threads(threads, 4_000_000 / part, |count| immediate(allocator, count)),
-            Self::Ring => on_threads(threads, 4_000_000 / part, |count| replace(allocator, count, 4096, false)),
-            Self::Crowd => on_threads(threads, 2_000_000 / part, |count| replace(allocator, count, 100_000, true)),
-            Self::Crossing => crossing(allocator, 2_000_000 / part),
-        }
-    }
+/// 100 000 blocks are alive; each new one takes the place of a random one.
+pub(super) fn crowd<A: GlobalAlloc + Sync>(allocator: &'static A, threads: usize, count: u64) -> f64 {
+    on_threads(threads, count as usize, |count| replace(allocator, count, CROWD, true))
 }
 
 /// A block's size, from a generator that costs little beside an allocation.
@@ -77,7 +64,7 @@ fn on_threads(threads: usize, count: usize, work: impl Fn(usize) + Sync) -> f64 
     })
 }
 
-fn immediate<A: GlobalAlloc>(allocator: &A, count: usize) {
+fn free_at_once<A: GlobalAlloc>(allocator: &A, count: usize) {
     let mut state = 1;
     for _ in 0..count {
         let layout = layout(size(&mut state));
@@ -124,16 +111,17 @@ struct Parcel(Vec<(*mut u8, Layout)>);
 // SAFETY: the blocks belong to whoever has the parcel.
 unsafe impl Send for Parcel {}
 
-/// Gives the CPU time of both threads. They hand over parcels and sleep while there is none, so that waiting for each other
+/// One thread allocates and writes blocks, another one frees them; the CPU time is that of both. They hand over parcels and sleep while there is none, so that waiting for each other
 /// on a loaded machine is not counted.
-fn crossing<A: GlobalAlloc + Sync>(allocator: &'static A, count: usize) -> f64 {
+pub(super) fn crossing<A: GlobalAlloc + Sync>(allocator: &'static A, count: u64) -> f64 {
     const PARCEL: usize = 500;
+    let parcels = (count as usize).div_ceil(PARCEL);
     let (sender, receiver) = mpsc::sync_channel::<Parcel>(8);
     thread::scope(|scope| {
         let producer = scope.spawn(move || {
             let start = cpu_time();
             let mut state = 1;
-            for _ in 0..count / PARCEL {
+            for _ in 0..parcels {
                 let mut parcel = Parcel(Vec::with_capacity(PARCEL));
                 for _ in 0..PARCEL {
                     let layout = layout(size(&mut state));
@@ -155,6 +143,7 @@ fn crossing<A: GlobalAlloc + Sync>(allocator: &'static A, count: usize) -> f64 {
                 unsafe { allocator.dealloc(block, layout) };
             }
         }
-        (cpu_time() - start + producer.join().expect("the producer does not panic")) / count as f64
+        let spent = cpu_time() - start + producer.join().expect("the producer does not panic");
+        spent / (parcels * PARCEL) as f64
     })
 }
