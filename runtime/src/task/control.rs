@@ -6,6 +6,7 @@
 //!
 //! # Who writes what
 //! - the spawner, before the task is started: all of `About`, `sp`, `entry`;
+//! - the task and its joiner: `completion`;
 //! - the worker that runs the task: `epoch`, and `sp` through the switch;
 //! - the task itself: `wait_reason`, `waiting_since`, `labels`, `locals`;
 //! - the owner of the list the task is in (injector, free list): `next`, `ahead`, `batch`.
@@ -16,7 +17,7 @@ use std::{
     sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering},
 };
 
-use super::{WaitReason, local, park::ParkWord};
+use super::{WaitReason, completion::Completion, local, park::ParkWord};
 use crate::{
     scheduler::Shared,
     sys::atomic::{self, fence},
@@ -45,6 +46,7 @@ pub(crate) struct Control {
     /// The worker that alone may run the task, plus 1; 0 if any may.
     pinned: AtomicU32,
     pub(crate) wait_reason: AtomicU8,
+    pub(crate) completion: Completion,
     /// Links of the first block of a batch, to other batches.
     pub(crate) batch: BatchLinks,
     pub(crate) closure: AtomicPtr<u8>,
@@ -111,6 +113,7 @@ impl Control {
                 epoch: atomic::AtomicU64::new(0),
                 next: AtomicPtr::new(ptr::null_mut()),
                 ahead: AtomicPtr::new(ptr::null_mut()),
+                completion: Completion::new(),
                 batch: BatchLinks::default(),
                 runtime: AtomicPtr::new(ptr::null_mut()),
                 pinned: AtomicU32::new(0),

@@ -10,7 +10,7 @@ use std::{
 use super::{
     TaskId,
     control::{Control, SPAWN_FRAMES, TaskRef},
-    join::{JoinHandle, Packet},
+    join::{self, JoinHandle, Slot},
     local,
     scope::Token,
     stack::{Class, pool},
@@ -123,7 +123,7 @@ impl<'a> Options<'a> {
 /// A task's closure and where its result goes, as they lie on the new stack.
 struct Start<F, T> {
     body: F,
-    packet: Arc<Packet<T>>,
+    slot: Option<Arc<Slot<T>>>,
 }
 
 /// Spawns a task that may borrow.
@@ -187,8 +187,8 @@ unsafe fn spawn_on_stack<T: Send, F: FnOnce() -> T + Send>(
     let control = allocate(shared, &options)?;
     // SAFETY: `allocate` gives a control block that only we use until it is started.
     let block = unsafe { control.as_ref() };
-    let packet = Packet::new(scope);
-    let start = Start { body, packet: packet.clone() };
+    let slot = Slot::for_result(scope);
+    let start = Start { body, slot: slot.clone() };
     let top = block.stack().end;
     let at = (top - size_of::<Start<F, T>>()) & !(align_of::<Start<F, T>>().max(16) - 1);
     let at = control.as_ptr().cast::<u8>().wrapping_sub(top - at);
@@ -202,7 +202,7 @@ unsafe fn spawn_on_stack<T: Send, F: FnOnce() -> T + Send>(
     block.sp.store(sp, Ordering::Relaxed);
     let id = TaskId(block.about.id.load(Ordering::Relaxed));
     start_task(shared, control);
-    Ok(JoinHandle { packet, id, runtime: shared.id })
+    Ok(JoinHandle::new(block, id, shared.id, slot))
 }
 
 /// Out of line, so that the large closure passes through no frame of the spawner.
@@ -234,6 +234,7 @@ fn allocate(shared: &Arc<Shared>, options: &Options<'_>) -> Result<ptr::NonNull<
     let id = worker.map_or_else(scheduler::next_task_id, scheduler::Worker::next_task_id);
     // All Relaxed: `start_task` publishes them.
     about.id.store(id, Ordering::Relaxed);
+    block.completion.begin(id);
     let mut stack = [0; SPAWN_FRAMES];
     let mut frames = 0;
     if let Some(spawner) = spawner {
@@ -294,7 +295,7 @@ unsafe fn run<F: FnOnce() -> T, T>(at: *mut u8, control: &Control) {
         ptr::write_bytes(at.cast::<u8>(), 0, size_of::<Start<F, T>>());
         start
     };
-    let Start { body, packet } = start;
+    let Start { body, slot } = start;
     let mut result = catch_unwind(AssertUnwindSafe(body));
     if let Some(panic) = local::end_task(control)
         && result.is_ok()
@@ -302,6 +303,5 @@ unsafe fn run<F: FnOnce() -> T, T>(at: *mut u8, control: &Control) {
         let unwanted = mem::replace(&mut result, Err(panic));
         let _ = catch_unwind(AssertUnwindSafe(|| drop(unwanted)));
     }
-    // The packet, which may end a scope, is dropped last.
-    packet.complete(result);
+    join::deliver(control, slot, result);
 }
