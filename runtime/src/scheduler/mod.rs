@@ -17,7 +17,7 @@ mod sysmon;
 mod worker;
 
 pub use runtime::{Builder, Handle, Runtime};
-pub(crate) use shared::{Place, Shared, schedule, wake, wake_all};
+pub(crate) use shared::{Place, Shared, schedule_from, wake, wake_all};
 pub use shutdown::ShutdownReport;
 pub use surplus::blocking;
 pub(crate) use worker::{Departure, Worker, current_worker, leave, next_task_id, random};

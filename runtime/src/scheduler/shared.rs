@@ -16,7 +16,7 @@ use super::{
     processors::Processors,
     shutdown::{Door, Visitors},
     surplus::Surplus,
-    worker::current_worker,
+    worker::{Worker, current_worker},
 };
 use crate::{
     sys,
@@ -169,11 +169,17 @@ fn unpark(task: TaskRef) -> Option<NonNull<Control>> {
 
 /// Queues a task that has become runnable. Only whoever made it runnable may call this.
 #[inline]
-pub(crate) fn schedule(task: NonNull<Control>, place: Place) {
+fn schedule(task: NonNull<Control>, place: Place) {
+    schedule_from(current_worker(), task, place);
+}
+
+/// Like `schedule`, for a caller that knows the worker that it runs on.
+#[inline]
+pub(crate) fn schedule_from(here: Option<&Worker>, task: NonNull<Control>, place: Place) {
     // SAFETY: control blocks are never unmapped.
     let control = unsafe { task.as_ref() };
     let runtime = control.runtime.load(Ordering::Relaxed);
-    if let Some(worker) = current_worker()
+    if let Some(worker) = here
         && ptr::eq(worker.shared(), runtime)
     {
         return match (control.pinned(), place) {

@@ -46,6 +46,9 @@ const NEXT_SLOT_CAP: u32 = 3;
 const SEARCH_ROUNDS: u32 = 6;
 const SEARCH_PAUSES: u32 = 40;
 
+/// How many tasks before its turn the memory of a queued task is fetched: many that are woken at once are in no cache.
+const FETCHED_AHEAD: usize = 2;
+
 /// Below so many tasks a ring is left to its owner until the last round of a search: a thief that takes each task as it is
 /// pushed only moves its memory from one processor's caches to the other's.
 const MIN_STEAL: usize = 32;
@@ -191,6 +194,13 @@ impl Worker {
         })
     }
 
+    /// The control block of the task that runs here.
+    #[inline]
+    pub(crate) fn control(&self) -> Option<&'static Control> {
+        // SAFETY: control blocks are never unmapped.
+        self.task.get().map(|control| unsafe { control.as_ref() })
+    }
+
     /// How others see this worker.
     pub(crate) fn thread(&self) -> &'static WorkerThread {
         self.thread
@@ -327,6 +337,10 @@ impl Worker {
             }
         }
         self.next_slot_runs.set(0);
+        if let Some(later) = processor.ring.peek(FETCHED_AHEAD) {
+            // SAFETY: control blocks are never unmapped.
+            unsafe { later.as_ref() }.fetch_to_run();
+        }
         processor.ring.pop().or_else(|| processor.pinned.pop()).or_else(|| self.take_injected())
     }
 

@@ -6,29 +6,35 @@
 //!
 //! # Who writes what
 //! - the spawner, before the task is started: all of `About`, `sp`, `entry`;
+//! - the task and its joiner: `completion`;
 //! - the worker that runs the task: `epoch`, and `sp` through the switch;
 //! - the task itself: `wait_reason`, `waiting_since`, `labels`, `locals`;
 //! - the owner of the list the task is in (injector, free list): `next`, `ahead`, `batch`.
 
 use std::{
+    ops::Range,
     panic::Location,
     ptr::{self, NonNull},
     sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering},
 };
 
-use super::{WaitReason, local, park::ParkWord};
+use super::{WaitReason, completion::Completion, local, park::ParkWord};
 use crate::{
     scheduler::Shared,
-    sys::atomic::{self, fence},
+    sys::{
+        atomic::{self, fence},
+        memory::prefetch,
+    },
 };
 
-/// Return addresses kept of the stack that spawned a task. Without inlining the first seven are the runtime's own.
-pub(crate) const SPAWN_FRAMES: usize = if cfg!(debug_assertions) { 12 } else { 6 };
+/// Return addresses kept of the stack that spawned a task. The first is the runtime's own, without inlining the first six.
+const SPAWN_FRAMES: usize = if cfg!(debug_assertions) { 11 } else { 5 };
 
 /// Bytes of a task's name that are kept. Names lie in the block, so that reading one never follows a pointer.
 pub(crate) const NAME_BYTES: usize = 48;
 
-/// What waking, queueing and resuming a task touch is in the first cache line, as far as it fits.
+/// In the first cache line is what waking, queueing and resuming a task touch, in the second what it touches when it waits
+/// and when it ends, and from the third on what else is told of it at its spawn.
 #[repr(C, align(64))]
 pub(crate) struct Control {
     pub(crate) park: ParkWord,
@@ -45,18 +51,33 @@ pub(crate) struct Control {
     /// The worker that alone may run the task, plus 1; 0 if any may.
     pinned: AtomicU32,
     pub(crate) wait_reason: AtomicU8,
-    /// Links of the first block of a batch, to other batches.
-    pub(crate) batch: BatchLinks,
+    pub(crate) completion: Completion,
     pub(crate) closure: AtomicPtr<u8>,
     /// The stack's lowest usable address and its whole stride; written once, when the slot is made.
-    pub(crate) stack_low: AtomicUsize,
     pub(crate) stack_size: AtomicUsize,
-    pub(crate) labels: AtomicU32,
-    pub(crate) waiting_since: AtomicU64,
     /// The task's task-locals; null until it uses one.
     pub(crate) locals: AtomicPtr<local::Values>,
+    pub(crate) waiting_since: AtomicU64,
+    pub(crate) stack_low: AtomicUsize,
+    pub(crate) labels: AtomicU32,
     pub(crate) about: About,
+    /// Links of the first block of a batch, to other batches.
+    pub(crate) batch: BatchLinks,
 }
+
+/// A cache line's bytes, on the processors that this runs on.
+const LINE: usize = 64;
+
+/// The lines that a spawn and the first switch to the task write.
+const SPAWN_LINES: usize = 4;
+
+// Loom's atomics are larger.
+#[cfg(not(loom))]
+const _: () = {
+    assert!(std::mem::offset_of!(Control, completion) <= LINE);
+    assert!(std::mem::offset_of!(Control, stack_low) <= 2 * LINE);
+    assert!(std::mem::offset_of!(Control, about) + std::mem::offset_of!(About, name) <= SPAWN_LINES * LINE);
+};
 
 /// How the first block of a batch is linked to the batches before and after it.
 #[derive(Default)]
@@ -68,14 +89,16 @@ pub(crate) struct BatchLinks {
 }
 
 /// What is told of a task at its spawn and never changes while it lives.
+#[repr(C)]
 pub(crate) struct About {
     pub(crate) id: AtomicU64,
     pub(crate) parent: AtomicU64,
+    spawn_site: AtomicPtr<Location<'static>>,
+    /// Return addresses; a 0 ends them.
+    pub(super) spawn_stack: [AtomicUsize; SPAWN_FRAMES],
     pub(crate) runtime_id: AtomicU32,
     name_length: AtomicU8,
     name: [AtomicU64; NAME_BYTES / 8],
-    spawn_site: AtomicPtr<Location<'static>>,
-    spawn_stack: [AtomicUsize; SPAWN_FRAMES],
 }
 
 /// A task of a known generation: what a waker holds. Cheap to copy, never dangling.
@@ -111,6 +134,7 @@ impl Control {
                 epoch: atomic::AtomicU64::new(0),
                 next: AtomicPtr::new(ptr::null_mut()),
                 ahead: AtomicPtr::new(ptr::null_mut()),
+                completion: Completion::new(),
                 batch: BatchLinks::default(),
                 runtime: AtomicPtr::new(ptr::null_mut()),
                 pinned: AtomicU32::new(0),
@@ -135,8 +159,23 @@ impl Control {
         }
     }
 
+    /// Fetches what a spawn on this block will write, while the caller does something else.
+    #[inline]
+    pub(crate) fn fetch_to_spawn(&self) {
+        // The line below the block is the top of the stack, where the closure goes.
+        let top = ptr::from_ref(self).cast::<u8>().wrapping_sub(LINE);
+        (0..=SPAWN_LINES).for_each(|line| prefetch(top.wrapping_add(line * LINE)));
+    }
+
+    /// Fetches what resuming the task and ending it will touch. Its first line is read here, and should have been fetched.
+    #[inline]
+    pub(crate) fn fetch_to_run(&self) {
+        prefetch(self.sp.load(Ordering::Relaxed));
+        prefetch(ptr::from_ref(self).cast::<u8>().wrapping_add(LINE));
+    }
+
     /// The stack's range: from the lowest usable address to the control block.
-    pub(crate) fn stack(&self) -> std::ops::Range<usize> {
+    pub(crate) fn stack(&self) -> Range<usize> {
         // Relaxed: written once, before the block could be found.
         self.stack_low.load(Ordering::Relaxed)..ptr::from_ref(self) as usize
     }
@@ -240,11 +279,8 @@ impl About {
         (length > 0).then(|| str::from_utf8(&bytes[..length]).ok().map(str::to_owned)).flatten()
     }
 
-    pub(crate) fn set_spawn_site(&self, site: &'static Location<'static>, stack: &[usize]) {
+    pub(crate) fn set_spawn_site(&self, site: &'static Location<'static>) {
         self.spawn_site.store(ptr::from_ref(site).cast_mut(), Ordering::Relaxed);
-        for (i, slot) in self.spawn_stack.iter().enumerate() {
-            slot.store(stack.get(i).copied().unwrap_or(0), Ordering::Relaxed);
-        }
     }
 
     pub(crate) fn spawn_site(&self) -> Option<&'static Location<'static>> {
