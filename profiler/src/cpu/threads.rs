@@ -86,6 +86,11 @@ pub(super) fn arm(thread: i32, slot: u32, first: Duration, period: Duration) -> 
     Ok(timer)
 }
 
+/// The CPU time of a thread so far.
+pub(super) fn cpu_time(thread: i32) -> nix::Result<Duration> {
+    nix::time::clock_gettime(cpu_clock(thread)).map(Duration::from)
+}
+
 /// The CPU time of the whole process so far.
 pub(super) fn process_cpu() -> Duration {
     nix::time::clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
