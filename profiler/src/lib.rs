@@ -16,6 +16,7 @@ mod signal;
 pub mod symbolize;
 pub mod tasks;
 pub mod text;
+mod unwind;
 
 use std::sync::Arc;
 

@@ -22,7 +22,7 @@ use super::{
     slot::Lease,
     threads,
 };
-use crate::profile::wall_clock_nanos;
+use crate::{profile::wall_clock_nanos, unwind};
 use greenprof_runtime::heap;
 
 /// Between two rounds: short enough that a ring cannot fill up at any rate, and that a new thread is soon found.
@@ -196,6 +196,7 @@ fn collect(
 impl State {
     /// Samples the threads that are new and lets go of those that have ended.
     fn rescan(&mut self) -> io::Result<()> {
+        unwind::refresh();
         let ids = threads::ids()?;
         let ended: Vec<_> = self.sampled.keys().filter(|thread| !ids.contains(thread)).copied().collect();
         ended.into_iter().for_each(|thread| self.release(thread));

@@ -8,7 +8,10 @@ use greenprof_runtime::{
     world::{self, TaskInfo, TaskState, Tasks},
 };
 
-use crate::signal::{self, ask};
+use crate::{
+    signal::{self, ask},
+    unwind,
+};
 
 /// Frames kept of each stack; Go's number.
 const DEPTH: usize = 128;
@@ -90,6 +93,7 @@ impl Snapshot {
 pub fn snapshot() -> Snapshot {
     let mut tasks = world::tasks(DEPTH);
     let can_ask = signal::install().is_ok();
+    unwind::refresh();
     let mut answered: Vec<Task> = Vec::new();
     for attempt in 1..=ATTEMPTS {
         if tasks.iter().all(|task| task.state != TaskState::Running) {
