@@ -166,6 +166,8 @@ fn collect(
     inbox: &mpsc::Receiver<Message>,
     ready: &mpsc::Sender<Result<(), String>>,
 ) -> Collected {
+    // What this costs is not the program's, the first time.
+    unwind::refresh();
     let start = Instant::now();
     let cpu_before = threads::process_cpu();
     let mut state = State {
@@ -212,6 +214,14 @@ impl State {
                 && lease.slot().worker().is_none()
             {
                 lease.describe(Some(worker), worker.stack());
+            }
+        }
+        // Nor could a thread tell where its stack is while it got no processor; the main thread's grows.
+        for Sampled { lease, .. } in self.sampled.values() {
+            if lease.slot().worker().is_none()
+                && let Some((sp, thread_pointer)) = lease.slot().take_stray()
+            {
+                lease.describe(None, threads::stack_around(sp, thread_pointer));
             }
         }
         Ok(())

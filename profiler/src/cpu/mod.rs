@@ -140,6 +140,9 @@ fn sample(slot: &Slot, weight: u32, registers: &Registers) {
     // Relaxed: read when the thread's clock has been stopped.
     slot.given.fetch_add(weight.into(), Ordering::Relaxed);
     let place = Place::find(registers, slot.worker(), &slot.stack());
+    if place.stack.is_empty() {
+        slot.note_stray(registers);
+    }
     let Some(mut sample) = slot.ring.begin() else {
         slot.lost.fetch_add(weight.into(), Ordering::Relaxed);
         return;

@@ -15,6 +15,7 @@ use greenprof_runtime::world::WorkerThread;
 use parking_lot::Mutex;
 
 use super::ring::Ring;
+use crate::signal::context::Registers;
 
 /// Threads that can be sampled at the same time. CPU of further ones is missed, and shown as such.
 const MAX_SLOTS: usize = 4096;
@@ -31,6 +32,10 @@ pub(super) struct Slot {
     worker: AtomicPtr<WorkerThread>,
     stack_low: AtomicUsize,
     stack_high: AtomicUsize,
+    /// Where the stack pointer was when it was on no stack that is known, or 0, and the thread pointer then. Written by
+    /// the handler, taken by the collector.
+    stray_sp: AtomicUsize,
+    thread_pointer: AtomicUsize,
     pub(super) ring: Ring,
     /// Weight of the samples for which there was no room.
     pub(super) lost: AtomicU64,
@@ -74,6 +79,20 @@ impl Slot {
         u32::try_from(periods).unwrap_or(u32::MAX)
     }
 
+    /// Notes that the thread is on no stack that is known. In the handler.
+    pub(super) fn note_stray(&self, registers: &Registers) {
+        self.thread_pointer.store(registers.thread_pointer, Ordering::Relaxed);
+        // Release: pairs with the Acquire in `take_stray`.
+        self.stray_sp.store(registers.sp, Ordering::Release);
+    }
+
+    /// The stack pointer and the thread pointer that were noted last, if any were.
+    pub(super) fn take_stray(&self) -> Option<(usize, usize)> {
+        // Acquire: pairs with the Release in `note_stray`.
+        let sp = self.stray_sp.swap(0, Ordering::Acquire);
+        (sp != 0).then(|| (sp, self.thread_pointer.load(Ordering::Relaxed)))
+    }
+
     pub(super) fn worker(&self) -> Option<&WorkerThread> {
         // SAFETY: null, or a worker's record, which is never freed.
         unsafe { self.worker.load(Ordering::Relaxed).as_ref() }
@@ -113,6 +132,8 @@ impl Lease {
                     worker: AtomicPtr::new(ptr::null_mut()),
                     stack_low: AtomicUsize::new(0),
                     stack_high: AtomicUsize::new(0),
+                    stray_sp: AtomicUsize::new(0),
+                    thread_pointer: AtomicUsize::new(0),
                     ring: Ring::new(),
                     lost: AtomicU64::new(0),
                     given: AtomicU64::new(0),
@@ -129,6 +150,7 @@ impl Lease {
         lease.slot.thread.store(thread, Ordering::Relaxed);
         lease.slot.given.store(0, Ordering::Relaxed);
         lease.slot.period.store(0, Ordering::Relaxed);
+        lease.slot.stray_sp.store(0, Ordering::Relaxed);
         // Release: pairs with the Acquire in `is_mine`.
         lease.slot.active.store(true, Ordering::Release);
         Some(lease)

@@ -30,7 +30,11 @@ pub(super) fn worker(thread: i32) -> Option<&'static WorkerThread> {
 
 /// The stack of a thread that is no worker, found from where its stack pointer is; empty if that cannot be found.
 pub(super) fn foreign_stack(thread: i32) -> Range<usize> {
-    let Some((sp, thread_pointer)) = stack_pointer(thread) else { return 0..0 };
+    stack_pointer(thread).map_or(0..0, |(sp, thread_pointer)| stack_around(sp, thread_pointer))
+}
+
+/// The stack that a stack pointer is on; empty if that cannot be found. A thread pointer of 0 is unknown.
+pub(super) fn stack_around(sp: usize, thread_pointer: usize) -> Range<usize> {
     let Ok(maps) = fs::read_to_string("/proc/self/maps") else { return 0..0 };
     let Some(mapping) = maps.lines().filter_map(writable_range).find(|range| range.contains(&sp)) else {
         return 0..0;

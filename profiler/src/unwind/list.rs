@@ -232,4 +232,25 @@ mod tests {
         refresh();
         assert!(ptr::eq(before, current()), "nothing was loaded");
     }
+
+    #[test]
+    fn a_module_that_is_loaded_later_is_found() {
+        refresh();
+        // SAFETY: a library without initializers that matter, and a name that it exports.
+        let (library, function) = unsafe {
+            let library = libc::dlopen(c"libresolv.so.2".as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL);
+            assert!(!library.is_null(), "a part of every glibc");
+            (library, libc::dlsym(library, c"ns_name_ntop".as_ptr()) as usize)
+        };
+        let known = |address: usize| current().0.iter().any(|module| module.code.contains(&address));
+        assert_ne!(function, 0);
+        refresh();
+        assert!(known(function));
+        // SAFETY: nothing of it is used any more.
+        unsafe { libc::dlclose(library) };
+        refresh();
+        // Another test may hold it; if not, it is gone.
+        let loaded = || found().iter().any(|found| found.code.contains(&function));
+        assert_eq!(known(function), loaded());
+    }
 }
