@@ -1,6 +1,6 @@
 //! CPU, heap and task profiles of a greenprof runtime, in Go's formats, over one HTTP port.
 //!
-//! * [`cpu`], [`mod@heap`], [`tasks`]: the profilers.
+//! * [`cpu`], [`mod@heap`], [`tasks`], [`wall`]: the profilers.
 //! * [`profile`]: the in-memory profile and its encoding as gzipped `profile.proto`.
 //! * [`symbolize`]: addresses of this process to functions, files, lines and inlined calls.
 //! * [`text`]: the `debug=1` and `debug=2` forms.
@@ -12,11 +12,13 @@ pub mod cpu;
 pub mod heap;
 pub mod http;
 pub mod profile;
+mod random;
 mod signal;
 pub mod symbolize;
 pub mod tasks;
 pub mod text;
 mod unwind;
+pub mod wall;
 
 use std::sync::Arc;
 
@@ -34,7 +36,7 @@ pub fn registry() -> Registry {
     for profile in profiles {
         registry.register(profile).expect("an empty registry takes different names");
     }
-    let captures: [Arc<dyn Capture>; 1] = [Arc::new(cpu::CpuProfile)];
+    let captures: [Arc<dyn Capture>; 2] = [Arc::new(cpu::CpuProfile), Arc::new(wall::WallProfile)];
     for capture in captures {
         registry.register_capture(capture).expect("an empty registry takes different names");
     }

@@ -22,7 +22,7 @@ use super::{
     slot::Lease,
     threads,
 };
-use crate::{profile::wall_clock_nanos, unwind};
+use crate::{profile::wall_clock_nanos, random::Random, unwind};
 use greenprof_runtime::heap;
 
 /// Between two rounds: short enough that a ring cannot fill up at any rate, and that a new thread is soon found.
@@ -157,7 +157,7 @@ struct State {
     /// Threads that could not be sampled, and how often that was tried. One that is about to end is refused once.
     refused: HashMap<i32, u32>,
     stack: Vec<usize>,
-    random: u64,
+    random: Random,
 }
 
 fn collect(
@@ -175,7 +175,7 @@ fn collect(
         sampled: HashMap::new(),
         refused: HashMap::new(),
         stack: Vec::new(),
-        random: (wall_clock_nanos() as u64) | 1,
+        random: Random::new(),
     };
     if let Err(error) = state.rescan() {
         let _ = ready.send(Err(format!("the threads of this process cannot be listed: {error}")));
@@ -234,7 +234,7 @@ impl State {
     fn sample(&mut self, thread: i32) {
         let period = self.period();
         // Never zero, which would disarm the timer.
-        let first = Duration::from_nanos(1 + self.random() % period.as_nanos() as u64);
+        let first = Duration::from_nanos(1 + self.random.next() % period.as_nanos() as u64);
         let worker = threads::worker(thread);
         let stack = worker.map_or_else(|| threads::foreign_stack(thread), WorkerThread::stack);
         let source = self.collected.source;
@@ -302,13 +302,5 @@ impl State {
             sum.weight += u64::from(header.weight);
             sum.samples += 1;
         }
-    }
-
-    fn random(&mut self) -> u64 {
-        // xorshift64
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        self.random
     }
 }

@@ -172,7 +172,7 @@ impl http::Capture for CpuProfile {
     }
 
     fn description(&self) -> &str {
-        "CPU profile of the next 30 seconds; seconds=N takes another length."
+        "CPU profile of the next 30 seconds; seconds=N takes another length, hz=N another rate."
     }
 
     fn length(&self) -> Length {
@@ -183,8 +183,17 @@ impl http::Capture for CpuProfile {
         "CPU profiling"
     }
 
-    fn start(&self, _query: &Query) -> Result<Box<dyn CaptureSession>, CaptureError> {
-        match start(DEFAULT_HZ) {
+    fn start(&self, query: &Query) -> Result<Box<dyn CaptureSession>, CaptureError> {
+        let hz = match query.get("hz").filter(|text| !text.is_empty()) {
+            None => Some(DEFAULT_HZ),
+            Some(text) => text.parse().ok().filter(|hz| (1..=MAX_HZ).contains(hz)),
+        };
+        let Some(hz) = hz else {
+            return Err(CaptureError::BadRequest(format!(
+                "invalid value for \"hz\" - must be an integer from 1 to {MAX_HZ}"
+            )));
+        };
+        match start(hz) {
             Ok(session) => Ok(Box::new(session)),
             Err(StartError::Busy) => Err(CaptureError::Busy("cpu profiling already in use")),
             Err(error) => Err(CaptureError::Failed(error.to_string())),

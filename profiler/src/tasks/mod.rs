@@ -11,6 +11,7 @@ mod snapshot;
 
 use std::collections::HashMap;
 
+pub(crate) use snapshot::ask_workers;
 pub use snapshot::{Snapshot, Task, snapshot};
 
 use crate::{
