@@ -4,6 +4,7 @@
 //! * [`profile`]: the in-memory profile and its encoding as gzipped `profile.proto`.
 //! * [`symbolize`]: addresses of this process to functions, files, lines and inlined calls.
 //! * [`text`]: the `debug=1` and `debug=2` forms.
+//! * [`self_test`]: whether the program was built so that its stacks can be walked.
 //! * [`http`]: the port, and the traits through which profilers plug into it.
 
 #![warn(missing_docs)]
@@ -13,6 +14,7 @@ pub mod heap;
 pub mod http;
 pub mod profile;
 mod random;
+pub mod self_test;
 mod signal;
 pub mod symbolize;
 pub mod tasks;
@@ -27,6 +29,7 @@ use http::{BindError, Capture, DebugServer, NamedProfile, Registry};
 /// A registry with every profile that this crate can take. If the program's allocator is
 /// [`greenprof_runtime::heap::Heap`], this starts the sampling of allocations, one in 512 KiB ([`heap::start`]).
 pub fn registry() -> Registry {
+    self_test::warn();
     if greenprof_runtime::heap::is_active() {
         heap::start();
     }

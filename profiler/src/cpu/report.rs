@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     profile::{LabelValue, Profile, ValueType, lookup_address},
+    self_test,
     symbolize::{self, Symbolizer},
 };
 
@@ -154,7 +155,8 @@ pub(super) fn build(collected: Collected, fallback: Option<String>) -> super::Ca
     }
     let periods = summary.weight + summary.lost + summary.in_kernel;
     summary.sampled_cpu = Duration::from_nanos((period as u64).saturating_mul(periods));
-    profile.comments = summary.lines().into_iter().map(|line| format!("greenprof {line}")).collect();
+    let advice = self_test::missing_frame_pointers().map(str::to_owned);
+    profile.comments = summary.lines().into_iter().chain(advice).map(|line| format!("greenprof {line}")).collect();
     super::Capture { profile, summary }
 }
 

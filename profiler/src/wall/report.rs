@@ -3,7 +3,10 @@
 use std::{fmt, time::Duration};
 
 use super::{Capture, collector::Collected};
-use crate::profile::{LabelValue, Profile, ValueType};
+use crate::{
+    profile::{LabelValue, Profile, ValueType},
+    self_test,
+};
 
 /// What a wall-clock profile comes from. The same facts stand in the profile's comments.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -91,6 +94,7 @@ pub(super) fn build(collected: Collected) -> Capture {
         weight,
         overflowed: collected.overflowed,
     };
-    profile.comments = summary.lines().into_iter().map(|line| format!("greenprof {line}")).collect();
+    let advice = self_test::missing_frame_pointers().map(str::to_owned);
+    profile.comments = summary.lines().into_iter().chain(advice).map(|line| format!("greenprof {line}")).collect();
     Capture { profile, summary }
 }
