@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 
 use super::{
     compile::{self, Sections},
-    rule::{self, Row, Rule},
+    rule::{Rule, Table},
     step::{Frame, Stepped},
 };
 
@@ -24,7 +24,7 @@ struct Module {
     code: Range<usize>,
     /// To which the rows are relative.
     base: usize,
-    rows: &'static [Row],
+    table: &'static Table,
 }
 
 /// The modules that the process had at some time, by address.
@@ -41,8 +41,8 @@ static KNOWN: Mutex<Option<Known>> = Mutex::new(None);
 struct Known {
     /// How many modules were loaded and unloaded when the newest list was made.
     changes: (u64, u64),
-    /// Rows by what they were made from: a file that is loaded again has its rows already.
-    rows: HashMap<(usize, u64), &'static [Row]>,
+    /// Tables by what they were made from: a file that is loaded again has its table already.
+    tables: HashMap<(usize, u64), &'static Table>,
     lists: Vec<&'static Modules>,
 }
 
@@ -81,7 +81,7 @@ impl Modules {
         let after = self.0.partition_point(|module| module.code.start <= address);
         let Some(module) = after.checked_sub(1).and_then(|at| self.0.get(at)) else { return Rule::FramePointer };
         match u32::try_from(address.wrapping_sub(module.base)) {
-            Ok(offset) if module.code.contains(&address) => rule::lookup(module.rows, offset),
+            Ok(offset) if module.code.contains(&address) => module.table.rule(offset),
             _ => Rule::FramePointer,
         }
     }
@@ -89,7 +89,7 @@ impl Modules {
     /// Bytes of all rows.
     #[cfg(test)]
     fn size(&self) -> usize {
-        self.0.iter().map(|module| size_of_val(module.rows)).sum()
+        self.0.iter().map(|module| module.table.size()).sum()
     }
 }
 
@@ -112,7 +112,7 @@ impl Known {
     fn make_list(&mut self) {
         let mut modules: Vec<Module> = found()
             .into_iter()
-            .map(|Found { code, sections }| Module { code, base: sections.base as usize, rows: self.rows(&sections) })
+            .map(|Found { code, sections }| Module { code, base: sections.base as usize, table: self.table(&sections) })
             .collect();
         modules.sort_by_key(|module| module.code.start);
         let list = match self.lists.iter().find(|known| *known.0 == *modules) {
@@ -127,11 +127,11 @@ impl Known {
         CURRENT.store(ptr::from_ref(list).cast_mut(), Ordering::Release);
     }
 
-    fn rows(&mut self, sections: &Sections) -> &'static [Row] {
+    fn table(&mut self, sections: &Sections) -> &'static Table {
         let mut hash = DefaultHasher::new();
         (&sections.header, &sections.frames).hash(&mut hash);
         let key = (sections.frames.len(), hash.finish());
-        self.rows.entry(key).or_insert_with(|| Box::leak(compile::rows(sections).into()))
+        self.tables.entry(key).or_insert_with(|| Box::leak(Box::new(Table::new(compile::rows(sections)))))
     }
 }
 
@@ -218,15 +218,15 @@ mod tests {
         println!("{} modules, {} KiB of rows", modules.0.len(), modules.size() >> 10);
         assert!(modules.0.is_sorted_by_key(|module| module.code.start));
         if cfg!(target_arch = "x86_64") {
-            assert!(of(system).rows.len() > 1000);
+            assert!(of(system).table.rows().len() > 1000);
             assert_eq!(modules.rule(own), Rule::FramePointer);
             assert_ne!(modules.rule(system), Rule::FramePointer);
         }
         assert_eq!(modules.rule(8), Rule::FramePointer);
         assert_eq!(modules.rule(usize::MAX), Rule::FramePointer);
         for module in modules.0 {
-            println!("{:#x?} {} rows", module.code, module.rows.len());
-            assert!(module.rows.is_sorted_by_key(|row| row.start));
+            println!("{:#x?} {} rows", module.code, module.table.rows().len());
+            assert!(module.table.rows().is_sorted_by_key(|row| row.start));
         }
         let before = ptr::from_ref(modules);
         refresh();

@@ -91,15 +91,56 @@ impl Row {
     }
 }
 
-/// The rule for an address in sorted rows.
-pub(super) fn lookup(rows: &[Row], address: u32) -> Rule {
-    let after = rows.partition_point(|row| row.start <= address);
-    after.checked_sub(1).and_then(|at| rows.get(at)).map_or(Rule::FramePointer, |row| row.rule())
+/// Bytes of code for which there is one entry of the index: a few rows on average, in a dense library.
+const STRETCH: u32 = 512;
+
+/// The rows of a module, by address, and an index into them. A binary search over all rows of a C library took three
+/// quarters of the time of a walk.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Table {
+    rows: Box<[Row]>,
+    /// For each stretch from the first row on: how many rows begin before it.
+    index: Box<[u32]>,
+}
+
+impl Table {
+    /// Of rows that are sorted.
+    pub(super) fn new(rows: Vec<Row>) -> Self {
+        let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Self::default() };
+        let starts = (0..=(last.start - first.start) / STRETCH).map(|stretch| first.start + stretch * STRETCH);
+        let index = starts.map(|start| rows.partition_point(|row| row.start < start) as u32).collect();
+        Self { index, rows: rows.into() }
+    }
+
+    /// The rule for an address. Called in the signal handler: it does not panic.
+    pub(super) fn rule(&self, address: u32) -> Rule {
+        self.row(address).map_or(Rule::FramePointer, |row| row.rule())
+    }
+
+    fn row(&self, address: u32) -> Option<&Row> {
+        let stretch = (address.checked_sub(self.rows.first()?.start)? / STRETCH) as usize;
+        let entry = |at: usize| self.index.get(at).map_or(self.rows.len(), |before| *before as usize);
+        let (low, high) = (entry(stretch), entry(stretch + 1));
+        let after = low + self.rows.get(low..high)?.partition_point(|row| row.start <= address);
+        self.rows.get(after.checked_sub(1)?)
+    }
+
+    /// Bytes that it takes.
+    #[cfg(test)]
+    pub(super) fn size(&self) -> usize {
+        size_of_val(&*self.rows) + size_of_val(&*self.index)
+    }
+
+    #[cfg(test)]
+    pub(super) fn rows(&self) -> &[Row] {
+        &self.rows
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn rules_survive_packing() {
@@ -118,7 +159,8 @@ mod tests {
 
     #[test]
     fn a_row_holds_up_to_the_next() {
-        let rows = [Row::new(10, Rule::Root), Row::new(20, Rule::LinkageTable)];
+        let rows = vec![Row::new(10, Rule::Root), Row::new(20, Rule::LinkageTable)];
+        let table = Table::new(rows);
         for (address, rule) in [
             (0, Rule::FramePointer),
             (9, Rule::FramePointer),
@@ -127,8 +169,24 @@ mod tests {
             (20, Rule::LinkageTable),
             (u32::MAX, Rule::LinkageTable),
         ] {
-            assert_eq!(lookup(&rows, address), rule, "{address}");
+            assert_eq!(table.rule(address), rule, "{address}");
         }
-        assert_eq!(lookup(&[], 5), Rule::FramePointer);
+        assert_eq!(Table::new(Vec::new()).rule(5), Rule::FramePointer);
+    }
+
+    proptest! {
+        /// The index finds what a search over all rows finds.
+        #[test]
+        fn the_index_changes_nothing(
+            starts in prop::collection::btree_set(0_u32..20_000, 0..200),
+            addresses in prop::collection::vec(0_u32..21_000, 100),
+        ) {
+            let rule = |start: u32| Rule::from_register(true, 1 + (start % 5000) as u16, 0).unwrap();
+            let table = Table::new(starts.iter().map(|start| Row::new(*start, rule(*start))).collect());
+            for address in addresses.into_iter().chain(starts.iter().copied()) {
+                let expected = starts.range(..=address).next_back().map_or(Rule::FramePointer, |start| rule(*start));
+                prop_assert_eq!(table.rule(address), expected);
+            }
+        }
     }
 }

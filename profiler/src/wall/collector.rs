@@ -32,7 +32,7 @@ const UNUSED_A_TASK: usize = 64;
 const MAX_STACKS: usize = 1 << 16;
 
 /// How long a worker may take to answer. One that gets no processor would hold up the look.
-const PATIENCE: Duration = Duration::from_millis(2);
+const PATIENCE: Duration = Duration::from_millis(5);
 
 /// Whether a profile is being taken.
 static BUSY: AtomicBool = AtomicBool::new(false);
