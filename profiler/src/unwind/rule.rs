@@ -94,8 +94,7 @@ impl Row {
 /// Bytes of code for which there is one entry of the index: a few rows on average, in a dense library.
 const STRETCH: u32 = 512;
 
-/// The rows of a module, by address, and an index into them. A binary search over all rows of a C library took three
-/// quarters of the time of a walk.
+/// The rows of a module, by address, and an index into them, so that the search in a large library is short.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Table {
     rows: Box<[Row]>,
