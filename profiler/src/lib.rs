@@ -1,9 +1,10 @@
 //! CPU, heap and task profiles of a greenprof runtime, in Go's formats, over one HTTP port.
 //!
-//! * [`cpu`], [`mod@heap`], [`tasks`]: the profilers.
+//! * [`cpu`], [`mod@heap`], [`tasks`], [`wall`]: the profilers.
 //! * [`profile`]: the in-memory profile and its encoding as gzipped `profile.proto`.
 //! * [`symbolize`]: addresses of this process to functions, files, lines and inlined calls.
 //! * [`text`]: the `debug=1` and `debug=2` forms.
+//! * [`self_test`]: whether the program was built so that its stacks can be walked.
 //! * [`http`]: the port, and the traits through which profilers plug into it.
 
 #![warn(missing_docs)]
@@ -12,10 +13,14 @@ pub mod cpu;
 pub mod heap;
 pub mod http;
 pub mod profile;
+mod random;
+pub mod self_test;
 mod signal;
 pub mod symbolize;
 pub mod tasks;
 pub mod text;
+mod unwind;
+pub mod wall;
 
 use std::sync::Arc;
 
@@ -24,6 +29,7 @@ use http::{BindError, Capture, DebugServer, NamedProfile, Registry};
 /// A registry with every profile that this crate can take. If the program's allocator is
 /// [`greenprof_runtime::heap::Heap`], this starts the sampling of allocations, one in 512 KiB ([`heap::start`]).
 pub fn registry() -> Registry {
+    self_test::warn();
     if greenprof_runtime::heap::is_active() {
         heap::start();
     }
@@ -33,7 +39,7 @@ pub fn registry() -> Registry {
     for profile in profiles {
         registry.register(profile).expect("an empty registry takes different names");
     }
-    let captures: [Arc<dyn Capture>; 1] = [Arc::new(cpu::CpuProfile)];
+    let captures: [Arc<dyn Capture>; 2] = [Arc::new(cpu::CpuProfile), Arc::new(wall::WallProfile)];
     for capture in captures {
         registry.register_capture(capture).expect("an empty registry takes different names");
     }

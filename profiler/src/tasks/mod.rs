@@ -11,11 +11,13 @@ mod snapshot;
 
 use std::collections::HashMap;
 
+pub(crate) use snapshot::ask_workers;
 pub use snapshot::{Snapshot, Task, snapshot};
 
 use crate::{
     http::NamedProfile,
     profile::{LabelValue, Profile, ProfileError, ValueType, encode},
+    self_test,
     symbolize::{self, Symbolizer, names::is_plumbing},
     text::{
         count::{CountRecord, write_count_profile},
@@ -88,6 +90,7 @@ pub fn profile(snapshot: &Snapshot) -> Profile {
         profile.push(task.stack.clone().unwrap_or_default(), vec![1], labels);
     }
     profile.merge_equal();
+    profile.comments.extend(self_test::missing_frame_pointers().map(|advice| format!("greenprof {advice}")));
     let unavailable = snapshot.unavailable();
     if unavailable > 0 {
         profile.comments.push(format!("greenprof running tasks without a stack: {unavailable}"));

@@ -8,7 +8,10 @@ use greenprof_runtime::{
     world::{self, TaskInfo, TaskState, Tasks},
 };
 
-use crate::signal::{self, ask};
+use crate::{
+    signal::{self, ask},
+    unwind,
+};
 
 /// Frames kept of each stack; Go's number.
 const DEPTH: usize = 128;
@@ -90,13 +93,14 @@ impl Snapshot {
 pub fn snapshot() -> Snapshot {
     let mut tasks = world::tasks(DEPTH);
     let can_ask = signal::install().is_ok();
+    unwind::refresh();
     let mut answered: Vec<Task> = Vec::new();
     for attempt in 1..=ATTEMPTS {
         if tasks.iter().all(|task| task.state != TaskState::Running) {
             break;
         }
         if can_ask {
-            ask_workers(&mut tasks, &mut answered);
+            ask_workers(&mut tasks, PATIENCE, |info, stack| answered.push(Task::new(info, Some(stack))));
         }
         if attempt < ATTEMPTS {
             tasks.look_again(DEPTH);
@@ -106,20 +110,21 @@ pub fn snapshot() -> Snapshot {
     Snapshot { tasks: rest.chain(answered).collect() }
 }
 
-/// Asks the workers that seem to run one of the running tasks, and moves the tasks whose stack they give to `answered`.
-fn ask_workers(tasks: &mut Tasks, answered: &mut Vec<Task>) {
+/// Asks the workers that seem to run one of the running tasks, and takes the tasks whose stack they give out of `tasks`.
+/// The handler must be installed.
+pub(crate) fn ask_workers(tasks: &mut Tasks, patience: Duration, mut answered: impl FnMut(&TaskInfo, Vec<usize>)) {
     for worker in world::workers() {
         let wanted = |task: &&TaskInfo, id: u64| task.state == TaskState::Running && task.id.get() == id;
         let Some(running) = worker.task() else { continue };
         if !tasks.iter().any(|task| wanted(&task, running.id.get())) {
             continue;
         }
-        let Some(answer) = ask::ask(worker.thread_id(), Some(worker), PATIENCE) else { continue };
+        let Some(answer) = ask::ask(worker.thread_id(), Some(worker), patience) else { continue };
         let found = tasks.iter().find(|task| wanted(task, answer.task)).cloned();
         if let Some(info) = found {
             // The innermost address is exact, and all others are return addresses. One more makes it one of them.
             let stack = answer.stack.iter().enumerate().map(|(i, a)| if i == 0 { a + 1 } else { *a }).collect();
-            answered.push(Task::new(&info, Some(stack)));
+            answered(&info, stack);
             tasks.remove(&info);
         }
     }

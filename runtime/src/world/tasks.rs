@@ -134,6 +134,31 @@ pub fn tasks(depth: usize) -> Tasks {
     all
 }
 
+/// A random choice of the tasks of all runtimes, each of which is in it with a probability of one in `stride`: so each
+/// stands for `stride` tasks. `random` gives evenly distributed numbers.
+///
+/// Costs as [`tasks`] for those that were chosen, and some nanoseconds for every `stride` stacks that were ever used.
+pub fn sample(stride: usize, depth: usize, mut random: impl FnMut() -> u64) -> Tasks {
+    let stride = stride.max(1);
+    let mut chosen = Tasks::default();
+    let now = clock::coarse();
+    for slab in Slab::all() {
+        // One of each group of neighbours: tasks that were spawned together are spread over the choice.
+        for group in (0..slab.slots()).step_by(stride) {
+            if let Some(block) = slab.existing(group + (random() % stride as u64) as usize) {
+                chosen.add(block, depth, now);
+            }
+        }
+    }
+    chosen
+}
+
+/// How many stacks were ever used: the upper bound for the number of tasks that there are. Costs a nanosecond for each
+/// hundred.
+pub fn stacks() -> usize {
+    Slab::all().map(Slab::existing_count).sum()
+}
+
 /// The control blocks that were ever used. Neither locks nor allocates.
 pub(super) fn blocks() -> impl Iterator<Item = NonNull<Control>> {
     Slab::all().flat_map(Slab::controls)
