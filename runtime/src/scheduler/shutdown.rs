@@ -32,7 +32,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Runtime, Shared, Worker, current_worker};
+use super::{Runtime, Shared, Worker, current_worker, figures};
 use crate::{
     SpawnError,
     sys::{clock, futex},
@@ -112,6 +112,7 @@ fn wait_until_left(count: &AtomicU32, nobody: u32) {
 impl Drop for Shared {
     fn drop(&mut self) {
         wait_until_left(&self.visitors.0, 0);
+        figures::leave(self);
     }
 }
 
