@@ -4,6 +4,7 @@
 //! * [`profile`]: the in-memory profile and its encoding as gzipped `profile.proto`.
 //! * [`symbolize`]: addresses of this process to functions, files, lines and inlined calls.
 //! * [`text`]: the `debug=1` and `debug=2` forms.
+//! * [`metrics`]: what `/metrics` tells.
 //! * [`http`]: the port, and the traits through which profilers plug into it.
 
 #![warn(missing_docs)]
@@ -11,6 +12,8 @@
 pub mod cpu;
 pub mod heap;
 pub mod http;
+pub mod metrics;
+mod process;
 pub mod profile;
 mod signal;
 pub mod symbolize;
@@ -19,7 +22,7 @@ pub mod text;
 
 use std::sync::Arc;
 
-use http::{BindError, Capture, DebugServer, NamedProfile, Registry};
+use http::{BindError, Capture, DebugServer, NamedProfile, Rate, Registry};
 
 /// A registry with every profile that this crate can take. If the program's allocator is
 /// [`greenprof_runtime::heap::Heap`], this starts the sampling of allocations, one in 512 KiB ([`heap::start`]).
@@ -37,6 +40,13 @@ pub fn registry() -> Registry {
     for capture in captures {
         registry.register_capture(capture).expect("an empty registry takes different names");
     }
+    let rates: [Arc<dyn Rate>; 2] = [Arc::new(cpu::CpuRate), Arc::new(heap::HeapRate)];
+    for rate in rates {
+        registry.register_rate(rate).expect("an empty registry takes different names");
+    }
+    metrics::register(&registry);
+    registry.register_lost("profile", cpu::lost);
+    registry.register_lost("heap", heap::lost);
     http::register_pages(&registry).expect("an empty registry takes different paths");
     registry
 }

@@ -24,11 +24,15 @@ mod ring;
 mod slot;
 mod threads;
 
-use std::{ops::ControlFlow, sync::atomic::Ordering};
+use std::{
+    ops::ControlFlow,
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 use thiserror::Error;
 
 pub use report::Summary;
+pub(crate) use report::lost;
 
 use crate::{
     http::{self, CaptureError, CaptureSession, Length, Query},
@@ -48,6 +52,9 @@ pub const DEFAULT_HZ: u32 = 100;
 
 /// The highest rate. Beyond the kernel's tick it only makes weights larger, at some cost.
 pub const MAX_HZ: u32 = 1000;
+
+/// The rate of profiles that are asked for over the port.
+static PORT_HZ: AtomicU32 = AtomicU32::new(DEFAULT_HZ);
 
 /// Frames kept of each stack.
 const MAX_FRAMES: usize = 128;
@@ -150,7 +157,7 @@ impl http::Capture for CpuProfile {
     }
 
     fn start(&self, _query: &Query) -> Result<Box<dyn CaptureSession>, CaptureError> {
-        match start(DEFAULT_HZ) {
+        match start(PORT_HZ.load(Ordering::Relaxed)) {
             Ok(session) => Ok(Box::new(session)),
             Err(StartError::Busy) => Err(CaptureError::Busy("cpu profiling already in use")),
             Err(error) => Err(CaptureError::Failed(error.to_string())),
@@ -161,5 +168,32 @@ impl http::Capture for CpuProfile {
 impl CaptureSession for Session {
     fn finish(self: Box<Self>) -> Result<Vec<u8>, ProfileError> {
         heap::untracked(|| encode::encode(&self.stop().profile, &mut symbolize::shared().lock()))
+    }
+}
+
+/// The rate of the CPU profiles that the port takes, as a number that can be set there.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CpuRate;
+
+impl http::Rate for CpuRate {
+    fn name(&self) -> &str {
+        "cpu_hertz"
+    }
+
+    fn description(&self) -> &str {
+        "samples a second of CPU time, for the next profiles"
+    }
+
+    fn get(&self) -> u64 {
+        PORT_HZ.load(Ordering::Relaxed).into()
+    }
+
+    fn check(&self, value: u64) -> Result<(), String> {
+        let good = (1..=u64::from(MAX_HZ)).contains(&value);
+        if good { Ok(()) } else { Err(format!("choose between 1 and {MAX_HZ}")) }
+    }
+
+    fn set(&self, value: u64) {
+        PORT_HZ.store(u32::try_from(value).unwrap_or(MAX_HZ), Ordering::Relaxed);
     }
 }

@@ -8,6 +8,7 @@ use prometheus_client::collector::Collector;
 use thiserror::Error;
 
 use super::{Capture, NamedProfile, Page, Rate};
+use crate::metrics::Losses;
 
 /// Names under `/debug/pprof/` that the port itself answers, so nothing may hide behind them.
 const RESERVED: [&str; 2] = ["cmdline", "symbol"];
@@ -28,11 +29,21 @@ pub enum RegisterError {
 }
 
 /// What can be asked for.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Registry {
     inner: Arc<RwLock<Inner>>,
     /// Protects the list of collectors; held while they are asked, which is why they must not register others.
     metrics: Arc<Mutex<prometheus_client::registry::Registry>>,
+    losses: Losses,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        let losses = Losses::default();
+        let mut metrics = prometheus_client::registry::Registry::default();
+        metrics.register_collector(Box::new(losses.clone()));
+        Self { inner: Arc::default(), metrics: Arc::new(Mutex::new(metrics)), losses }
+    }
 }
 
 /// Protected by the lock: only the lists. It is never held while one of their members is asked for anything.
@@ -114,6 +125,12 @@ impl Registry {
     /// Adds what is asked whenever somebody reads `/metrics`. It must be cheap, and must not register anything.
     pub fn register_metrics(&self, collector: Box<dyn Collector>) {
         self.metrics.lock().register_collector(collector);
+    }
+
+    /// Adds a counter of samples that a profile has lost, as `greenprof_profile_samples_lost_total` with the label
+    /// `profile`. It must be cheap and only grow.
+    pub fn register_lost(&self, profile: &'static str, lost: fn() -> u64) {
+        self.losses.add(profile, lost);
     }
 
     /// The profile of that name.

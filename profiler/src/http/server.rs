@@ -31,6 +31,7 @@ use super::guard::Guard;
 use super::registry::Registry;
 use super::route;
 use super::stall::Stall;
+use crate::process;
 use greenprof_runtime::heap;
 
 /// Where the port is if nothing else is said: Go's customary address.
@@ -173,6 +174,8 @@ impl Builder {
             .enable_time()
             .max_blocking_threads(MAX_BLOCKING_THREADS)
             .thread_name("greenprof-write")
+            .on_thread_start(process::threads::enter)
+            .on_thread_stop(process::threads::leave)
             .build()
             .map_err(BindError::Thread)?;
         let max_connections = self.max_connections;
@@ -182,8 +185,10 @@ impl Builder {
                 // The port's own memory is not the program's. Profiles are written on other threads, and what they need
                 // is for them to say; the little of theirs that runs here is called through `tracked`.
                 heap::untracked(|| {
+                    process::threads::enter();
                     runtime.block_on(accept_until(stopped, listener, service, max_connections));
                     runtime.shutdown_timeout(SHUTDOWN_PATIENCE);
+                    process::threads::leave();
                 });
             })
             .map_err(BindError::Thread)?;
