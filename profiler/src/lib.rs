@@ -1,6 +1,6 @@
 //! CPU, heap and task profiles of a greenprof runtime, in Go's formats, over one HTTP port.
 //!
-//! * [`cpu`], [`mod@heap`], [`tasks`]: the profilers.
+//! * [`cpu`], [`mod@heap`], [`tasks`], [`threads`]: the profilers; [`custom`]: profiles of the program's own.
 //! * [`profile`]: the in-memory profile and its encoding as gzipped `profile.proto`.
 //! * [`symbolize`]: addresses of this process to functions, files, lines and inlined calls.
 //! * [`text`]: the `debug=1` and `debug=2` forms.
@@ -10,6 +10,7 @@
 #![warn(missing_docs)]
 
 pub mod cpu;
+pub mod custom;
 pub mod heap;
 pub mod http;
 pub mod metrics;
@@ -19,6 +20,7 @@ mod signal;
 pub mod symbolize;
 pub mod tasks;
 pub mod text;
+pub mod threads;
 
 use std::sync::Arc;
 
@@ -31,11 +33,16 @@ pub fn registry() -> Registry {
         heap::start();
     }
     let registry = Registry::new();
-    let profiles: [Arc<dyn NamedProfile>; 3] =
-        [Arc::new(tasks::TaskProfile), Arc::new(heap::HeapProfile::heap()), Arc::new(heap::HeapProfile::allocs())];
+    let profiles: [Arc<dyn NamedProfile>; 4] = [
+        Arc::new(tasks::TaskProfile),
+        Arc::new(heap::HeapProfile::heap()),
+        Arc::new(heap::HeapProfile::allocs()),
+        Arc::new(threads::ThreadProfile),
+    ];
     for profile in profiles {
         registry.register(profile).expect("an empty registry takes different names");
     }
+    registry.register_source(custom::all);
     let captures: [Arc<dyn Capture>; 1] = [Arc::new(cpu::CpuProfile)];
     for capture in captures {
         registry.register_capture(capture).expect("an empty registry takes different names");

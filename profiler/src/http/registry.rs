@@ -46,10 +46,15 @@ impl Default for Registry {
     }
 }
 
+/// Gives profiles that come and go.
+pub(crate) type Source = fn() -> Vec<Arc<dyn NamedProfile>>;
+
 /// Protected by the lock: only the lists. It is never held while one of their members is asked for anything.
 #[derive(Default)]
 struct Inner {
     profiles: Vec<Arc<dyn NamedProfile>>,
+    /// What gives further profiles whenever it is asked.
+    sources: Vec<Source>,
     captures: Vec<Arc<dyn Capture>>,
     pages: Vec<Arc<dyn Page>>,
     rates: Vec<Arc<dyn Rate>>,
@@ -79,6 +84,11 @@ impl Registry {
         inner.admit(profile.name())?;
         inner.profiles.push(profile);
         Ok(())
+    }
+
+    /// Adds what is asked for further profiles each time. Those that are registered go before those of the same name.
+    pub(crate) fn register_source(&self, source: Source) {
+        self.inner.write().sources.push(source);
     }
 
     /// Takes a profile out; whether there was one.
@@ -135,7 +145,12 @@ impl Registry {
 
     /// The profile of that name.
     pub fn get(&self, name: &str) -> Option<Arc<dyn NamedProfile>> {
-        self.inner.read().profiles.iter().find(|profile| profile.name() == name).cloned()
+        let (registered, sources) = {
+            let inner = self.inner.read();
+            let registered = inner.profiles.iter().find(|profile| profile.name() == name).cloned();
+            (registered, inner.sources.clone())
+        };
+        registered.or_else(|| sources.iter().flat_map(|source| source()).find(|profile| profile.name() == name))
     }
 
     /// The capture of that name.
@@ -150,8 +165,14 @@ impl Registry {
 
     /// All profiles, by name.
     pub fn profiles(&self) -> Vec<Arc<dyn NamedProfile>> {
-        let mut profiles = self.inner.read().profiles.clone();
+        let (mut profiles, sources) = {
+            let inner = self.inner.read();
+            (inner.profiles.clone(), inner.sources.clone())
+        };
+        profiles.extend(sources.iter().flat_map(|source| source()));
+        // A stable sort: of two with one name the registered one is first.
         profiles.sort_by(|a, b| a.name().cmp(b.name()));
+        profiles.dedup_by(|a, b| a.name() == b.name());
         profiles
     }
 

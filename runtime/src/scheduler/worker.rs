@@ -31,7 +31,7 @@ use crate::{
         stack::{Class, pool},
         switch,
     },
-    world::threads::{self, WorkerThread},
+    world::threads::{self, Creation, WorkerThread},
 };
 
 /// Every so many tasks a worker looks into the injector first, so that a worker whose own tasks wake each other for ever
@@ -154,10 +154,10 @@ pub(crate) fn next_task_id() -> u64 {
 
 impl Worker {
     /// The body of a worker thread: runs tasks until the shutdown.
-    pub(crate) fn run(shared: Arc<Shared>, index: usize) {
+    pub(crate) fn run(shared: Arc<Shared>, index: usize, creation: &Creation) {
         // Without it, handlers run on std's smaller stack.
         let _signals = SignalStack::install().ok();
-        let thread = threads::register(shared.id, index);
+        let thread = threads::register(shared.id, index, creation);
         let worker = Worker {
             stacks: RefCell::new(pool::Cache::new(shared.stack)),
             index,
