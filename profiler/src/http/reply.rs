@@ -4,12 +4,11 @@
 //! sends no body.
 
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 
 /// An answer whose body is complete.
-pub type Reply = Response<Full<Bytes>>;
+pub type Reply = Response<Bytes>;
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
@@ -22,7 +21,7 @@ const GO_PPROF: HeaderName = HeaderName::from_static("x-go-pprof");
 pub fn reply(status: StatusCode, content_type: HeaderValue, body: impl Into<Bytes>) -> Reply {
     let body = body.into();
     let length = HeaderValue::from(body.len());
-    let mut reply = Response::new(Full::new(body));
+    let mut reply = Response::new(body);
     *reply.status_mut() = status;
     let headers = reply.headers_mut();
     headers.insert(header::CONTENT_TYPE, content_type);
