@@ -90,7 +90,7 @@ pub(super) fn redirect(path: &str, query: Option<&str>) -> Reply {
         Some(query) => format!("{path}?{query}"),
         None => path.to_owned(),
     };
-    let body = format!("<a href=\"{}\">Temporary Redirect</a>.\n", escape(&target));
+    let body = format!("<a href=\"{}\">Temporary Redirect</a>.\n\n", escape(&target));
     let mut reply = reply(StatusCode::TEMPORARY_REDIRECT, HTML, body);
     // A query came out of a parsed URI, so it holds nothing that a header cannot.
     let target = HeaderValue::from_str(&target).unwrap_or(HeaderValue::from_static("/debug/pprof/"));

@@ -40,7 +40,14 @@ where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let Some(path) = query::decode(request.uri().path(), false) else { return reply::not_found() };
+    let bad_path = || reply::error(StatusCode::BAD_REQUEST, "the path has a broken escape");
+    let Some(path) = query::decode(request.uri().path(), false) else { return bad_path() };
+    // An asterisk for the whole server is not a path.
+    if path.starts_with('/')
+        && let Some(clean) = query::clean(&path)
+    {
+        return reply::redirect(&query::encode(&clean), request.uri().query());
+    }
     let name = path.strip_prefix(ROOT);
     let is_root = path == "/" || path == ROOT.trim_end_matches('/');
     if name.is_none() && !is_root {
@@ -356,7 +363,9 @@ pub(crate) mod tests {
             ("GET", "/elsewhere", 404, ""),
             ("POST", "/elsewhere", 404, ""),
             ("GET", "/debug/pprofx", 404, ""),
-            ("GET", "/debug/%zz", 404, ""),
+            ("GET", "/debug/%zz", 400, ""),
+            ("GET", "/debug//pprof/a%20b?x", 307, "/debug/pprof/a%20b?x"),
+            ("POST", "/debug/pprof/../pprof/", 307, "/debug/pprof/"),
         ] {
             let (got, headers, body) = ask(&registry, method, uri);
             assert_eq!((got, value(&headers, "location")), (status, location), "{method} {uri}");
