@@ -5,6 +5,7 @@
 //! * [`symbolize`]: addresses of this process to functions, files, lines and inlined calls.
 //! * [`text`]: the `debug=1` and `debug=2` forms.
 //! * [`metrics`]: what `/metrics` tells.
+//! * [`watch`]: captures that a threshold makes.
 //! * [`http`]: the port, and the traits through which profilers plug into it.
 
 #![warn(missing_docs)]
@@ -21,6 +22,7 @@ pub mod symbolize;
 pub mod tasks;
 pub mod text;
 pub mod threads;
+pub mod watch;
 
 use std::sync::Arc;
 

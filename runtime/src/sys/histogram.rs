@@ -78,6 +78,14 @@ impl Distribution {
         self.counts.iter().sum()
     }
 
+    /// What was counted after `before`, an earlier state of the same.
+    pub fn since(&self, before: &Self) -> Self {
+        Self {
+            counts: std::array::from_fn(|i| self.counts[i].saturating_sub(before.counts[i])),
+            sum: self.sum.saturating_sub(before.sum),
+        }
+    }
+
     /// All durations together.
     pub fn sum(&self) -> Duration {
         self.sum
@@ -122,6 +130,10 @@ mod tests {
         }
         let snapshot = histogram.snapshot();
         assert_eq!(snapshot.count(), 1000);
+        assert_eq!(snapshot.sum(), Duration::from_micros(500_500));
+        histogram.add(Duration::from_secs(1));
+        let recent = histogram.snapshot().since(&snapshot);
+        assert_eq!((recent.count(), recent.sum()), (1, Duration::from_secs(1)));
         for (quantile, exact) in [(0.5, 500), (0.99, 990), (1.0, 1000)] {
             let found = snapshot.quantile(quantile).unwrap();
             let exact = Duration::from_micros(exact);
