@@ -5,6 +5,7 @@ use std::{
     net::TcpStream,
     path::PathBuf,
     process::{Child, Command, Stdio},
+    sync::OnceLock,
     time::Duration,
 };
 
@@ -21,11 +22,26 @@ impl Drop for Example {
     }
 }
 
+/// Where the examples are, built. Cargo does that by itself only for a run of all tests.
+fn examples() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let build = || {
+        let binaries = PathBuf::from(env!("CARGO_BIN_EXE_greenprof-demos")).parent().expect("a directory").to_owned();
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--quiet", "--package", env!("CARGO_PKG_NAME"), "--examples", "--target-dir"]);
+        cargo.arg(binaries.parent().expect("a target directory"));
+        if !cfg!(debug_assertions) {
+            cargo.arg("--release");
+        }
+        assert!(cargo.status().expect("cargo").success(), "the examples do not build");
+        binaries.join("examples")
+    };
+    BUILT.get_or_init(build).clone()
+}
+
 impl Example {
     fn start(name: &str) -> Self {
-        // Cargo builds examples before tests, beside the binary.
-        let binary = PathBuf::from(env!("CARGO_BIN_EXE_greenprof-demos"));
-        let binary = binary.parent().expect("a directory").join("examples").join(name);
+        let binary = examples().join(name);
         let mut command = Command::new(binary);
         command.arg("127.0.0.1:0").env("GREENPROF_TOKEN", "s3cret").stdout(Stdio::piped());
         let mut child = command.spawn().expect("the example is built");
