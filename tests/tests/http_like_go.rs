@@ -125,7 +125,7 @@ const DIFFERENCES: [Difference; 8] = [
     },
     Difference {
         heading: "Broken requests",
-        concerns: |go| matches!(go.status, 400 | 505) && go.headers.get("X-Go-Pprof").is_none(),
+        concerns: |go| matches!(go.status, 400 | 505) && !go.headers.contains_key("X-Go-Pprof"),
         answer: |row| {
             match row.line() {
                 // These are whole requests, with one sentence for what is wrong.
