@@ -3,11 +3,12 @@
 use crate::table::Table;
 
 /// Name, and what one sees.
-pub const DEMOS: [(&str, &str); 4] = [
+pub const DEMOS: [(&str, &str); 5] = [
     ("churn", "a job that allocates without need, found by alloc_space; before and after side by side"),
     ("orders", "a service that prices orders of several tenants: CPU by function, tenant and route; tasks that wait"),
     ("retain", "memory that waiting tasks hold, found by inuse_space and its labels; before and after"),
     ("tour", "orders, looked at through its own port: every profile captured, explained and checked"),
+    ("watch", "tasks that pile up while nobody looks, and the capture that a threshold made of them"),
 ];
 
 /// The list as a table.

@@ -1,5 +1,6 @@
 //! Programs that show what greenprof shows: a service under load ([`orders`]), a [`tour`] of its profiles, and two programs
-//! that use memory badly ([`churn`], [`retain`]).
+//! that use memory badly ([`churn`], [`retain`]), and one that is captured when it goes wrong
+//! ([`mod@watch`]).
 //!
 //! The binary `greenprof-demos` is a thin shell over this library, which exists so that everything can be tested.
 
@@ -17,3 +18,4 @@ pub mod serve;
 pub mod setup;
 pub mod table;
 pub mod tour;
+pub mod watch;

@@ -15,6 +15,7 @@ use greenprof_demos::{
     serve::{self, ServeError},
     setup::SetupError,
     tour::{self, TourError, capture::CaptureError},
+    watch,
 };
 use greenprof_profiler::http::{MAX_SECONDS, server::DEFAULT_ADDRESS};
 use greenprof_runtime::heap::Heap;
@@ -53,6 +54,8 @@ enum Command {
     Churn(ScenarioArgs),
     /// Holds memory in tasks that wait, then not; shows both heap profiles, and checks them
     Retain(ScenarioArgs),
+    /// Lets tasks pile up, and shows the capture that a threshold made of them
+    Watch(ScenarioArgs),
     /// Looks at the orders demo through its port: captures, explains and checks every profile
     Tour {
         #[command(flatten)]
@@ -128,6 +131,9 @@ fn run(command: Command) -> Result<bool> {
         }
         Command::Retain(ScenarioArgs { workers, out, json }) => {
             Ok(retain::run(&retain::Settings { workers: workers.map(NonZero::get), out, json })?)
+        }
+        Command::Watch(ScenarioArgs { workers, out, json }) => {
+            Ok(watch::run(&watch::Settings { workers: workers.map(NonZero::get), out, json })?)
         }
         Command::Tour { service, seconds, out, serve, json } => {
             let interrupt = Interrupt::listen().map_err(SetupError::Interrupt)?;

@@ -36,6 +36,9 @@ pub enum ScenarioError {
     /// The heap could not be looked at.
     #[error(transparent)]
     Measure(#[from] MeasureError),
+    /// Nothing could be watched.
+    #[error(transparent)]
+    Watch(#[from] greenprof_profiler::watch::WatchError),
     /// A file could not be written.
     #[error("cannot write {}: {source}; choose another directory with --out", path.display())]
     Write {

@@ -1,17 +1,22 @@
 //! CPU, heap and task profiles of a greenprof runtime, in Go's formats, over one HTTP port.
 //!
-//! * [`cpu`], [`mod@heap`], [`tasks`], [`wall`]: the profilers.
+//! * [`cpu`], [`mod@heap`], [`tasks`], [`threads`], [`wall`]: the profilers; [`custom`]: profiles of the program's own.
 //! * [`profile`]: the in-memory profile and its encoding as gzipped `profile.proto`.
 //! * [`symbolize`]: addresses of this process to functions, files, lines and inlined calls.
 //! * [`text`]: the `debug=1` and `debug=2` forms.
 //! * [`self_test`]: whether the program was built so that its stacks can be walked.
+//! * [`metrics`]: what `/metrics` tells.
+//! * [`watch`]: captures that a threshold makes.
 //! * [`http`]: the port, and the traits through which profilers plug into it.
 
 #![warn(missing_docs)]
 
 pub mod cpu;
+pub mod custom;
 pub mod heap;
 pub mod http;
+pub mod metrics;
+mod process;
 pub mod profile;
 mod random;
 pub mod self_test;
@@ -19,12 +24,14 @@ mod signal;
 pub mod symbolize;
 pub mod tasks;
 pub mod text;
+pub mod threads;
 mod unwind;
 pub mod wall;
+pub mod watch;
 
 use std::sync::Arc;
 
-use http::{BindError, Capture, DebugServer, NamedProfile, Registry};
+use http::{BindError, Capture, DebugServer, NamedProfile, Rate, Registry};
 
 /// A registry with every profile that this crate can take. If the program's allocator is
 /// [`greenprof_runtime::heap::Heap`], this starts the sampling of allocations, one in 512 KiB ([`heap::start`]).
@@ -34,15 +41,27 @@ pub fn registry() -> Registry {
         heap::start();
     }
     let registry = Registry::new();
-    let profiles: [Arc<dyn NamedProfile>; 3] =
-        [Arc::new(tasks::TaskProfile), Arc::new(heap::HeapProfile::heap()), Arc::new(heap::HeapProfile::allocs())];
+    let profiles: [Arc<dyn NamedProfile>; 4] = [
+        Arc::new(tasks::TaskProfile),
+        Arc::new(heap::HeapProfile::heap()),
+        Arc::new(heap::HeapProfile::allocs()),
+        Arc::new(threads::ThreadProfile),
+    ];
     for profile in profiles {
         registry.register(profile).expect("an empty registry takes different names");
     }
+    registry.register_source(custom::all);
     let captures: [Arc<dyn Capture>; 2] = [Arc::new(cpu::CpuProfile), Arc::new(wall::WallProfile)];
     for capture in captures {
         registry.register_capture(capture).expect("an empty registry takes different names");
     }
+    let rates: [Arc<dyn Rate>; 2] = [Arc::new(cpu::CpuRate), Arc::new(heap::HeapRate)];
+    for rate in rates {
+        registry.register_rate(rate).expect("an empty registry takes different names");
+    }
+    metrics::register(&registry);
+    registry.register_lost("profile", cpu::lost);
+    registry.register_lost("heap", heap::lost);
     http::register_pages(&registry).expect("an empty registry takes different paths");
     registry
 }

@@ -28,12 +28,16 @@ mod ring;
 mod slot;
 mod threads;
 
-use std::{ops::ControlFlow, sync::atomic::Ordering};
+use std::{
+    ops::ControlFlow,
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 use thiserror::Error;
 
 pub use clock::{Clock, Source};
 pub use report::Summary;
+pub(crate) use report::lost;
 
 use crate::{
     http::{self, CaptureError, CaptureSession, Length, Query},
@@ -54,6 +58,9 @@ pub const DEFAULT_HZ: u32 = 100;
 
 /// The highest rate. A sample costs some microseconds, so this is some thousandths of a busy thread.
 pub const MAX_HZ: u32 = 1000;
+
+/// The rate of profiles that are asked for over the port.
+static PORT_HZ: AtomicU32 = AtomicU32::new(DEFAULT_HZ);
 
 /// Frames kept of each stack.
 const MAX_FRAMES: usize = 128;
@@ -185,7 +192,7 @@ impl http::Capture for CpuProfile {
 
     fn start(&self, query: &Query) -> Result<Box<dyn CaptureSession>, CaptureError> {
         let hz = match query.get("hz").filter(|text| !text.is_empty()) {
-            None => Some(DEFAULT_HZ),
+            None => Some(PORT_HZ.load(Ordering::Relaxed)),
             Some(text) => text.parse().ok().filter(|hz| (1..=MAX_HZ).contains(hz)),
         };
         let Some(hz) = hz else {
@@ -204,5 +211,32 @@ impl http::Capture for CpuProfile {
 impl CaptureSession for Session {
     fn finish(self: Box<Self>) -> Result<Vec<u8>, ProfileError> {
         heap::untracked(|| encode::encode(&self.stop().profile, &mut symbolize::shared().lock()))
+    }
+}
+
+/// The rate of the CPU profiles that the port takes, as a number that can be set there.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CpuRate;
+
+impl http::Rate for CpuRate {
+    fn name(&self) -> &str {
+        "cpu_hertz"
+    }
+
+    fn description(&self) -> &str {
+        "samples a second of CPU time, for the next profiles"
+    }
+
+    fn get(&self) -> u64 {
+        PORT_HZ.load(Ordering::Relaxed).into()
+    }
+
+    fn check(&self, value: u64) -> Result<(), String> {
+        let good = (1..=u64::from(MAX_HZ)).contains(&value);
+        if good { Ok(()) } else { Err(format!("choose between 1 and {MAX_HZ}")) }
+    }
+
+    fn set(&self, value: u64) {
+        PORT_HZ.store(u32::try_from(value).unwrap_or(MAX_HZ), Ordering::Relaxed);
     }
 }

@@ -1,6 +1,10 @@
 //! From collected stacks to a profile, and what has to be said about its completeness.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use super::{
     Source,
@@ -107,7 +111,16 @@ fn is_root(function: &str) -> bool {
         || function.contains("::thread_start")
 }
 
+/// Expiries of all profiles so far whose stack was lost.
+static LOST: AtomicU64 = AtomicU64::new(0);
+
+/// How many samples all CPU profiles of this process have lost.
+pub(crate) fn lost() -> u64 {
+    LOST.load(Ordering::Relaxed)
+}
+
 pub(super) fn build(collected: Collected, fallback: Option<String>) -> super::Capture {
+    LOST.fetch_add(collected.lost + collected.overflowed, Ordering::Relaxed);
     let period = 1_000_000_000 / i64::from(collected.hz.max(1));
     let types = vec![ValueType::new("samples", "count"), ValueType::new("cpu", "nanoseconds")];
     let mut profile = Profile::new(types, ValueType::new("cpu", "nanoseconds"), period);

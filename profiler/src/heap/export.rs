@@ -135,7 +135,7 @@ pub fn snapshot() -> Snapshot {
             size: copied.size,
         });
         let (records, rate) = (records.collect(), sampling::rate());
-        Snapshot { records, rate, lost: hook::lost() + sampling::lost(), cut: hook::cut() }
+        Snapshot { records, rate, lost: super::lost(), cut: hook::cut() }
     })
 }
 

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::StatusCode;
+use tokio::task::JoinHandle;
 
+use super::limits::Limits;
 use super::query::Query;
 use super::reply::{self, Reply};
 use super::{Capture, CaptureError, Length, NamedProfile};
@@ -19,9 +21,19 @@ use greenprof_runtime::heap;
 /// beyond what the sample buffers and a reader's patience are made for.
 pub const MAX_SECONDS: i64 = 3600;
 
-/// Runs what may block on a thread that may; `None` if it panicked.
+/// Runs what may block on a thread that may; `None` if it panicked. If the client goes away before a thread has got round
+/// to it, it is not run at all.
 pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    tokio::task::spawn_blocking(work).await.ok()
+    struct Queued<T>(JoinHandle<T>);
+
+    impl<T> Drop for Queued<T> {
+        fn drop(&mut self) {
+            self.0.abort();
+        }
+    }
+
+    let mut queued = Queued(tokio::task::spawn_blocking(work));
+    (&mut queued.0).await.ok()
 }
 
 fn too_long() -> Reply {
@@ -71,7 +83,7 @@ pub(super) async fn record(capture: Arc<dyn Capture>, query: &Query) -> Reply {
 }
 
 /// `/debug/pprof/NAME?seconds=N`: what changed in N seconds. The checks come in Go's order.
-pub(super) async fn delta(profile: Arc<dyn NamedProfile>, asked: &str, query: &Query) -> Reply {
+pub(super) async fn delta(limits: &Limits, profile: Arc<dyn NamedProfile>, asked: &str, query: &Query) -> Reply {
     let bad_request = |message: &str| reply::error(StatusCode::BAD_REQUEST, message);
     let internal = |message: &str| reply::error(StatusCode::INTERNAL_SERVER_ERROR, message);
     let seconds = match asked.parse::<i64>() {
@@ -88,6 +100,10 @@ pub(super) async fn delta(profile: Arc<dyn NamedProfile>, asked: &str, query: &Q
     if seconds > MAX_SECONDS {
         return too_long();
     }
+    let _room = match limits.delta() {
+        Ok(room) => room,
+        Err(refusal) => return refusal,
+    };
     let before = match collect(&profile).await {
         Some(Some(before)) => before,
         Some(None) => return unsupported(),

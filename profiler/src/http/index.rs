@@ -4,6 +4,7 @@
 
 use std::fmt::Write;
 
+use super::query::encode;
 use super::registry::Registry;
 use super::reply::escape;
 
@@ -71,7 +72,7 @@ pub(super) fn render(registry: &Registry) -> String {
     for Entry { name, query, count, .. } in &entries {
         let shown = escape(name);
         // Writing to a String cannot fail, here and below.
-        let _ = writeln!(html, "<tr><td>{count}</td><td><a href=\"{}{query}\">{shown}</a></td></tr>", link(name));
+        let _ = writeln!(html, "<tr><td>{count}</td><td><a href=\"{}{query}\">{shown}</a></td></tr>", encode(name));
     }
     html.push_str("</tbody>\n</table>\n");
     if has_tasks {
@@ -92,19 +93,6 @@ pub(super) fn render(registry: &Registry) -> String {
     }
     html.push_str("</dl>\n</body>\n</html>\n");
     html
-}
-
-/// A name as a relative link.
-fn link(name: &str) -> String {
-    let mut out = String::with_capacity(name.len());
-    for byte in name.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-            out.push(char::from(byte));
-        } else {
-            let _ = write!(out, "%{byte:02X}");
-        }
-    }
-    out
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use prometheus_client::collector::Collector;
 use thiserror::Error;
 
 use super::{Capture, NamedProfile, Page, Rate};
+use crate::metrics::Losses;
 
 /// Names under `/debug/pprof/` that the port itself answers, so nothing may hide behind them.
 const RESERVED: [&str; 2] = ["cmdline", "symbol"];
@@ -28,17 +29,32 @@ pub enum RegisterError {
 }
 
 /// What can be asked for.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Registry {
     inner: Arc<RwLock<Inner>>,
     /// Protects the list of collectors; held while they are asked, which is why they must not register others.
     metrics: Arc<Mutex<prometheus_client::registry::Registry>>,
+    losses: Losses,
 }
+
+impl Default for Registry {
+    fn default() -> Self {
+        let losses = Losses::default();
+        let mut metrics = prometheus_client::registry::Registry::default();
+        metrics.register_collector(Box::new(losses.clone()));
+        Self { inner: Arc::default(), metrics: Arc::new(Mutex::new(metrics)), losses }
+    }
+}
+
+/// Gives profiles that come and go.
+pub(crate) type Source = fn() -> Vec<Arc<dyn NamedProfile>>;
 
 /// Protected by the lock: only the lists. It is never held while one of their members is asked for anything.
 #[derive(Default)]
 struct Inner {
     profiles: Vec<Arc<dyn NamedProfile>>,
+    /// What gives further profiles whenever it is asked.
+    sources: Vec<Source>,
     captures: Vec<Arc<dyn Capture>>,
     pages: Vec<Arc<dyn Page>>,
     rates: Vec<Arc<dyn Rate>>,
@@ -68,6 +84,11 @@ impl Registry {
         inner.admit(profile.name())?;
         inner.profiles.push(profile);
         Ok(())
+    }
+
+    /// Adds what is asked for further profiles each time. Those that are registered go before those of the same name.
+    pub(crate) fn register_source(&self, source: Source) {
+        self.inner.write().sources.push(source);
     }
 
     /// Takes a profile out; whether there was one.
@@ -116,9 +137,20 @@ impl Registry {
         self.metrics.lock().register_collector(collector);
     }
 
+    /// Adds a counter of samples that a profile has lost, as `greenprof_profile_samples_lost_total` with the label
+    /// `profile`. It must be cheap and only grow.
+    pub fn register_lost(&self, profile: &'static str, lost: fn() -> u64) {
+        self.losses.add(profile, lost);
+    }
+
     /// The profile of that name.
     pub fn get(&self, name: &str) -> Option<Arc<dyn NamedProfile>> {
-        self.inner.read().profiles.iter().find(|profile| profile.name() == name).cloned()
+        let (registered, sources) = {
+            let inner = self.inner.read();
+            let registered = inner.profiles.iter().find(|profile| profile.name() == name).cloned();
+            (registered, inner.sources.clone())
+        };
+        registered.or_else(|| sources.iter().flat_map(|source| source()).find(|profile| profile.name() == name))
     }
 
     /// The capture of that name.
@@ -133,8 +165,14 @@ impl Registry {
 
     /// All profiles, by name.
     pub fn profiles(&self) -> Vec<Arc<dyn NamedProfile>> {
-        let mut profiles = self.inner.read().profiles.clone();
+        let (mut profiles, sources) = {
+            let inner = self.inner.read();
+            (inner.profiles.clone(), inner.sources.clone())
+        };
+        profiles.extend(sources.iter().flat_map(|source| source()));
+        // A stable sort: of two with one name the registered one is first.
         profiles.sort_by(|a, b| a.name().cmp(b.name()));
+        profiles.dedup_by(|a, b| a.name() == b.name());
         profiles
     }
 

@@ -4,12 +4,11 @@
 //! sends no body.
 
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 
 /// An answer whose body is complete.
-pub type Reply = Response<Full<Bytes>>;
+pub type Reply = Response<Bytes>;
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
@@ -22,7 +21,7 @@ const GO_PPROF: HeaderName = HeaderName::from_static("x-go-pprof");
 pub fn reply(status: StatusCode, content_type: HeaderValue, body: impl Into<Bytes>) -> Reply {
     let body = body.into();
     let length = HeaderValue::from(body.len());
-    let mut reply = Response::new(Full::new(body));
+    let mut reply = Response::new(body);
     *reply.status_mut() = status;
     let headers = reply.headers_mut();
     headers.insert(header::CONTENT_TYPE, content_type);
@@ -91,7 +90,7 @@ pub(super) fn redirect(path: &str, query: Option<&str>) -> Reply {
         Some(query) => format!("{path}?{query}"),
         None => path.to_owned(),
     };
-    let body = format!("<a href=\"{}\">Temporary Redirect</a>.\n", escape(&target));
+    let body = format!("<a href=\"{}\">Temporary Redirect</a>.\n\n", escape(&target));
     let mut reply = reply(StatusCode::TEMPORARY_REDIRECT, HTML, body);
     // A query came out of a parsed URI, so it holds nothing that a header cannot.
     let target = HeaderValue::from_str(&target).unwrap_or(HeaderValue::from_static("/debug/pprof/"));

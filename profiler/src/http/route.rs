@@ -15,6 +15,7 @@ use hyper::{Method, Request, StatusCode};
 use tokio::time::timeout;
 
 use super::capture::{self, blocking};
+use super::limits::Limits;
 use super::query::{self, Query};
 use super::registry::Registry;
 use super::reply::{self, Reply};
@@ -34,24 +35,31 @@ const BODY_PATIENCE: Duration = Duration::from_secs(15);
 /// Answers one request. HEAD is answered like GET; the connection leaves out the body.
 ///
 /// `may_change` says whether the request has shown that it is no foreign web page's; see `guard`.
-pub(super) async fn answer<B>(registry: &Registry, may_change: bool, request: Request<B>) -> Reply
+pub(super) async fn answer<B>(registry: &Registry, limits: &Limits, may_change: bool, request: Request<B>) -> Reply
 where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let Some(path) = query::decode(request.uri().path(), false) else { return reply::not_found() };
+    let bad_path = || reply::error(StatusCode::BAD_REQUEST, "the path has a broken escape");
+    let Some(path) = query::decode(request.uri().path(), false) else { return bad_path() };
+    // An asterisk for the whole server is not a path.
+    if path.starts_with('/')
+        && let Some(clean) = query::clean(&path)
+    {
+        return reply::redirect(&query::encode(&clean), request.uri().query());
+    }
     let name = path.strip_prefix(ROOT);
     let is_root = path == "/" || path == ROOT.trim_end_matches('/');
     if name.is_none() && !is_root {
         return match registry.page(&path) {
-            Some(page) => pages::answer(registry, page, may_change, request).await,
+            Some(page) => pages::answer(registry, limits, page, may_change, request).await,
             None => reply::not_found(),
         };
     }
     let is_symbol = name == Some("symbol");
     let is_read = request.method() == Method::GET || request.method() == Method::HEAD;
     if !is_read && is_symbol && request.method() == Method::POST {
-        return match body(request.into_body()).await {
+        return match body(limits, request.into_body()).await {
             Ok(list) => symbol(&String::from_utf8_lossy(&list)).await,
             Err(refusal) => refusal,
         };
@@ -74,12 +82,12 @@ where
         "symbol" => symbol(raw_query.unwrap_or("")).await,
         _ => match registry.capture(name) {
             Some(capture) => capture::record(capture, &query).await,
-            None => named(registry, name, &query).await,
+            None => named(registry, limits, name, &query).await,
         },
     }
 }
 
-async fn named(registry: &Registry, name: &str, query: &Query) -> Reply {
+async fn named(registry: &Registry, limits: &Limits, name: &str, query: &Query) -> Reply {
     let Some(profile) = registry.get(name) else {
         return reply::error(StatusCode::NOT_FOUND, "Unknown profile");
     };
@@ -91,7 +99,7 @@ async fn named(registry: &Registry, name: &str, query: &Query) -> Reply {
         return reply::error(StatusCode::SERVICE_UNAVAILABLE, reason);
     }
     if let Some(seconds) = query.get("seconds") {
-        return capture::delta(profile, seconds, query).await;
+        return capture::delta(limits, profile, seconds, query).await;
     }
     let debug = query.debug();
     let written = blocking(move || profile.write(debug)).await;
@@ -109,11 +117,12 @@ fn command_line() -> Vec<u8> {
 }
 
 /// Reads what was posted.
-pub(super) async fn body<B>(body: B) -> Result<Bytes, Reply>
+pub(super) async fn body<B>(limits: &Limits, body: B) -> Result<Bytes, Reply>
 where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    let _room = limits.bytes(MAX_BODY)?;
     match timeout(BODY_PATIENCE, Limited::new(body, MAX_BODY).collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) => {
@@ -264,9 +273,9 @@ pub(crate) mod tests {
     fn ask(registry: &Registry, method: &str, uri: &str) -> (u16, header::HeaderMap, Vec<u8>) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
         runtime.block_on(async {
-            let reply = answer(registry, false, request(method, uri, "")).await;
+            let reply = answer(registry, &Limits::default(), false, request(method, uri, "")).await;
             let (head, body) = reply.into_parts();
-            let body = body.collect().await.expect("a complete body").to_bytes().to_vec();
+            let body = body.to_vec();
             (head.status.as_u16(), head.headers, body)
         })
     }
@@ -354,7 +363,9 @@ pub(crate) mod tests {
             ("GET", "/elsewhere", 404, ""),
             ("POST", "/elsewhere", 404, ""),
             ("GET", "/debug/pprofx", 404, ""),
-            ("GET", "/debug/%zz", 404, ""),
+            ("GET", "/debug/%zz", 400, ""),
+            ("GET", "/debug//pprof/a%20b?x", 307, "/debug/pprof/a%20b?x"),
+            ("POST", "/debug/pprof/../pprof/", 307, "/debug/pprof/"),
         ] {
             let (got, headers, body) = ask(&registry, method, uri);
             assert_eq!((got, value(&headers, "location")), (status, location), "{method} {uri}");
@@ -403,8 +414,9 @@ pub(crate) mod tests {
         for seconds in ["0", "abc", "-5", "1.5", "", "99999999999999999999"] {
             let uri = format!("/debug/pprof/profile?seconds={seconds}");
             runtime.block_on(async {
+                let limits = Limits::default();
                 // All of these mean 30 seconds, so none is done after a moment.
-                let answer = answer(&registry, false, request("GET", &uri, ""));
+                let answer = answer(&registry, &limits, false, request("GET", &uri, ""));
                 let patience = std::time::Duration::from_millis(60);
                 assert!(tokio::time::timeout(patience, answer).await.is_err(), "{seconds:?}");
             });
@@ -443,12 +455,12 @@ pub(crate) mod tests {
         assert_eq!(ask(&registry(), "GET", "/debug/pprof/symbol").2, b"num_symbols: 1\n");
 
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
-        let registry = registry();
+        let (registry, limits) = (registry(), Limits::default());
         let post = |body: &str| {
             runtime.block_on(async {
-                let reply = answer(&registry, false, request("POST", "/debug/pprof/symbol", body)).await;
+                let reply = answer(&registry, &limits, false, request("POST", "/debug/pprof/symbol", body)).await;
                 let (head, body) = reply.into_parts();
-                (head.status.as_u16(), body.collect().await.expect("a complete body").to_bytes())
+                (head.status.as_u16(), body)
             })
         };
         assert_eq!(post(&format!("0x3+{address:#x}")).1, format!("num_symbols: 1\n{address:#x} {name}\n"));

@@ -70,24 +70,16 @@ impl NamedProfile for TaskProfile {
 pub fn profile(snapshot: &Snapshot) -> Profile {
     let kind = ValueType::new("goroutine", "count");
     let mut profile = Profile::new(vec![kind.clone()], kind, 1);
+    // Most tasks are like many others, so labels are written out once for all that are alike. Sites are compared by where
+    // they are: two of one line are two groups, which are merged below.
+    let mut groups: HashMap<_, (&Task, i64)> = HashMap::new();
     for task in &snapshot.tasks {
-        let facts = [
-            ("spawned_at", task.spawned_at.map(|site| format!("{}:{}", site.file(), site.line()))),
-            ("task_name", task.name.clone()),
-            ("wait_reason", Some(task.status().to_owned())),
-        ];
-        let facts = facts.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
-        let own = task.labels.iter().map(|(key, value)| (key.to_owned(), value.to_owned()));
-        // A task's own label goes before a fact of the same name.
-        let mut labels: Vec<(String, String)> = own.collect();
-        for (key, value) in facts {
-            if labels.iter().all(|(known, _)| *known != key) {
-                labels.push((key, value));
-            }
-        }
-        labels.sort();
-        let labels = labels.into_iter().map(|(key, value)| (key, LabelValue::Str(value))).collect();
-        profile.push(task.stack.clone().unwrap_or_default(), vec![1], labels);
+        let site = task.spawned_at.map(std::ptr::from_ref);
+        let key = (&task.stack, &task.labels, task.status(), site, &task.name);
+        groups.entry(key).or_insert((task, 0)).1 += 1;
+    }
+    for (task, count) in groups.into_values() {
+        profile.push(task.stack.clone().unwrap_or_default(), vec![count], labels(task));
     }
     profile.merge_equal();
     profile.comments.extend(self_test::missing_frame_pointers().map(|advice| format!("greenprof {advice}")));
@@ -96,6 +88,26 @@ pub fn profile(snapshot: &Snapshot) -> Profile {
         profile.comments.push(format!("greenprof running tasks without a stack: {unavailable}"));
     }
     profile
+}
+
+/// A task's own labels, and the facts about it as labels, by name.
+fn labels(task: &Task) -> Vec<(String, LabelValue)> {
+    let facts = [
+        ("spawned_at", task.spawned_at.map(|site| format!("{}:{}", site.file(), site.line()))),
+        ("task_name", task.name.clone()),
+        ("wait_reason", Some(task.status().to_owned())),
+    ];
+    let facts = facts.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
+    let mut labels: Vec<(String, String)> =
+        task.labels.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+    // A task's own label goes before a fact of the same name.
+    for (key, value) in facts {
+        if labels.iter().all(|(known, _)| *known != key) {
+            labels.push((key, value));
+        }
+    }
+    labels.sort();
+    labels.into_iter().map(|(key, value)| (key, LabelValue::Str(value))).collect()
 }
 
 /// The tasks in the form of `debug=1`: tasks with the same stack, labels, state and spawn site are one record.

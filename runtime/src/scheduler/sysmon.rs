@@ -32,7 +32,7 @@ const LONG: u64 = PERIOD.as_nanos() as u64;
 /// A worker that ran a task at the last look.
 #[derive(Clone, Copy)]
 struct Seen {
-    ticks: u32,
+    ticks: u64,
     /// CPU time of its thread when it was first seen in the task.
     cpu: u64,
 }

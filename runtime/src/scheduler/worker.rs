@@ -19,6 +19,7 @@ use std::{
 };
 
 use super::{
+    latency,
     processors::Processor,
     shared::{Shared, bump},
 };
@@ -30,12 +31,12 @@ use crate::{
         stack::{Class, pool},
         switch,
     },
-    world::threads::{self, WorkerThread},
+    world::threads::{self, Creation, WorkerThread},
 };
 
 /// Every so many tasks a worker looks into the injector first, so that a worker whose own tasks wake each other for ever
 /// does not starve those outside. A prime, so that it does not fall in step with a program's own cycles (Go uses 61 too).
-const INJECTOR_INTERVAL: u32 = 61;
+const INJECTOR_INTERVAL: u64 = 61;
 
 /// How often in a row a worker runs the task in its next slot before the ring has its turn: two tasks that wake each
 /// other must not starve the others.
@@ -85,6 +86,8 @@ pub(crate) struct Worker {
     stacks: RefCell<pool::Cache>,
     ids: Cell<Range64>,
     next_slot_runs: Cell<u32>,
+    /// Whether the next task that becomes runnable here is one whose latency is measured.
+    times_next: Cell<bool>,
     /// State of the generator that chooses whom to steal from.
     random: Cell<u64>,
 }
@@ -154,10 +157,10 @@ pub(crate) fn next_task_id() -> u64 {
 
 impl Worker {
     /// The body of a worker thread: runs tasks until the shutdown.
-    pub(crate) fn run(shared: Arc<Shared>, index: usize) {
+    pub(crate) fn run(shared: Arc<Shared>, index: usize, creation: &Creation) {
         // Without it, handlers run on std's smaller stack.
         let _signals = SignalStack::install().ok();
-        let thread = threads::register(shared.id, index);
+        let thread = threads::register(shared.id, index, creation);
         let worker = Worker {
             stacks: RefCell::new(pool::Cache::new(shared.stack)),
             index,
@@ -167,6 +170,7 @@ impl Worker {
             thread: &thread,
             ids: Cell::new(Range64 { start: 0, end: 0 }),
             next_slot_runs: Cell::new(0),
+            times_next: Cell::new(false),
             random: Cell::new(0x9e37_79b9_7f4a_7c15 ^ (index as u64 + 1).wrapping_mul(clock::now())),
             shared,
         };
@@ -254,6 +258,9 @@ impl Worker {
         let task_ref = || TaskRef { control: task, generation: control.park.generation() };
         let ticks = &self.processor().ticks;
         ticks.store(ticks.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        if control.is_timed() {
+            latency::end(control);
+        }
         loop {
             control.begin_run();
             self.task.set(Some(task));
@@ -273,6 +280,7 @@ impl Worker {
                 continue;
             }
             if departure == Departure::Yield as usize {
+                bump(&self.processor().yields);
                 // Nobody is woken for it: this worker looks at its queues next.
                 return match control.pinned() {
                     Some(_) => self.processor().pinned.push(task),
@@ -282,6 +290,15 @@ impl Worker {
             control.park.finish();
             bump(&self.processor().finished);
             return self.stacks.borrow_mut().give(task);
+        }
+    }
+
+    /// Whether the latency of a task that becomes runnable here is measured: one for every so many tasks that run.
+    #[inline]
+    pub(crate) fn times_next(&self) -> bool {
+        self.times_next.get() && {
+            self.times_next.set(false);
+            true
         }
     }
 
@@ -313,6 +330,7 @@ impl Worker {
         let processor = self.processor();
         let ticks = processor.ticks.load(Ordering::Relaxed);
         if ticks.is_multiple_of(INJECTOR_INTERVAL) {
+            self.times_next.set(true);
             // The kernel may not get round to the timer thread while all processors are busy.
             self.shared.timers.help();
             if let Some(task) = self.shared.injector.pop() {
@@ -403,6 +421,7 @@ impl Worker {
                     && (ring.length() >= MIN_STEAL || round + 1 == SEARCH_ROUNDS)
                     && let Some(task) = ring.steal_into(&self.processor().ring)
                 {
+                    bump(&self.processor().steals);
                     return Some(task);
                 }
             }
@@ -415,10 +434,9 @@ impl Worker {
         let victim = processors.get(victim);
         // The victim has run one task all the time and its next slot has not moved: it will not get to it soon.
         // Acquire: pairs with the Release in `queue_next`.
-        (victim.ticks.load(Ordering::Relaxed) == ticks
-            && victim.next.compare_exchange(task, ptr::null_mut(), Ordering::Acquire, Ordering::Relaxed).is_ok())
-        .then(|| NonNull::new(task))
-        .flatten()
+        let taken = victim.ticks.load(Ordering::Relaxed) == ticks
+            && victim.next.compare_exchange(task, ptr::null_mut(), Ordering::Acquire, Ordering::Relaxed).is_ok();
+        taken.then(|| bump(&self.processor().steals)).and(NonNull::new(task))
     }
 
     /// Remembers an occupied next slot, to be taken if it is the same after a nap.
@@ -462,5 +480,5 @@ impl Worker {
 struct Stuck {
     victim: usize,
     task: *mut Control,
-    ticks: u32,
+    ticks: u64,
 }

@@ -3,6 +3,7 @@
 pub(crate) mod atomic;
 pub(crate) mod clock;
 pub(crate) mod futex;
+pub(crate) mod histogram;
 pub(crate) mod lock;
 pub(crate) mod memory;
 #[cfg(all(test, loom))]

@@ -9,13 +9,13 @@
 //! - the task and its joiner: `completion`;
 //! - the worker that runs the task: `epoch`, and `sp` through the switch;
 //! - the task itself: `wait_reason`, `waiting_since`, `labels`, `locals`;
-//! - the owner of the list the task is in (injector, free list): `next`, `ahead`, `batch`.
+//! - the owner of the list the task is in (injector, free list): `next`, `ahead`, `batch`, `timed`, `runnable_since`.
 
 use std::{
     ops::Range,
     panic::Location,
     ptr::{self, NonNull},
-    sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering},
 };
 
 use super::{WaitReason, completion::Completion, local, park::ParkWord};
@@ -51,6 +51,8 @@ pub(crate) struct Control {
     /// The worker that alone may run the task, plus 1; 0 if any may.
     pinned: AtomicU32,
     pub(crate) wait_reason: AtomicU8,
+    /// Whether `runnable_since` says when the task, which is in a queue, became runnable. Written by who has the task.
+    timed: AtomicBool,
     pub(crate) completion: Completion,
     pub(crate) closure: AtomicPtr<u8>,
     /// The stack's lowest usable address and its whole stride; written once, when the slot is made.
@@ -63,6 +65,7 @@ pub(crate) struct Control {
     pub(crate) about: About,
     /// Links of the first block of a batch, to other batches.
     pub(crate) batch: BatchLinks,
+    runnable_since: AtomicU64,
 }
 
 /// A cache line's bytes, on the processors that this runs on.
@@ -143,8 +146,10 @@ impl Control {
                 stack_low: AtomicUsize::new(stack_low),
                 stack_size: AtomicUsize::new(stack_size),
                 wait_reason: AtomicU8::new(0),
+                timed: AtomicBool::new(false),
                 labels: AtomicU32::new(0),
                 waiting_since: AtomicU64::new(0),
+                runnable_since: AtomicU64::new(0),
                 locals: AtomicPtr::new(ptr::null_mut()),
                 about: About {
                     id: AtomicU64::new(0),
@@ -189,6 +194,25 @@ impl Control {
 
     pub(crate) fn set_pinned(&self, worker: Option<usize>) {
         self.pinned.store(worker.map_or(0, |worker| worker as u32 + 1), Ordering::Relaxed);
+    }
+
+    /// Notes when the task became runnable. For who is about to queue it.
+    pub(crate) fn set_runnable_since(&self, now: u64) {
+        // Relaxed, here and below: the queue's hand-over orders it.
+        self.runnable_since.store(now, Ordering::Relaxed);
+        self.timed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether somebody has noted when the task became runnable. For who has taken it out of a queue, as is the next.
+    #[inline]
+    pub(crate) fn is_timed(&self) -> bool {
+        self.timed.load(Ordering::Relaxed)
+    }
+
+    /// When the task became runnable, once.
+    pub(crate) fn take_runnable_since(&self) -> u64 {
+        self.timed.store(false, Ordering::Relaxed);
+        self.runnable_since.load(Ordering::Relaxed)
     }
 
     /// Whether the task has never run. For whoever has it in a queue.

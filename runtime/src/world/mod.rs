@@ -7,8 +7,10 @@ pub mod tasks;
 pub mod threads;
 pub mod unwind;
 
+pub use crate::scheduler::{Figures, figures};
+pub use crate::sys::histogram::Distribution;
 pub use stop::{Patience, stop};
-pub use tasks::{TaskInfo, TaskState, Tasks, tasks};
+pub use tasks::{States, TaskInfo, TaskState, Tasks, states, tasks};
 pub use threads::{RunningTask, WorkerThread, workers};
 
 /// The words of all handles to primitives, and of all guards, that are alive: what a scan of memory accepts as a

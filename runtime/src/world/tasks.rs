@@ -122,6 +122,33 @@ pub fn count() -> usize {
     blocks().filter(|block| unsafe { block.as_ref() }.park.load().1 != ParkState::Dead).count()
 }
 
+/// How many tasks were doing what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct States {
+    /// On a worker.
+    pub running: usize,
+    /// In a run queue.
+    pub runnable: usize,
+    /// Waiting.
+    pub waiting: usize,
+}
+
+/// How many tasks of all runtimes are doing what, each looked at once. Costs what [`count`] does.
+pub fn states() -> States {
+    let mut states = States::default();
+    for block in blocks() {
+        // SAFETY: control blocks are never unmapped.
+        let control = unsafe { block.as_ref() };
+        match control.park.load().1 {
+            ParkState::Dead => {}
+            ParkState::Parked | ParkState::Blocked => states.waiting += 1,
+            ParkState::Active if control.epoch().is_multiple_of(2) => states.runnable += 1,
+            ParkState::Active => states.running += 1,
+        }
+    }
+    states
+}
+
 /// A snapshot of the tasks of all runtimes, with at most `depth` frames of each stack.
 ///
 /// Costs some 100 ns a task and 20 ns a frame, on the caller only. Allocates; must not be called in a signal handler.

@@ -10,6 +10,7 @@ use hyper::body::Body;
 use hyper::{Method, Request, StatusCode};
 
 use super::capture::blocking;
+use super::limits::Limits;
 use super::query::Query;
 use super::registry::{RegisterError, Registry};
 use super::reply::{self, Reply};
@@ -25,7 +26,13 @@ pub fn register_pages(registry: &Registry) -> Result<(), RegisterError> {
 }
 
 /// Asks a page.
-pub(super) async fn answer<B>(registry: &Registry, page: Arc<dyn Page>, may_change: bool, request: Request<B>) -> Reply
+pub(super) async fn answer<B>(
+    registry: &Registry,
+    limits: &Limits,
+    page: Arc<dyn Page>,
+    may_change: bool,
+    request: Request<B>,
+) -> Reply
 where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -48,7 +55,7 @@ where
     let query = Query::parse(request.uri().query().unwrap_or(""));
     let body = match method {
         Method::GET => Bytes::new(),
-        _ => match route::body(request.into_body()).await {
+        _ => match route::body(limits, request.into_body()).await {
             Ok(body) => body,
             Err(refusal) => return refusal,
         },
