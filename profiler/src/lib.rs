@@ -1,6 +1,6 @@
-//! CPU, heap and task profiles of a greenprof runtime, in Go's formats, over one HTTP port.
+//! CPU, heap, contention and task profiles of a greenprof runtime, in Go's formats, over one HTTP port.
 //!
-//! * [`cpu`], [`mod@heap`], [`tasks`]: the profilers.
+//! * [`cpu`], [`mod@heap`], [`contention`], [`tasks`]: the profilers.
 //! * [`profile`]: the in-memory profile and its encoding as gzipped `profile.proto`.
 //! * [`symbolize`]: addresses of this process to functions, files, lines and inlined calls.
 //! * [`text`]: the `debug=1` and `debug=2` forms.
@@ -8,10 +8,12 @@
 
 #![warn(missing_docs)]
 
+pub mod contention;
 pub mod cpu;
 pub mod heap;
 pub mod http;
 pub mod profile;
+mod records;
 mod signal;
 pub mod symbolize;
 pub mod tasks;
@@ -19,6 +21,7 @@ pub mod text;
 
 use std::sync::Arc;
 
+pub use contention::{block_profile_rate, mutex_profile_fraction, set_block_profile_rate, set_mutex_profile_fraction};
 use http::{BindError, DebugServer, NamedProfile, Registry};
 
 /// A registry with every profile that this crate can take. If the program's allocator is
@@ -29,8 +32,13 @@ pub fn registry() -> Registry {
     }
     let registry = Registry::new();
     registry.set_cpu(Arc::new(cpu::CpuProfile));
-    let profiles: [Arc<dyn NamedProfile>; 3] =
-        [Arc::new(tasks::TaskProfile), Arc::new(heap::HeapProfile::heap()), Arc::new(heap::HeapProfile::allocs())];
+    let profiles: [Arc<dyn NamedProfile>; 5] = [
+        Arc::new(tasks::TaskProfile),
+        Arc::new(heap::HeapProfile::heap()),
+        Arc::new(heap::HeapProfile::allocs()),
+        Arc::new(contention::ContentionProfile::block()),
+        Arc::new(contention::ContentionProfile::mutex()),
+    ];
     for profile in profiles {
         registry.register(profile).expect("an empty registry takes different names");
     }

@@ -3,7 +3,7 @@
 
 use greenprof_runtime::heap;
 
-use super::{MISSING, export, records, snapshot};
+use super::{MISSING, export, hook, snapshot};
 use crate::{
     http::NamedProfile,
     profile::{Profile, ProfileError, encode},
@@ -50,7 +50,7 @@ impl NamedProfile for HeapProfile {
     }
 
     fn count(&self) -> usize {
-        records::count()
+        hook::TABLE.count()
     }
 
     fn write(&self, debug: i64) -> Result<Vec<u8>, ProfileError> {

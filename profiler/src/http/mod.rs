@@ -18,9 +18,12 @@ mod route;
 pub mod server;
 mod stall;
 
+use std::sync::Arc;
+
 use thiserror::Error;
 
 pub use capture::MAX_SECONDS;
+pub use query::Query;
 pub use registry::{RegisterError, Registry};
 pub use server::{BindError, Builder, DebugServer};
 
@@ -54,6 +57,15 @@ pub trait NamedProfile: Send + Sync {
     /// Whether [`NamedProfile::collect`] gives anything; asked first, so that a wrong request costs no snapshot.
     fn supports_delta(&self) -> bool {
         true
+    }
+
+    /// What answers instead of this profile, if the query asks for another view of it (`side=waiter`).
+    ///
+    /// # Errors
+    /// One sentence for a parameter that makes no sense; the answer is then 400.
+    fn view(&self, query: &Query) -> Result<Option<Arc<dyn NamedProfile>>, String> {
+        let _ = query;
+        Ok(None)
     }
 }
 

@@ -78,6 +78,10 @@ fn unknown_profile() -> Reply {
 
 async fn named(registry: &Registry, name: &str, query: &Query) -> Reply {
     let Some(profile) = registry.get(name) else { return unknown_profile() };
+    let profile = match heap::tracked(|| profile.view(query)) {
+        Ok(view) => view.unwrap_or(profile),
+        Err(message) => return reply::error(StatusCode::BAD_REQUEST, message),
+    };
     if let Some(reason) = heap::tracked(|| profile.unavailable()) {
         return reply::error(StatusCode::SERVICE_UNAVAILABLE, reason);
     }

@@ -156,7 +156,7 @@ impl<T> JoinHandle<T> {
         if packet.state.compare_exchange(RUNNING, JOINING, Ordering::Release, Ordering::Acquire).is_err() {
             return End::Done;
         }
-        let wait = hooks::wait_begin();
+        let wait = hooks::wait_begin(parker, WaitReason::Join);
         let end = loop {
             if packet.is_done() {
                 break End::Done;
