@@ -1,5 +1,6 @@
-//! Programs that show what greenprof shows: a service under load ([`orders`]), a [`tour`] of its profiles, and two programs
-//! that use memory badly ([`churn`], [`retain`]).
+//! Programs that show what greenprof shows: a service under load ([`orders`]), a [`tour`] of its profiles, two programs
+//! that use memory badly ([`churn`], [`retain`]), one that waits too often ([`contention`]), and one whose tasks grow
+//! ([`growth`]).
 //!
 //! The binary `greenprof-demos` is a thin shell over this library, which exists so that everything can be tested.
 
@@ -9,6 +10,9 @@ pub mod allocations;
 pub mod catalog;
 pub mod churn;
 pub mod console;
+pub mod contention;
+pub mod growth;
+pub mod guide;
 pub mod interrupt;
 pub mod orders;
 pub mod retain;
