@@ -3,6 +3,7 @@
 //! The criterion suites in `benches/` and the binaries run the same functions of [`workload`] and [`peers`], so their
 //! numbers mean the same. `README.md` says which question each of them answers.
 
+pub mod builds;
 pub mod case;
 #[cfg(feature = "peers")]
 pub mod peers;

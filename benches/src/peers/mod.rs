@@ -32,6 +32,7 @@ pub enum Peer {
     Std,
     Crossbeam,
     Flume,
+    Hookless,
 }
 
 /// What a sample has measured, by the names of [`TIME`] and so on. Nanoseconds, bytes or milliseconds, of an operation.
@@ -39,6 +40,12 @@ pub type Values = BTreeMap<String, f64>;
 
 /// Nanoseconds of an operation: the value of most cases.
 pub const TIME: &str = "time";
+/// Nanoseconds of an operation with a profile switched off.
+pub const OFF: &str = "off";
+/// The same with all recorded.
+pub const ON: &str = "on";
+/// What recording adds.
+pub const ADDED: &str = "added";
 /// Nanoseconds of a spawn on a stack that was never used.
 pub const FRESH: &str = "fresh";
 /// Nanoseconds of a spawn on a stack that was used.
@@ -62,17 +69,19 @@ impl Peer {
             Self::Std => "std",
             Self::Crossbeam => "crossbeam",
             Self::Flume => "flume",
+            Self::Hookless => "no hooks",
         }
     }
 
-    /// Runs a case in this process. The peer in Go is another program and cannot.
+    /// Runs a case in this process. The peer in Go is another program and cannot, and so is ours without hooks.
     ///
     /// # Errors
     /// If the peer has no such case, or no runtime can be started.
     pub fn measure(self, case: Case, workers: usize, effort: Effort) -> anyhow::Result<Values> {
         let values = match self {
             Self::Greenprof => Some(greenprof::measure(case, workers, effort)?),
-            Self::Go => None,
+            // Other programs.
+            Self::Go | Self::Hookless => None,
             Self::Tokio => tokio::measure(case, workers, effort)?,
             Self::May => may::measure(case, workers, effort),
             Self::Corosensei => corosensei::measure(case, effort),

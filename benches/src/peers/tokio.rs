@@ -63,7 +63,12 @@ pub(super) fn measure(case: Case, workers: usize, effort: Effort) -> anyhow::Res
         Case::Sleepers => {
             return Ok(Some(one(P99, workload::p99_milliseconds(tokio.run(sleepers(effort.operations))))));
         }
-        Case::Switch | Case::Mpmc | Case::SleepersBesideLoop => return Ok(None),
+        Case::Switch
+        | Case::Mpmc
+        | Case::SleepersBesideLoop
+        | Case::BlockProfile
+        | Case::MutexProfile
+        | Case::HooksOff => return Ok(None),
     };
     Ok(Some(one(TIME, time)))
 }

@@ -8,7 +8,7 @@ mod table;
 use std::path::PathBuf;
 
 use anyhow::ensure;
-use greenprof_benches::{case::Case, peers::Peer};
+use greenprof_benches::{builds, case::Case, peers::Peer};
 
 use crate::{
     go,
@@ -25,7 +25,7 @@ const QUICK_SAMPLES: usize = 3;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Only this section: scheduler
+    /// Only this section: scheduler, contention
     #[arg(long, value_name = "SECTION")]
     only: Option<String>,
     /// Only these cases, of those that the section has
@@ -71,7 +71,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<String> {
         None => {}
     }
 
-    let plan = Plan { jobs, rounds, quick: options.quick, operations: options.operations, go };
+    let has_builds = jobs.iter().any(|job| job.case == Case::HooksOff);
+    let builds = if has_builds { Some(builds::build()?) } else { None };
+    let plan = Plan { jobs, rounds, quick: options.quick, operations: options.operations, go, builds };
     let (samples, failures) = sampling::sample(&plan)?;
     notes.extend(failures);
     let mut lines = Vec::new();
@@ -139,6 +141,6 @@ mod tests {
     #[test]
     fn an_unknown_section_is_an_error_that_names_the_others() {
         let error = chosen(Some("heap")).err().unwrap();
-        assert_eq!(error.to_string(), "there is no section `heap`; there are scheduler");
+        assert_eq!(error.to_string(), "there is no section `heap`; there are scheduler, contention");
     }
 }

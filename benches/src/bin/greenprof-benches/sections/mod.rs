@@ -1,11 +1,12 @@
 //! What the report compares, section by section. A section is a table of rows; a later one is another module here.
 
+mod contention;
 mod scheduler;
 
 use greenprof_benches::{case::Case, peers::Peer};
 
 /// All of them, in the order of the report.
-pub(crate) const ALL: [&Section; 1] = [&scheduler::SECTION];
+pub(crate) const ALL: [&Section; 2] = [&scheduler::SECTION, &contention::SECTION];
 
 /// A part of the report.
 pub(crate) struct Section {

@@ -1,4 +1,4 @@
-//! The two builds of the binary `workload`.
+//! The two builds of the binary `workload`: with hooks and without.
 
 use std::{
     env,
@@ -8,21 +8,23 @@ use std::{
 };
 
 use anyhow::{Context, anyhow, bail};
-use greenprof_benches::{progress::spinner, sample::Hooks};
 use serde::Deserialize;
+
+use crate::{progress::spinner, sample::Hooks};
 
 const PACKAGE: &str = "greenprof-benches";
 const BINARY: &str = "workload";
 
 /// Where the builds are.
-pub(crate) struct Programs {
+#[derive(Debug)]
+pub struct Programs {
     with_hooks: PathBuf,
     without_hooks: PathBuf,
 }
 
 impl Programs {
     /// The program for a variant.
-    pub(crate) fn path(&self, hooks: Hooks) -> &Path {
+    pub fn path(&self, hooks: Hooks) -> &Path {
         match hooks {
             Hooks::Absent => &self.without_hooks,
             Hooks::Off | Hooks::On => &self.with_hooks,
@@ -31,7 +33,10 @@ impl Programs {
 }
 
 /// Builds both. Each has a target directory of its own, so that neither build undoes the other.
-pub(crate) fn build() -> anyhow::Result<Programs> {
+///
+/// # Errors
+/// If the caller does not stand in the workspace, or a build fails.
+pub fn build() -> anyhow::Result<Programs> {
     let target = target_directory()?.join("hooks-cost");
     Ok(Programs {
         with_hooks: build_one(&target.join("with"), "with hooks", &["--no-default-features", "--features=hooks"])?,
