@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"runtime"
 	"sort"
 	"strconv"
 	"time"
@@ -36,6 +37,11 @@ func main() {
 		values = crowd(operations, batches)
 	case "sleepers":
 		values = map[string]float64{"p99": sleepers(operations)}
+	case "block-profile":
+		values = offAndOn(operations, batches, runtime.SetBlockProfileRate, pingPong)
+	case "mutex-profile":
+		fraction := func(rate int) { runtime.SetMutexProfileFraction(rate) }
+		values = offAndOn(operations, batches, fraction, mutexShared)
 	default:
 		run, known := timed[name]
 		if !known {

@@ -34,6 +34,9 @@ pub enum Case {
     HeapInstructions,
     HeapResident,
     StopWorld,
+    BlockProfile,
+    MutexProfile,
+    HooksOff,
 }
 
 /// How much of a case a sample does.
@@ -73,6 +76,9 @@ impl Case {
             Self::HeapInstructions => "heap-instructions",
             Self::HeapResident => "heap-resident",
             Self::StopWorld => "stop-world",
+            Self::BlockProfile => "block-profile",
+            Self::MutexProfile => "mutex-profile",
+            Self::HooksOff => "hooks-off",
         }
     }
 
@@ -85,6 +91,9 @@ impl Case {
             Self::SpawnJoin | Self::PingPong => (100_000, 11),
             Self::MutexAlone => (1_000_000, 11),
             Self::MutexShared => (400_000, 11),
+            // Pairs so short that most are not preempted: what is looked for is a difference.
+            Self::BlockProfile | Self::HooksOff => (2000, 401),
+            Self::MutexProfile => (20_000, 401),
             Self::Skynet => (1_000_000, 1),
             // Waves of tasks: the first one on fresh stacks.
             Self::Parked => (100_000, 3),
@@ -148,6 +157,29 @@ impl Effort {
         Summary::of(&batches).median
     }
 
+    /// Runs each batch twice, with something off and on, in changing order. Gives the nanoseconds of an operation in the
+    /// median batch without it, in the median one with it, and by how much those of a pair differ, in the median pair.
+    pub fn time_off_and_on(self, switch: impl Fn(bool), mut run: impl FnMut(u64) -> Duration) -> [f64; 3] {
+        let mut time = |is_on| {
+            switch(is_on);
+            nanoseconds_each(run(self.operations), self.operations)
+        };
+        let _warm_up = [time(false), time(true)];
+        let pairs: Vec<(f64, f64)> = (0..self.batches)
+            .map(|batch| {
+                if batch % 2 == 0 {
+                    let off = time(false);
+                    (off, time(true))
+                } else {
+                    let on = time(true);
+                    (time(false), on)
+                }
+            })
+            .collect();
+        let median = |of: fn(&(f64, f64)) -> f64| Summary::of(&pairs.iter().map(of).collect::<Vec<_>>()).median;
+        [median(|pair| pair.0), median(|pair| pair.1), median(|pair| pair.1 - pair.0)]
+    }
+
     /// Nanoseconds of an operation in the median batch.
     pub fn time(self, run: impl FnMut(u64) -> Duration) -> f64 {
         Summary::of(&self.time_batches(run)).median
@@ -168,6 +200,20 @@ mod tests {
         for case in Case::value_variants() {
             assert_eq!(Case::from_str(case.name(), false), Ok(*case));
         }
+    }
+
+    #[test]
+    fn pairs_are_compared_whatever_their_order() {
+        let is_on = std::cell::Cell::new(false);
+        let mut drift = 0;
+        let figures = Effort { operations: 1, batches: 3 }.time_off_and_on(
+            |on| is_on.set(on),
+            |_| {
+                drift += 10;
+                Duration::from_nanos(1000 + drift + if is_on.get() { 50 } else { 0 })
+            },
+        );
+        assert_eq!(figures, [1060.0, 1100.0, 60.0]);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 #[cfg(feature = "allocators")]
 pub mod allocators;
+pub mod builds;
 pub mod case;
 #[cfg(feature = "peers")]
 pub mod peers;

@@ -21,9 +21,11 @@ pub const PEAK: &str = "peak";
 pub const P99: &str = "p99";
 /// Milliseconds until all threads were stopped, half of the time.
 pub const P50: &str = "p50";
-/// Nanoseconds of an allocation and its free with the sampling off, beside [`TIME`] with it on.
+/// Nanoseconds of an operation with what is measured switched off.
 pub const OFF: &str = "off";
-/// Nanoseconds more of an allocation and its free when each is recorded.
+/// The same with it switched on.
+pub const ON: &str = "on";
+/// Nanoseconds that it adds when everything is recorded.
 pub const ADDED: &str = "added";
 /// Instructions of an allocation and its free.
 pub const INSTRUCTIONS: &str = "instructions";

@@ -1,6 +1,6 @@
-//! Programs that show what greenprof shows: a service under load ([`orders`]), a [`tour`] of its profiles, and two programs
-//! that use memory badly ([`churn`], [`retain`]), and one that is captured when it goes wrong
-//! ([`mod@watch`]).
+//! Programs that show what greenprof shows: a service under load ([`orders`]), a [`tour`] of its profiles, two programs
+//! that use memory badly ([`churn`], [`retain`]), one that waits too often ([`contention`]), one whose tasks grow
+//! ([`growth`]), and one that is captured when it goes wrong ([`mod@watch`]).
 //!
 //! The binary `greenprof-demos` is a thin shell over this library, which exists so that everything can be tested.
 
@@ -10,6 +10,9 @@ pub mod allocations;
 pub mod catalog;
 pub mod churn;
 pub mod console;
+pub mod contention;
+pub mod growth;
+pub mod guide;
 pub mod interrupt;
 pub mod orders;
 pub mod retain;

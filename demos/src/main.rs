@@ -3,12 +3,13 @@
 //! Exit codes: 0 if all went well, 1 if something was found to be wrong, 2 if a demo could not begin (a port in use, a bad
 //! address, a directory that cannot be written to, a bad argument), each with one sentence on standard error.
 
-use std::{num::NonZero, path::PathBuf, process::ExitCode};
+use std::{num::NonZero, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand, value_parser};
 use greenprof_demos::{
-    catalog, churn, console,
+    catalog, churn, console, contention, growth,
+    guide::{self, Length},
     interrupt::Interrupt,
     retain,
     scenario::ScenarioError,
@@ -56,6 +57,10 @@ enum Command {
     Retain(ScenarioArgs),
     /// Lets tasks pile up, and shows the capture that a threshold made of them
     Watch(ScenarioArgs),
+    /// Waits for a lock and a channel too often, then not; names both by the mutex and the block profile, and checks that
+    Contention(WatchedArgs),
+    /// Lets tasks grow from 100 to 10 000, then not; names what grows by the task profile, and checks that
+    Growth(WatchedArgs),
     /// Looks at the orders demo through its port: captures, explains and checks every profile
     Tour {
         #[command(flatten)]
@@ -88,6 +93,28 @@ struct ScenarioArgs {
     /// Prints the results as JSON
     #[arg(long)]
     json: bool,
+}
+
+/// What the demos understand that are to be looked at while they run.
+#[derive(Debug, Args)]
+struct WatchedArgs {
+    #[command(flatten)]
+    service: ServiceArgs,
+    /// How long each of the two versions goes on
+    #[arg(long, value_name = "N", default_value_t = guide::SECONDS)]
+    #[arg(value_parser = value_parser!(u64).range(1..=MAX_SECONDS as u64))]
+    seconds: u64,
+    /// Goes through the work once, without waiting for somebody to look
+    #[arg(long, conflicts_with = "seconds")]
+    check: bool,
+}
+
+impl WatchedArgs {
+    fn settings(self) -> guide::Settings {
+        let Self { service: ServiceArgs { addr: address, workers }, seconds, check } = self;
+        let length = if check { Length::Once } else { Length::For(Duration::from_secs(seconds)) };
+        guide::Settings { address, workers: workers.map(NonZero::get), length }
+    }
 }
 
 /// What every demo that serves understands.
@@ -134,6 +161,14 @@ fn run(command: Command) -> Result<bool> {
         }
         Command::Watch(ScenarioArgs { workers, out, json }) => {
             Ok(watch::run(&watch::Settings { workers: workers.map(NonZero::get), out, json })?)
+        }
+        Command::Contention(arguments) => {
+            let interrupt = Interrupt::listen().map_err(SetupError::Interrupt)?;
+            Ok(contention::run(&arguments.settings(), &interrupt)?)
+        }
+        Command::Growth(arguments) => {
+            let interrupt = Interrupt::listen().map_err(SetupError::Interrupt)?;
+            Ok(growth::run(&arguments.settings(), &interrupt)?)
         }
         Command::Tour { service, seconds, out, serve, json } => {
             let interrupt = Interrupt::listen().map_err(SetupError::Interrupt)?;

@@ -1,6 +1,7 @@
-//! CPU, heap and task profiles of a greenprof runtime, in Go's formats, over one HTTP port.
+//! CPU, heap, contention and task profiles of a greenprof runtime, in Go's formats, over one HTTP port.
 //!
-//! * [`cpu`], [`mod@heap`], [`tasks`], [`threads`], [`wall`]: the profilers; [`custom`]: profiles of the program's own.
+//! * [`cpu`], [`mod@heap`], [`contention`], [`tasks`], [`threads`], [`wall`]: the profilers; [`custom`]: profiles of the
+//!   program's own.
 //! * [`profile`]: the in-memory profile and its encoding as gzipped `profile.proto`.
 //! * [`symbolize`]: addresses of this process to functions, files, lines and inlined calls.
 //! * [`text`]: the `debug=1` and `debug=2` forms.
@@ -11,6 +12,7 @@
 
 #![warn(missing_docs)]
 
+pub mod contention;
 pub mod cpu;
 pub mod custom;
 pub mod heap;
@@ -19,6 +21,7 @@ pub mod metrics;
 mod process;
 pub mod profile;
 mod random;
+mod records;
 pub mod self_test;
 mod signal;
 pub mod symbolize;
@@ -31,6 +34,7 @@ pub mod watch;
 
 use std::sync::Arc;
 
+pub use contention::{block_profile_rate, mutex_profile_fraction, set_block_profile_rate, set_mutex_profile_fraction};
 use http::{BindError, Capture, DebugServer, NamedProfile, Rate, Registry};
 
 /// A registry with every profile that this crate can take. If the program's allocator is
@@ -41,10 +45,12 @@ pub fn registry() -> Registry {
         heap::start();
     }
     let registry = Registry::new();
-    let profiles: [Arc<dyn NamedProfile>; 4] = [
+    let profiles: [Arc<dyn NamedProfile>; 6] = [
         Arc::new(tasks::TaskProfile),
         Arc::new(heap::HeapProfile::heap()),
         Arc::new(heap::HeapProfile::allocs()),
+        Arc::new(contention::ContentionProfile::block()),
+        Arc::new(contention::ContentionProfile::mutex()),
         Arc::new(threads::ThreadProfile),
     ];
     for profile in profiles {
@@ -55,13 +61,20 @@ pub fn registry() -> Registry {
     for capture in captures {
         registry.register_capture(capture).expect("an empty registry takes different names");
     }
-    let rates: [Arc<dyn Rate>; 2] = [Arc::new(cpu::CpuRate), Arc::new(heap::HeapRate)];
+    let rates: [Arc<dyn Rate>; 4] = [
+        Arc::new(cpu::CpuRate),
+        Arc::new(heap::HeapRate),
+        Arc::new(contention::BlockRate),
+        Arc::new(contention::MutexRate),
+    ];
     for rate in rates {
         registry.register_rate(rate).expect("an empty registry takes different names");
     }
     metrics::register(&registry);
     registry.register_lost("profile", cpu::lost);
     registry.register_lost("heap", heap::lost);
+    registry.register_lost("block", contention::block_lost);
+    registry.register_lost("mutex", contention::mutex_lost);
     http::register_pages(&registry).expect("an empty registry takes different paths");
     registry
 }

@@ -1,10 +1,11 @@
 //! Ours: the functions of [`workload`].
 
-use anyhow::Context;
+use anyhow::{Context, bail};
+use greenprof_profiler::{set_block_profile_rate, set_mutex_profile_fraction};
 use greenprof_runtime::{Runtime, task};
 
 use super::of_crowd;
-use crate::values::{P99, TIME, Values, one};
+use crate::values::{ADDED, OFF, ON, P99, TIME, Values, one};
 use crate::{
     case::{Case, Effort},
     workload::{self, BATCH, Crowd, YIELDERS},
@@ -42,5 +43,19 @@ pub(super) fn measure(case: Case, workers: usize, effort: Effort) -> anyhow::Res
         | Case::HeapEvery
         | Case::HeapInstructions
         | Case::HeapResident => return Ok(None),
+        // Two builds of another program.
+        Case::HooksOff => bail!("the report runs {case} with builds of its own"),
+        Case::BlockProfile => {
+            let switch = |on| set_block_profile_rate(u64::from(on)).expect("nothing else is installed");
+            off_and_on(effort.time_off_and_on(switch, |operations| workload::ping_pong(&runtime, 0, operations)))
+        }
+        Case::MutexProfile => {
+            let switch = |on| set_mutex_profile_fraction(u64::from(on)).expect("nothing else is installed");
+            off_and_on(effort.time_off_and_on(switch, |operations| workload::mutex_shared(&runtime, operations)))
+        }
     }))
+}
+
+fn off_and_on(figures: [f64; 3]) -> Values {
+    [OFF, ON, ADDED].into_iter().map(str::to_owned).zip(figures).collect()
 }

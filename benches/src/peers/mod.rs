@@ -39,6 +39,8 @@ pub enum Peer {
     Jemalloc,
     /// jemalloc with its profiling built in, and off.
     JemallocProfiling,
+    /// Ours, built without hooks.
+    Hookless,
 }
 
 impl Peer {
@@ -57,10 +59,11 @@ impl Peer {
             Self::Mimalloc => "mimalloc",
             Self::Jemalloc => "jemalloc",
             Self::JemallocProfiling => "jemalloc-profiling",
+            Self::Hookless => "no hooks",
         }
     }
 
-    /// Runs a case in this process. The peer in Go and the allocators are other programs and cannot.
+    /// Runs a case in this process. The peer in Go, the allocators and ours without hooks are other programs and cannot.
     ///
     /// # Errors
     /// If the peer has no such case, or no runtime can be started.
@@ -68,7 +71,9 @@ impl Peer {
         let values = match self {
             Self::Greenprof => greenprof::measure(case, workers, effort)?,
             // Other programs.
-            Self::Go | Self::Malloc | Self::Mimalloc | Self::Jemalloc | Self::JemallocProfiling => None,
+            Self::Go | Self::Malloc | Self::Mimalloc | Self::Jemalloc | Self::JemallocProfiling | Self::Hookless => {
+                None
+            }
             Self::Tokio => tokio::measure(case, workers, effort)?,
             Self::May => may::measure(case, workers, effort),
             Self::Corosensei => corosensei::measure(case, effort),

@@ -236,7 +236,8 @@ impl http::Rate for CpuRate {
         if good { Ok(()) } else { Err(format!("choose between 1 and {MAX_HZ}")) }
     }
 
-    fn set(&self, value: u64) {
+    fn set(&self, value: u64) -> Result<(), String> {
         PORT_HZ.store(u32::try_from(value).unwrap_or(MAX_HZ), Ordering::Relaxed);
+        Ok(())
     }
 }

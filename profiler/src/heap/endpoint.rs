@@ -3,7 +3,7 @@
 
 use greenprof_runtime::heap;
 
-use super::{MISSING, export, records, snapshot};
+use super::{MISSING, export, hook, snapshot};
 use crate::{
     http::{NamedProfile, Rate},
     profile::{Profile, ProfileError, encode},
@@ -50,7 +50,7 @@ impl NamedProfile for HeapProfile {
     }
 
     fn count(&self) -> usize {
-        records::count()
+        hook::TABLE.count()
     }
 
     fn write(&self, debug: i64) -> Result<Vec<u8>, ProfileError> {
@@ -95,7 +95,8 @@ impl Rate for HeapRate {
         if heap::is_active() { Ok(()) } else { Err(MISSING.to_owned()) }
     }
 
-    fn set(&self, value: u64) {
+    fn set(&self, value: u64) -> Result<(), String> {
         super::set_rate(value);
+        Ok(())
     }
 }

@@ -21,9 +21,7 @@
 mod endpoint;
 mod export;
 mod hook;
-mod index;
 mod live;
-mod records;
 mod weight;
 
 use std::sync::{

@@ -154,5 +154,8 @@ pub trait Rate: Send + Sync {
     fn check(&self, value: u64) -> Result<(), String>;
 
     /// Sets a number that has passed the check.
-    fn set(&self, value: u64);
+    ///
+    /// # Errors
+    /// One sentence that says why it could not be set nevertheless.
+    fn set(&self, value: u64) -> Result<(), String>;
 }

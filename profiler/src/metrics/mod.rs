@@ -17,7 +17,7 @@ use greenprof_runtime::{
 };
 use prometheus_client::{collector::Collector, encoding::DescriptorEncoder, registry::Unit};
 
-use crate::{http::Registry, process};
+use crate::{contention, http::Registry, process};
 pub use losses::Losses;
 use writer::Writer;
 
@@ -37,6 +37,7 @@ impl Collector for Standard {
         if heap::is_active() {
             memory(&mut to)?;
         }
+        waits(&mut to)?;
         own_process(&mut to)
     }
 }
@@ -102,6 +103,30 @@ fn memory(to: &mut Writer<'_>) -> fmt::Result {
             ("profilers", stats.untracked.bytes as usize),
         ],
     )
+}
+
+/// What the contention profiles have recorded: estimates, of the time while their rates were set.
+fn waits(to: &mut Writer<'_>) -> fmt::Result {
+    let block = contention::block_totals();
+    let mutex = contention::mutex_totals();
+    for (name, waited, help_count, help_time) in [
+        (
+            "greenprof_sync_block_wait",
+            block,
+            "Waits that the block profile stands for",
+            "Time waited, as the block profile estimates it",
+        ),
+        (
+            "greenprof_sync_mutex_wait",
+            mutex,
+            "Unlocks with waiters that the mutex profile stands for",
+            "Time waited for locks, as the mutex profile estimates it",
+        ),
+    ] {
+        to.counter_with(&format!("{name}_contentions"), help_count, None, waited.0)?;
+        to.counter_with(name, help_time, Some(&Unit::Seconds), waited.1 / 1e9)?;
+    }
+    Ok(())
 }
 
 fn own_process(to: &mut Writer<'_>) -> fmt::Result {

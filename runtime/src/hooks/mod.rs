@@ -13,8 +13,12 @@
 //! | `task_spawned` | the spawner: task, or any thread | yes | no | its own, briefly | yes |
 //! | `task_resumed`, `task_left` | worker, on its own stack | yes | no | its own, briefly | yes |
 //! | `task_woken` | the waker: task, worker, any thread; a primitive's lock may be held | yes | no | its own, briefly | yes |
-//! | `waited` | the waiter, after its wait, no lock held | yes | no | its own, briefly | yes |
+//! | `thread_waits` | a thread that runs no task, before its wait, no lock held | no | no | its own, briefly | yes |
+//! | `waited` | the waiter, after its wait, no lock held | no | no | its own, briefly | yes |
+//! | `unlocked` | the unlocker, after it has woken the waiter, no lock held | no | no | its own, briefly | yes |
 //! | `worker_started`, `worker_stopping` | worker, on its own stack | yes | no | yes | yes |
+//!
+//! A hook that may not allocate may still do so in an [`untracked`](crate::heap::untracked) scope.
 //!
 //! "Its own" means a lock that no code takes which could call into the runtime while holding it. A hook must not wait on
 //! a primitive of this crate, must not spawn, and must not panic: it would unwind through the scheduler, so the process
@@ -39,6 +43,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#[cfg(feature = "hooks")]
+mod delays;
 #[cfg(not(feature = "hooks"))]
 mod mock;
 #[cfg(feature = "hooks")]
@@ -53,10 +59,11 @@ use mock as imp;
 #[cfg(feature = "hooks")]
 use real as imp;
 
-pub use imp::{Installed, install};
 pub(crate) use imp::{
-    task_left, task_resumed, task_spawned, task_woken, wait_begin, wait_end, worker_started, worker_stopping,
+    Delays, all_of, lock_clock, task_left, task_resumed, task_spawned, task_woken, unlocked, wait_begin, wait_end,
+    worker_started, worker_stopping,
 };
+pub use imp::{Installed, install};
 
 pub use crate::world::threads::WorkerThread;
 use crate::{
@@ -76,10 +83,13 @@ impl Interest {
     pub const SPAWN: Self = Self(1);
     /// `task_resumed`, `task_left` and `task_woken`: every scheduling decision.
     pub const SCHEDULE: Self = Self(2);
-    /// `waited`: every wait that has ended.
+    /// `waited` and `thread_waits`: every wait that has ended, and those of threads when they begin.
     pub const WAIT: Self = Self(4);
     /// `worker_started` and `worker_stopping`.
     pub const WORKER: Self = Self(8);
+
+    /// `unlocked`: every unlock that ends a wait.
+    pub const CONTENTION: Self = Self(16);
 
     /// Both.
     pub const fn and(self, other: Self) -> Self {
@@ -150,8 +160,16 @@ pub trait Instrument: Sync {
     fn task_left(&self, _task: TaskView, _left: Left) {}
     /// A waiting task has become runnable.
     fn task_woken(&self, _task: TaskView) {}
-    /// The caller has waited so many nanoseconds for a primitive.
+    /// A thread that runs no task begins to wait for a primitive; `waited`, on the same thread, ends that. Tasks that
+    /// wait are in [`world::tasks`](crate::world::tasks()).
+    fn thread_waits(&self, _reason: WaitReason) {}
+    /// The caller has waited so many nanoseconds for a primitive. Waits that began before the instrument was installed
+    /// are not told.
     fn waited(&self, _reason: WaitReason, _nanoseconds: u64) {}
+    /// The caller has unlocked a lock, or ended the body of a once, and somebody who waited for that has got his turn.
+    /// The delay, in nanoseconds: of a mutex, what all who wait have waited, without what earlier unlocks were told; of
+    /// the others, what those who are woken have waited. So each nanosecond of each waiter is told once.
+    fn unlocked(&self, _delay: u64) {}
     /// A worker has started.
     fn worker_started(&self, _worker: &'static WorkerThread) {}
     /// A worker is about to end.

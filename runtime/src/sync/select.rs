@@ -341,9 +341,9 @@ fn draw(fraction: u64, count: u64) -> (u64, u64) {
 
 fn wait(arms: &[&dyn Arm], select: &Select, otherwise: Otherwise) -> Option<usize> {
     let parker = Parker::current();
-    let begin = hooks::wait_begin();
     let any = arms.iter().any(|arm| arm.channel().is_some());
     let reason = if any { WaitReason::Select } else { WaitReason::SelectNoCases };
+    let begin = hooks::wait_begin(parker, reason);
     let deadline = match otherwise {
         Otherwise::After(duration) => Some(clock::after(duration)),
         _ => None,

@@ -53,6 +53,8 @@ pub(crate) struct Waiter {
     pub(super) slot: *mut u8,
     /// When a lock's waiter came, in nanoseconds; 0 for others.
     pub(super) since: u64,
+    /// When a lock's waiter entered the queue that it is in, for the lock's `Delays`; 0 if they do not count it.
+    pub(super) queued_at: Cell<u64>,
     /// Null unless the waiter is one of several of a select.
     race: *const Race,
     next: Cell<*const Waiter>,
@@ -68,6 +70,7 @@ impl Waiter {
             outcome: AtomicU8::new(WAITING),
             slot,
             since: 0,
+            queued_at: Cell::new(0),
             race: ptr::null(),
             next: Cell::new(ptr::null()),
             previous: Cell::new(ptr::null()),
@@ -88,7 +91,7 @@ impl Waiter {
     /// Waits until somebody has finished the waiter, which must be in a queue whose lock has been released.
     #[inline]
     pub(crate) fn wait(&self, reason: WaitReason) -> Outcome {
-        let wait = hooks::wait_begin();
+        let wait = hooks::wait_begin(self.parker, reason);
         let outcome = self.park_until_finished(reason);
         hooks::wait_end(wait, reason);
         outcome
@@ -105,7 +108,7 @@ impl Waiter {
         deadline: u64,
         withdraw: impl FnOnce() -> bool,
     ) -> Option<Outcome> {
-        let wait = hooks::wait_begin();
+        let wait = hooks::wait_begin(self.parker, reason);
         let outcome = loop {
             if let Some(outcome) = self.outcome() {
                 break Some(outcome);
@@ -224,6 +227,17 @@ impl WaitQueue {
                 return Some(waiter);
             }
         }
+    }
+
+    /// When those in the queue have entered it, for the hooks.
+    pub(super) fn times(&self) -> impl Iterator<Item = u64> {
+        let mut next = self.head;
+        std::iter::from_fn(move || {
+            // SAFETY: null, or a waiter in the queue, which is alive.
+            let waiter = unsafe { next.as_ref() }?;
+            next = waiter.next.get();
+            Some(waiter.queued_at.get())
+        })
     }
 
     /// Takes a waiter out if it is still in the queue, and says whether it was. It must have been put into this one.

@@ -10,3 +10,5 @@ pub(crate) mod memory;
 pub(crate) mod model;
 pub(crate) mod raw;
 pub(crate) mod thread;
+#[cfg(feature = "hooks")]
+pub(crate) mod ticks;

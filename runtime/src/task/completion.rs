@@ -165,7 +165,7 @@ impl Completion {
         if !self.enter(id, parker) {
             return End::Done;
         }
-        let wait = hooks::wait_begin();
+        let wait = hooks::wait_begin(parker, WaitReason::Join);
         let end = loop {
             if self.is_over(id) {
                 break End::Done;

@@ -1,11 +1,13 @@
 //! `/debug/greenprof/rates`: how much each instrument records. GET tells the numbers, POST sets those that it names.
 
+use std::sync::Arc;
+
 use hyper::header::HeaderValue;
 use hyper::{Method, StatusCode};
 use serde_json::{Map, Value};
 
 use crate::http::reply::{self, Reply};
-use crate::http::{Ask, Page, Registry};
+use crate::http::{Ask, Page, Rate, Registry};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -42,6 +44,7 @@ fn set(registry: &Registry, body: &[u8]) -> Result<(), String> {
         serde_json::from_slice(body).map_err(|error| format!("the body must be a JSON object of rates: {error}"))?;
     let known = registry.rates();
     let mut changes = Vec::with_capacity(asked.len());
+    let mut previous: Vec<(&Arc<dyn Rate>, u64)> = Vec::with_capacity(asked.len());
     for (name, value) in &asked {
         let Some(rate) = known.iter().find(|rate| rate.name() == name) else {
             let names: Vec<&str> = known.iter().map(|rate| rate.name()).collect();
@@ -53,7 +56,17 @@ fn set(registry: &Registry, body: &[u8]) -> Result<(), String> {
         rate.check(number).map_err(|message| format!("{name:?} cannot be {number}: {message}"))?;
         changes.push((rate, number));
     }
-    changes.iter().for_each(|(rate, number)| rate.set(*number));
+    for (rate, number) in &changes {
+        let before = rate.get();
+        if let Err(message) = rate.set(*number) {
+            // Those that were set had these numbers before, so they can be set again.
+            for (rate, number) in &previous {
+                let _ = rate.set(*number);
+            }
+            return Err(format!("{:?} cannot be {number}: {message}", rate.name()));
+        }
+        previous.push((rate, before));
+    }
     Ok(())
 }
 
@@ -61,7 +74,6 @@ fn set(registry: &Registry, body: &[u8]) -> Result<(), String> {
 mod tests {
     use super::*;
     use crate::http::Rate;
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};
 
     struct Number(&'static str, AtomicU64);
@@ -79,8 +91,12 @@ mod tests {
         fn check(&self, value: u64) -> Result<(), String> {
             if value > 100 { Err("choose at most 100".into()) } else { Ok(()) }
         }
-        fn set(&self, value: u64) {
+        fn set(&self, value: u64) -> Result<(), String> {
+            if value == 99 {
+                return Err("not today".into());
+            }
             self.1.store(value, Ordering::SeqCst);
+            Ok(())
         }
     }
 
@@ -99,6 +115,7 @@ mod tests {
             (r#"{"one": 5, "three": 1}"#, "there is no rate \"three\"; there are: one, two"),
             (r#"{"one": 5, "two": -1}"#, "\"two\" must be a whole number, 0 or more: one in so many; 0 is off"),
             (r#"{"one": 5, "two": "1"}"#, "must be a whole number"),
+            (r#"{"one": 5, "two": 99}"#, "\"two\" cannot be 99: not today"),
             ("[1]", "the body must be a JSON object of rates"),
             ("", "the body must be a JSON object of rates"),
         ] {

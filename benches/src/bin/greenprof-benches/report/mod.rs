@@ -8,7 +8,7 @@ mod table;
 use std::path::PathBuf;
 
 use anyhow::ensure;
-use greenprof_benches::{case::Case, peers::Peer};
+use greenprof_benches::{builds, case::Case, peers::Peer};
 
 use crate::{
     go, heap,
@@ -25,7 +25,7 @@ const QUICK_SAMPLES: usize = 3;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Only this section: scheduler, heap
+    /// Only this section: scheduler, heap, contention
     #[arg(long, value_name = "SECTION")]
     only: Option<String>,
     /// Only these cases, of those that the section has
@@ -78,7 +78,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<String> {
         notes.push("No valgrind was found: the rows that count instructions are left out.".to_owned());
     }
 
-    let plan = Plan { jobs, rounds, quick: options.quick, operations: options.operations, go, heap };
+    let has_builds = jobs.iter().any(|job| job.case == Case::HooksOff);
+    let builds = has_builds.then(builds::build).transpose()?;
+
+    let plan = Plan { jobs, rounds, quick: options.quick, operations: options.operations, go, heap, builds };
     let (samples, failures) = sampling::sample(&plan)?;
     notes.extend(failures);
     let mut lines = Vec::new();
@@ -146,6 +149,6 @@ mod tests {
     #[test]
     fn an_unknown_section_is_an_error_that_names_the_others() {
         let error = chosen(Some("cpu")).err().unwrap();
-        assert_eq!(error.to_string(), "there is no section `cpu`; there are scheduler, heap");
+        assert_eq!(error.to_string(), "there is no section `cpu`; there are scheduler, heap, contention");
     }
 }

@@ -1,12 +1,13 @@
 //! What the report compares, section by section. A section is a table of rows; a later one is another module here.
 
+mod contention;
 mod heap;
 mod scheduler;
 
 use greenprof_benches::{case::Case, peers::Peer, values::TIME};
 
 /// All of them, in the order of the report.
-pub(crate) const ALL: [&Section; 2] = [&scheduler::SECTION, &heap::SECTION];
+pub(crate) const ALL: [&Section; 3] = [&scheduler::SECTION, &heap::SECTION, &contention::SECTION];
 
 /// A part of the report.
 pub(crate) struct Section {

@@ -13,19 +13,19 @@ struct Slot {
     position: u32,
 }
 
-pub(super) struct Index {
+pub(crate) struct Index {
     slots: Vec<Slot>,
     used: usize,
 }
 
 impl Index {
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { slots: Vec::new(), used: 0 }
     }
 
     /// The position of the item with that hash that `is` it.
     #[inline]
-    pub(super) fn find(&self, hash: u64, mut is: impl FnMut(usize) -> bool) -> Option<usize> {
+    pub(crate) fn find(&self, hash: u64, mut is: impl FnMut(usize) -> bool) -> Option<usize> {
         if self.slots.is_empty() {
             return None;
         }
@@ -44,7 +44,7 @@ impl Index {
     }
 
     /// Enters the position of a new item, which must be below `u32::MAX`.
-    pub(super) fn insert(&mut self, hash: u64, position: usize) -> Result<(), TryReserveError> {
+    pub(crate) fn insert(&mut self, hash: u64, position: usize) -> Result<(), TryReserveError> {
         // At most three quarters full.
         if (self.used + 1) * 4 > self.slots.len() * 3 {
             self.grow()?;

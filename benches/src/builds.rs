@@ -1,18 +1,19 @@
-//! The two builds of the binary `workload`.
+//! The two builds of the binary `workload`: with hooks and without.
 
 use std::path::{Path, PathBuf};
 
-use greenprof_benches::{program, sample::Hooks};
+use crate::{program, sample::Hooks};
 
 /// Where the builds are.
-pub(crate) struct Programs {
+#[derive(Debug)]
+pub struct Programs {
     with_hooks: PathBuf,
     without_hooks: PathBuf,
 }
 
 impl Programs {
     /// The program for a variant.
-    pub(crate) fn path(&self, hooks: Hooks) -> &Path {
+    pub fn path(&self, hooks: Hooks) -> &Path {
         match hooks {
             Hooks::Absent => &self.without_hooks,
             Hooks::Off | Hooks::On => &self.with_hooks,
@@ -21,7 +22,10 @@ impl Programs {
 }
 
 /// Builds both.
-pub(crate) fn build() -> anyhow::Result<Programs> {
+///
+/// # Errors
+/// If cargo cannot build them here.
+pub fn build() -> anyhow::Result<Programs> {
     let build = |folder, what, features| program::build("workload", folder, what, features);
     Ok(Programs {
         with_hooks: build("hooks-cost/with", "the workloads with hooks", &["hooks"])?,
