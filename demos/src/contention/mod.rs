@@ -1,7 +1,7 @@
 //! `contention`: a lock and a channel that tasks wait for too often, found by the mutex and the block profile, and
 //! repaired.
 //!
-//! [`ledger`] has a lock that is held during something slow; the mutex profile names who holds it. [`readings`] has a
+//! `ledger` has a lock that is held during something slow; the mutex profile names who holds it. `readings` has a
 //! channel over which each of many values goes by itself; the block profile names who waits. Both run as they are and
 //! repaired, under the label `version`. What is judged is how often tasks had to wait: how long depends on the machine.
 

@@ -1,7 +1,7 @@
 //! `growth`: a program whose tasks grow from 100 to 10 000, found by counting them in the task profile, and repaired.
 //!
 //! A hundred tasks serve sessions, as they should. Each request leaves some tasks behind that wait for ever
-//! ([`requests`]). The task profile counts tasks by their stacks; what differs between an early count and a late one is
+//! (`requests`). The task profile counts tasks by their stacks; what differs between an early count and a late one is
 //! what grows, and its stack says where it waits. The repaired program ends with the hundred that it began with.
 
 mod requests;
