@@ -36,6 +36,7 @@ mod lock;
 mod model;
 mod mutex;
 mod once;
+pub(crate) mod primitive;
 mod raw;
 mod rwlock;
 pub mod select;
@@ -65,10 +66,12 @@ pub(crate) fn live_words() -> Vec<u64> {
     words
 }
 
+pub use self::core::Kind as PrimitiveKind;
 pub use chan::{Chan, Iter, RecvTimeoutError, SendError, TryRecvError, TrySendError};
 pub use condvar::{Condvar, WaitGuard, WaitTimeoutResult};
 pub use mutex::{Mutex, MutexGuard};
 pub use once::{Once, OnceCell};
+pub use primitive::Primitive;
 pub use raw::{RawMutex, RawRwLock};
 pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use semaphore::{Permit, Semaphore};
