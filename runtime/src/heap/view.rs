@@ -7,6 +7,7 @@
 
 use std::{
     marker::PhantomData,
+    ops::Range,
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -102,6 +103,23 @@ impl View {
             };
             SpanView { start: range::address(page), bytes, block_size, blocks }
         })
+    }
+
+    /// From the heap's first page to the end of the last that was ever used: where blocks lie.
+    pub fn range(&self) -> Range<usize> {
+        let base = range::base();
+        if base == 0 { 0..0 } else { base..range::address(pages::top()) }
+    }
+
+    /// Which blocks of a span are free, a bit for each, from the lowest of the first word on.
+    pub fn free_blocks(&self, span: &SpanView) -> impl Iterator<Item = u64> {
+        let head = (span.start - range::base()) >> PAGE_SHIFT;
+        let words = match range::span(head).state() {
+            State::Small => span.blocks.div_ceil(64),
+            _ => 0,
+        };
+        let (free, marked) = (range::free_bits(head, words), range::marks(head, words));
+        free.iter().zip(marked).map(|(free, marked)| free.load(Ordering::Relaxed) | marked.load(Ordering::Relaxed))
     }
 
     /// All allocated blocks, in the order of their addresses.

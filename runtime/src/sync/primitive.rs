@@ -6,6 +6,7 @@
 use std::{ops::Range, panic::Location, ptr, sync::atomic::Ordering};
 
 use super::{
+    chan,
     core::{self, Core, Kind},
     handle::{exclusive, word::Word},
     mutex, once, rwlock,
@@ -80,6 +81,14 @@ impl Primitive {
     /// Whether one of its handles was seen to be a copy that safe code cannot make: then nothing is known about who has it.
     pub fn is_aliased(self) -> bool {
         self.core().aliased.load(Ordering::Relaxed)
+    }
+
+    /// The address of what a channel keeps: a block of the heap, or no address of memory. 0 for other primitives.
+    pub fn buffer(self) -> usize {
+        match self.kind() {
+            Some(Kind::Chan) => chan::state::buffer(self.core()),
+            _ => 0,
+        }
     }
 
     /// Where its core lies.

@@ -13,7 +13,7 @@ use std::{
     sync::atomic::Ordering,
 };
 
-use super::unwind;
+use super::{stop::TaskMark, unwind};
 use crate::{
     labels::LabelSet,
     sys::clock,
@@ -130,6 +130,18 @@ pub fn tasks(depth: usize) -> Tasks {
     let now = clock::coarse();
     for block in blocks() {
         all.add(block, depth, now);
+    }
+    all
+}
+
+/// As [`tasks`], of some tasks only; those that have ended are left out.
+pub fn tasks_of(marks: impl IntoIterator<Item = TaskMark>, depth: usize) -> Tasks {
+    let mut all = Tasks::default();
+    let now = clock::coarse();
+    for TaskMark { task, .. } in marks {
+        if task.control().park.load().0 == task.generation {
+            all.add(task.control, depth, now);
+        }
     }
     all
 }

@@ -35,6 +35,7 @@ mod table;
 mod task;
 mod thread;
 mod tls;
+mod wait;
 
 use std::{cell::Cell, io, marker::PhantomData, ops::Range, time::Duration};
 
@@ -45,6 +46,7 @@ pub use pauses::{Distribution, Pauses, pauses};
 pub use signal::{DEFAULT_SIGNAL, use_signal};
 pub use task::Task;
 pub use thread::{Missed, Stack, StackKind, Thread, ThreadState};
+pub use wait::{Queued, StackSlot, TaskMark};
 
 use super::{tasks, threads};
 use crate::{
