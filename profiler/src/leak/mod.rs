@@ -4,11 +4,18 @@
 //! wake. A task that is reported is leaked; one that is leaked may be missed, because memory is read conservatively.
 //! `docs/leak-detection.md` has the argument, and what it does not see.
 
+mod assemble;
+mod blocks;
+mod detect;
+mod mark;
+mod memory;
+mod population;
 mod report;
+mod roots;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use greenprof_runtime::world::Patience;
+use greenprof_runtime::{heap, world, world::Patience};
 
 pub use report::{Cost, Counts, Deadlock, DetectError, Incomplete, Leak, Primitive, Report, WaitsOn};
 
@@ -38,6 +45,26 @@ pub fn detect() -> Result<Report, DetectError> {
 /// # Errors
 /// See [`DetectError`].
 pub fn detect_with(options: &Options) -> Result<Report, DetectError> {
-    let _ = options;
-    Err(DetectError::NoHeap)
+    if !heap::is_active() {
+        return Err(DetectError::NoHeap);
+    }
+    settle(options.settle);
+    let raw = detect::on_own_thread(options, thread_id())?;
+    Ok(assemble::report(raw, options))
+}
+
+/// Waits until no task but the caller is running or runnable, for `most` at the most.
+fn settle(most: Duration) {
+    let (began, own) = (Instant::now(), usize::from(greenprof_runtime::task::current_id().is_some()));
+    while began.elapsed() < most && world::tasks::count_active() > own {
+        greenprof_runtime::sleep(SETTLING);
+    }
+}
+
+/// How often it is looked whether tasks have settled.
+const SETTLING: Duration = Duration::from_millis(1);
+
+fn thread_id() -> i32 {
+    // SAFETY: has no preconditions.
+    unsafe { libc::gettid() }
 }

@@ -48,6 +48,12 @@ pub struct View {
     thread: PhantomData<*mut ()>,
 }
 
+/// From the heap's first page to the end of the last that was ever used: where blocks lie. It grows.
+pub fn extent() -> Range<usize> {
+    let base = range::base();
+    if base == 0 { 0..0 } else { base..range::address(pages::top()) }
+}
+
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
 impl View {
@@ -103,12 +109,6 @@ impl View {
             };
             SpanView { start: range::address(page), bytes, block_size, blocks }
         })
-    }
-
-    /// From the heap's first page to the end of the last that was ever used: where blocks lie.
-    pub fn range(&self) -> Range<usize> {
-        let base = range::base();
-        if base == 0 { 0..0 } else { base..range::address(pages::top()) }
     }
 
     /// Which blocks of a span are free, a bit for each, from the lowest of the first word on.

@@ -63,6 +63,17 @@ impl Primitive {
         self.0 as usize
     }
 
+    /// The index of the primitive that a word would stand for, if it were that of a handle or a guard.
+    #[inline(always)]
+    pub fn index_in(word: u64) -> usize {
+        Word::from_bits(word).index() as usize
+    }
+
+    /// Where the cores of all primitives lie.
+    pub fn region() -> Range<usize> {
+        core::used()
+    }
+
     /// Above the index of every primitive that exists. It only grows.
     pub fn bound() -> usize {
         core::indices().end as usize

@@ -46,7 +46,7 @@ pub use pauses::{Distribution, Pauses, pauses};
 pub use signal::{DEFAULT_SIGNAL, use_signal};
 pub use task::Task;
 pub use thread::{Missed, Stack, StackKind, Thread, ThreadState};
-pub use wait::{Queued, StackSlot, TaskMark};
+pub use wait::{Queued, StackSlot, TaskMark, stack_slots};
 
 use super::{tasks, threads};
 use crate::{

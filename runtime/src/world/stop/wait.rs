@@ -10,7 +10,7 @@ use crate::{
     },
     task::{
         WaitReason,
-        control::{On, TaskRef},
+        control::{NAME_BYTES, On, TaskRef},
         park::ParkState,
         stack::slab::Slab,
     },
@@ -34,7 +34,7 @@ pub struct Queued {
 /// A stack slot: room for a task's stack, whether it has a task or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StackSlot {
-    /// Below [`Stopped::slots`], to index a table with.
+    /// Below [`stack_slots`], to index a table with.
     pub number: usize,
     /// Where the runtime's record of the task lies: the end of the stack.
     pub end: usize,
@@ -61,9 +61,24 @@ impl Task<'_> {
         Slab::slot_at(std::ptr::from_ref(self.control) as usize).map_or(0, |(number, _)| number)
     }
 
+    /// The part of its stack in which something of the program's may lie: what is in use, without what the runtime keeps
+    /// above the first frame. Pointers to it lead to values of the program's.
+    pub fn frames(&self) -> Range<usize> {
+        let used = self.stack_in_use();
+        let start = self.control.closure.load(Ordering::Relaxed) as usize;
+        // The closure has been moved out when the task begins.
+        let end = if self.control.is_fresh() || !used.contains(&start) { used.end } else { start };
+        used.start..end
+    }
+
     /// What it waits for, if it has left its thread and nobody has woken it.
     pub fn parked(&self) -> Option<WaitReason> {
         (self.control.park.load().1 == ParkState::Parked).then(|| self.control.wait_reason())
+    }
+
+    /// Whether it is what [`Runtime::run`](crate::Runtime::run) was called with, or else was named `main` by a thread.
+    pub fn is_main(&self) -> bool {
+        self.parent() == 0 && self.name(&mut [0; NAME_BYTES]) == "main"
     }
 
     fn on(&self) -> On {
@@ -102,12 +117,12 @@ impl Task<'_> {
     }
 }
 
-impl Stopped<'_> {
-    /// Above the number of every stack slot.
-    pub fn slots(&self) -> usize {
-        Slab::bound()
-    }
+/// Above the number of every stack slot. It grows.
+pub fn stack_slots() -> usize {
+    Slab::bound()
+}
 
+impl Stopped<'_> {
     /// The stack slot that an address lies in, which may be any word: in the guard, the stack, or the runtime's record. Constant
     /// time.
     #[inline]
