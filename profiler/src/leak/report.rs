@@ -18,7 +18,7 @@ pub enum DetectError {
     /// The program has an allocator of its own, in which the detector cannot look.
     #[error(
         "leaks can only be found if the span heap is the program's allocator: add \
-         `#[global_allocator] static HEAP: greenprof_runtime::heap::Heap = greenprof_runtime::heap::Heap;`"
+         `#[global_allocator] static HEAP: greenprof_runtime::heap::Heap = greenprof_runtime::heap::Heap::new();`"
     )]
     NoHeap,
     /// The world could not be stopped.
