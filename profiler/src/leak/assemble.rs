@@ -20,7 +20,7 @@ const DEPTH: usize = 128;
 
 pub(super) fn report(raw: Raw, options: &Options) -> Report {
     let found = heap::untracked(|| {
-        let found = world::tasks_of(raw.tables.found.values().iter().map(|found| found.mark), DEPTH);
+        let found = world::tasks_of(raw.tables.found.iter().map(|found| found.mark), DEPTH);
         found
     });
     let mut leaks: Vec<Leak> = found

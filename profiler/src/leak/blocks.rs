@@ -115,6 +115,24 @@ impl Blocks {
     /// The block that a word points into, if it is allocated and was not reached before; from now on it was.
     #[inline]
     pub(super) fn reach(&mut self, word: usize) -> Option<Reached> {
+        let block = self.find(word)?;
+        let bits = self.marks.get_mut(block.mark / 64)?;
+        if *bits >> (block.mark % 64) & 1 != 0 {
+            return None;
+        }
+        *bits |= 1 << (block.mark % 64);
+        Some(Reached { size: if block.size == 0 { self.whole(block.start) } else { block.size }, ..block })
+    }
+
+    /// The block that a word points into, reached, not reached or free.
+    pub(super) fn block_at(&self, word: usize) -> Option<Reached> {
+        let block = self.find(word)?;
+        Some(Reached { size: if block.size == 0 { self.whole(block.start) } else { block.size }, ..block })
+    }
+
+    /// The block, with size 0 in place of that of a span that is one.
+    #[inline(always)]
+    fn find(&self, word: usize) -> Option<Reached> {
         let offset = word.wrapping_sub(self.base);
         if offset >= self.length {
             return None;
@@ -126,25 +144,18 @@ impl Blocks {
         }
         let first = page - entry as u32 as usize;
         let number = entry >> 40 & 0xff;
-        let (index, start, size) = if number == WHOLE {
-            (0, first << PAGE_BITS, 0)
-        } else {
-            let size = self.sizes.get(number as usize)?;
-            let index = ((offset - (first << PAGE_BITS)) as u64 * size.reciprocal >> SHIFT) as usize;
-            (index, (first << PAGE_BITS) + index * size.bytes, size.bytes)
-        };
-        let mark = (first * WORDS + index / 64) * 64 + index % 64;
-        let bits = self.marks.get_mut(mark / 64)?;
-        if *bits >> (mark % 64) & 1 != 0 {
-            return None;
+        if number == WHOLE {
+            return Some(Reached { start: self.base + (first << PAGE_BITS), size: 0, mark: first * WORDS * 64 });
         }
-        *bits |= 1 << (mark % 64);
-        let size = if number == WHOLE { self.whole(first) } else { size };
-        Some(Reached { start: self.base + start, size, mark })
+        let size = self.sizes.get(number as usize)?;
+        let index = ((offset - (first << PAGE_BITS)) as u64 * size.reciprocal >> SHIFT) as usize;
+        let start = self.base + (first << PAGE_BITS) + index * size.bytes;
+        Some(Reached { start, size: size.bytes, mark: first * WORDS * 64 + index })
     }
 
     /// The length of a span that is one block.
-    fn whole(&self, first: usize) -> usize {
+    fn whole(&self, start: usize) -> usize {
+        let first = (start - self.base) >> PAGE_BITS;
         let pages = self.pages.get(first..).unwrap_or_default();
         let length = pages.iter().enumerate().take_while(|(page, entry)| **entry & KNOWN != 0 && **entry as u32 as usize == *page);
         length.count() * PAGE

@@ -4,6 +4,7 @@ use std::{io, thread, time::Instant};
 
 use greenprof_runtime::{
     heap::{self, View},
+    task::TaskId,
     world::{
         self,
         stop::{Stopped, TaskMark},
@@ -13,11 +14,11 @@ use greenprof_runtime::{
 use super::{
     Options,
     blocks::Blocks,
-    mark::{Marker, Worklists},
-    memory::{Stack, Zeroed},
+    mark::{Marker, Trail, Worklists},
     population::{CANDIDATE, ENDED, LIVE, Population, RESTS},
     report::{Cost, Counts, DetectError, Incomplete},
     roots::{self, Modules},
+    why::{self, Link},
 };
 
 /// How often it is tried when a thread was stopped where timers cannot be read, or a table was too small.
@@ -30,27 +31,29 @@ pub(super) struct Found {
     pub(super) mark: TaskMark,
 }
 
-// SAFETY: never read where it was not written: zeroes only ever lie behind the end of a stack.
-unsafe impl Zeroed for Found {}
-
 /// Everything that a detection needs, made before the world is stopped.
 pub(super) struct Tables {
     pub(super) blocks: Blocks,
     pub(super) population: Population,
     lists: Worklists,
     modules: Modules,
-    pub(super) found: Stack<Found>,
+    pub(super) found: Vec<Found>,
     ended: Vec<u32>,
+    /// If it is to be told why a task is alive.
+    trail: Option<Trail>,
+    pub(super) links: Vec<Link>,
 }
 
 impl Tables {
-    fn new(scale: usize) -> io::Result<Self> {
+    fn new(scale: usize, explains: bool) -> io::Result<Self> {
         let (blocks, population) = (Blocks::new(scale)?, Population::new(scale)?);
         Ok(Self {
             lists: Worklists::new(&blocks, &population)?,
-            found: Stack::new(population.slots.len())?,
+            found: Vec::with_capacity(population.slots.len()),
             modules: Modules::list()?,
             ended: world::ended_runtimes(),
+            trail: explains.then(|| Trail::new(&blocks, &population)).transpose()?,
+            links: if explains { why::room() } else { Vec::new() },
             blocks,
             population,
         })
@@ -63,15 +66,16 @@ pub(super) struct Raw {
     pub(super) incomplete: Option<Incomplete>,
     pub(super) counts: Counts,
     pub(super) cost: Cost,
+    pub(super) alive: bool,
 }
 
 /// Runs on a thread of its own: the detector's stack, with words of what it has seen before, is no root.
-pub(super) fn on_own_thread(options: &Options, caller: i32) -> Result<Raw, DetectError> {
+pub(super) fn on_own_thread(options: &Options, caller: i32, explain: Option<TaskId>) -> Result<Raw, DetectError> {
     let options = *options;
     let spawned = heap::untracked(|| {
         thread::Builder::new()
             .name("greenprof-leak".into())
-            .spawn(move || heap::untracked(|| detect(&options, caller)))
+            .spawn(move || heap::untracked(|| detect(&options, caller, explain)))
     });
     let thread = spawned.map_err(DetectError::Memory)?;
     match thread.join() {
@@ -80,13 +84,13 @@ pub(super) fn on_own_thread(options: &Options, caller: i32) -> Result<Raw, Detec
     }
 }
 
-fn detect(options: &Options, caller: i32) -> Result<Raw, DetectError> {
+fn detect(options: &Options, caller: i32, explain: Option<TaskId>) -> Result<Raw, DetectError> {
     let mut scale = 1;
     let mut attempt = 1;
     loop {
-        let mut tables = Tables::new(scale).map_err(DetectError::Memory)?;
+        let mut tables = Tables::new(scale, explain.is_some()).map_err(DetectError::Memory)?;
         let began = Instant::now();
-        let stop = world::stop(options.patience, |world| look(world, &mut tables, caller))?;
+        let stop = world::stop(options.patience, |world| look(world, &mut tables, caller, explain))?;
         let mut looked = stop.value;
         looked.cost.stopping = stop.pause.stopping;
         looked.cost.stopped = stop.pause.stopped;
@@ -103,8 +107,8 @@ fn detect(options: &Options, caller: i32) -> Result<Raw, DetectError> {
             _ => false,
         };
         if !again || attempt == ATTEMPTS {
-            let Looked { incomplete, counts, cost } = looked;
-            return Ok(Raw { tables, incomplete, counts, cost });
+            let Looked { incomplete, counts, cost, alive } = looked;
+            return Ok(Raw { tables, incomplete, counts, cost, alive });
         }
         attempt += 1;
     }
@@ -114,19 +118,21 @@ struct Looked {
     incomplete: Option<Incomplete>,
     counts: Counts,
     cost: Cost,
+    /// Whether the task that is asked about is alive.
+    alive: bool,
 }
 
 /// The look at the stopped world.
-fn look(world: &Stopped<'_>, tables: &mut Tables, caller: i32) -> Looked {
+fn look(world: &Stopped<'_>, tables: &mut Tables, caller: i32, explain: Option<TaskId>) -> Looked {
     let began = Instant::now();
-    let mut looked = Looked { incomplete: None, counts: Counts::default(), cost: Cost::default() };
+    let mut looked = Looked { incomplete: None, counts: Counts::default(), cost: Cost::default(), alive: false };
     // SAFETY: every other thread is stopped, and this one does not use the allocator before the release. In an incomplete
     // stop somebody may be running; nothing that the view gives leads outside of the heap, and nothing is reported.
     let Some(view) = (unsafe { View::of_stopped_world() }) else {
         looked.incomplete = Some(Incomplete::Busy);
         return looked;
     };
-    let Tables { blocks, population, lists, modules, found, ended } = tables;
+    let Tables { blocks, population, lists, modules, found, ended, trail, links } = tables;
     if !blocks.enter(&view) || !population.enter(world, ended) {
         looked.incomplete = Some(Incomplete::Table);
         return looked;
@@ -138,7 +144,7 @@ fn look(world: &Stopped<'_>, tables: &mut Tables, caller: i32) -> Looked {
     };
     let collected = Instant::now();
     looked.cost.collecting = collected - began;
-    let mut marker = Marker::new(world, blocks, population, lists);
+    let mut marker = Marker::new(world, blocks, population, lists, trail.as_mut());
     looked.incomplete = roots::mark(world, &mut marker, modules, caller);
     marker.root_tasks();
     marker.run();
@@ -149,10 +155,14 @@ fn look(world: &Stopped<'_>, tables: &mut Tables, caller: i32) -> Looked {
     for (at, slot) in population.slots.iter().enumerate().take(world::stop::stack_slots()) {
         if slot.flags & (CANDIDATE | LIVE | ENDED | RESTS) == CANDIDATE
             && let Some(task) = world.task_at(slot.high)
+            && found.len() < found.capacity()
         {
             found.push(Found { slot: at as u32, mark: task.mark() });
         }
     }
     looked.cost.marking = collected.elapsed();
+    if let (Some(task), Some(trail)) = (explain, trail) {
+        looked.alive = why::trace(world, blocks, population, trail, task, links);
+    }
     looked
 }

@@ -12,11 +12,13 @@ mod memory;
 mod population;
 mod report;
 mod roots;
+mod why;
 
 use std::time::{Duration, Instant};
 
-use greenprof_runtime::{heap, world, world::Patience};
+use greenprof_runtime::{heap, task::TaskId, world, world::Patience};
 
+pub use why::{Link, WhyAlive};
 pub use report::{Cost, Counts, Deadlock, DetectError, Incomplete, Leak, Primitive, Report, WaitsOn};
 
 /// How to look.
@@ -49,8 +51,22 @@ pub fn detect_with(options: &Options) -> Result<Report, DetectError> {
         return Err(DetectError::NoHeap);
     }
     settle(options.settle);
-    let raw = detect::on_own_thread(options, thread_id())?;
+    scrub();
+    let raw = detect::on_own_thread(options, thread_id(), None)?;
     Ok(assemble::report(raw, options))
+}
+
+/// Why a task is alive: a chain from a root to what can wake it, found by a detection. `None` if it is leaked, has ended, or
+/// belongs to a runtime that has. There may be other chains.
+///
+/// # Errors
+/// See [`DetectError`].
+pub fn why_alive(task: TaskId) -> Result<Option<WhyAlive>, DetectError> {
+    if !heap::is_active() {
+        return Err(DetectError::NoHeap);
+    }
+    let raw = detect::on_own_thread(&Options::default(), thread_id(), Some(task))?;
+    Ok(raw.alive.then(|| WhyAlive { chain: raw.tables.links.iter().rev().copied().collect() }))
 }
 
 /// Waits until no task but the caller is running or runnable, for `most` at the most.
@@ -60,6 +76,17 @@ fn settle(most: Duration) {
         greenprof_runtime::sleep(SETTLING);
     }
 }
+
+/// Wipes what functions that have returned have left below the caller's frame, where the next frames will be: those have gaps
+/// that are never written, and what is in them is scanned.
+#[inline(never)]
+fn scrub() {
+    let mut below = [0_usize; SCRUBBED / size_of::<usize>()];
+    std::hint::black_box(&mut below);
+}
+
+/// More than the frames below have, and less than the smallest task's stack leaves.
+const SCRUBBED: usize = 4 << 10;
 
 /// How often it is looked whether tasks have settled.
 const SETTLING: Duration = Duration::from_millis(1);

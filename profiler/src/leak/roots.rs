@@ -6,7 +6,7 @@ use greenprof_runtime::world::stop::{StackKind, Stopped, Thread, ThreadState};
 use libc::{c_int, c_void, dl_phdr_info, size_t};
 
 use super::{
-    mark::{Marker, PRECISE, Rule},
+    mark::{Marker, PRECISE, Root, Rule},
     memory::Stack,
     report::Incomplete,
 };
@@ -59,7 +59,7 @@ unsafe extern "C" fn add(info: *mut dl_phdr_info, size: size_t, modules: *mut c_
 pub(super) fn mark(world: &Stopped<'_>, marker: &mut Marker<'_>, modules: &Modules, caller: i32) -> Option<Incomplete> {
     let mut incomplete = modules.overflow.then_some(Incomplete::Table);
     for (start, end) in modules.segments.values() {
-        marker.range(*start..*end, PRECISE);
+        marker.range(*start..*end, PRECISE, Root::Variables);
     }
     if world.mappings().is_empty() {
         incomplete = Some(Incomplete::Mappings);
@@ -77,7 +77,7 @@ pub(super) fn mark(world: &Stopped<'_>, marker: &mut Marker<'_>, modules: &Modul
             }
         }
     }
-    if !world.timers(|owner| marker.word(owner, PRECISE)) {
+    if !world.timers(|owner| marker.word(0, owner, PRECISE)) {
         incomplete = incomplete.or(Some(Incomplete::Busy));
     }
     if missed > 0 || !world.complete() {
@@ -98,16 +98,21 @@ fn mark_thread(marker: &mut Marker<'_>, thread: &Thread<'_>, is_caller: bool) ->
     let innermost = stacks().next().map(|stack| stack.kind);
     let is_worker = thread.worker().is_some();
     let registers = if is_worker && innermost == Some(StackKind::Thread) { scheduler } else { program };
-    marker.values(thread.registers(), registers);
-    marker.values(thread.extended_registers(), registers);
+    // A worker without a task makes its system calls by calling functions, which preserve no vector registers: what is in
+    // those is left from the task before.
+    let idle = is_worker && innermost == Some(StackKind::Thread) && in_system_call;
+    marker.values(thread.registers(), registers, Root::Registers(thread.id()));
+    if !idle {
+        marker.values(thread.extended_registers(), registers, Root::Registers(thread.id()));
+    }
     for stack in stacks() {
         let rule = if is_worker && stack.kind == StackKind::Thread { scheduler } else { program };
-        marker.range(stack.range, rule);
+        marker.range(stack.range, rule, Root::Stack(thread.id()));
     }
     if let Some(locals) = thread.thread_locals() {
-        marker.range(locals, PRECISE);
+        marker.range(locals, PRECISE, Root::Locals(thread.id()));
     }
-    thread.dynamic_thread_locals(|block| marker.range(block, PRECISE))
+    thread.dynamic_thread_locals(|block| marker.range(block, PRECISE, Root::Locals(thread.id())))
 }
 
 /// Whether a thread was stopped in the kernel, where it was at its own request.

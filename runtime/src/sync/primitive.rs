@@ -54,6 +54,11 @@ impl Primitive {
         core::core(index).kind().map(|_| Self(index))
     }
 
+    /// The primitive with that index, if it is in use.
+    pub fn with_index(index: usize) -> Option<Self> {
+        u32::try_from(index).ok().filter(|index| core::indices().contains(index)).and_then(Self::in_use)
+    }
+
     pub(super) fn core(self) -> &'static Core {
         core::core(self.0)
     }

@@ -25,6 +25,7 @@
 //! ```
 
 mod census;
+mod frame;
 mod mappings;
 mod pauses;
 mod proc;

@@ -6,8 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use greenprof_profiler::leak::{self, Options};
-use greenprof_runtime::{JoinHandle, task};
+use greenprof_profiler::{
+    leak::{self, DetectError, Link, Options, Report},
+    symbolize,
+};
+use greenprof_runtime::{JoinHandle, task, world};
 
 /// How long a task that is to be found alive sleeps: longer than a detection takes, most of the time; if it does not, nothing is
 /// lost but the point.
@@ -34,17 +37,21 @@ impl Lab {
     pub fn detect(&self) {
         let mut options = Options::default();
         options.settle = SETTLE;
-        self.detect_with(&options);
+        let report = leak::detect_with(&options);
+        self.judge(report);
     }
 
     /// Looks at once, however busy the tasks are.
     #[inline(never)]
     pub fn detect_now(&self) {
-        self.detect_with(&Options::default());
+        let report = leak::detect();
+        self.judge(report);
     }
 
-    fn detect_with(&self, options: &Options) {
-        let report = leak::detect_with(options).expect("a report");
+    /// On a frame of its own, so that the detection's caller has as small a one as a program would.
+    #[inline(never)]
+    fn judge(&self, report: Result<Report, DetectError>) {
+        let report = report.expect("a report");
         if let Some(reason) = report.incomplete() {
             println!("incomplete: {reason}");
             return;
@@ -63,7 +70,32 @@ impl Lab {
                 }
             }
         }
+        self.explain(&names);
         self.seen.lock().unwrap().push(names);
+    }
+
+    /// Says why the tasks live that were missed.
+    fn explain(&self, names: &[String]) {
+        for info in world::tasks(0).iter() {
+            let name = info.name.as_deref().unwrap_or_default();
+            if !self.expected.contains(&name) || names.iter().any(|reported| reported == name) {
+                continue;
+            }
+            println!("{name} lives:");
+            let Some(why) = leak::why_alive(info.id).expect("an answer") else { continue };
+            for link in &why.chain {
+                match *link {
+                    Link::Frame(task, address, place) => {
+                        let mut symbolizer = symbolize::shared().lock();
+                        symbolizer.refresh();
+                        let frames = symbolizer.resolve(place.saturating_sub(1));
+                        let function = frames.iter().map(|frame| frame.function.to_string()).collect::<Vec<_>>();
+                        println!("    frame of task {task} at {address:#x} in {function:?}");
+                    }
+                    other => println!("    {other:x?}"),
+                }
+            }
+        }
     }
 
     /// Says what was seen: a task that is not leaked and was reported is an error, one that was missed is not.
