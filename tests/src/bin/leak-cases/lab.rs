@@ -10,7 +10,10 @@ use greenprof_profiler::{
     leak::{self, DetectError, Link, Options, Report},
     symbolize,
 };
-use greenprof_runtime::{JoinHandle, task, world};
+use greenprof_runtime::{
+    JoinHandle, task,
+    world::{self, Patience},
+};
 
 /// How long a task that is to be found alive sleeps: longer than a detection takes, most of the time; if it does not, nothing is
 /// lost but the point.
@@ -18,6 +21,9 @@ pub const NAP: Duration = Duration::from_millis(400);
 
 /// How long a detection waits for tasks to block.
 const SETTLE: Duration = Duration::from_millis(150);
+
+/// Other processes may keep a thread from stopping for long.
+const PATIENCE: Patience = Patience { deadline: Duration::from_secs(2), attempts: 5 };
 
 /// Counts what detections have reported.
 pub struct Lab {
@@ -37,6 +43,7 @@ impl Lab {
     pub fn detect(&self) {
         let mut options = Options::default();
         options.settle = SETTLE;
+        options.patience = PATIENCE;
         let report = leak::detect_with(&options);
         self.judge(report);
     }
@@ -50,7 +57,7 @@ impl Lab {
 
     /// On a frame of its own, so that the detection's caller has as small a one as a program would.
     #[inline(never)]
-    fn judge(&self, report: Result<Report, DetectError>) {
+    fn judge(&self, report: Result<Box<Report>, DetectError>) {
         let report = report.expect("a report");
         if let Some(reason) = report.incomplete() {
             println!("incomplete: {reason}");
