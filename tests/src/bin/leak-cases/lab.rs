@@ -7,7 +7,7 @@ use std::{
 };
 
 use greenprof_profiler::{
-    leak::{self, DetectError, Link, Options, Report},
+    leak::{self, DetectError, Leak, Link, Options, Report},
     symbolize,
 };
 use greenprof_runtime::{
@@ -55,6 +55,19 @@ impl Lab {
         self.judge(report);
     }
 
+    /// As `detect`, where a situation cannot do without a leaked task.
+    #[inline(never)]
+    pub fn detect_expecting(&self, leaked: &[&str]) {
+        let mut options = Options::default();
+        options.settle = SETTLE;
+        options.patience = PATIENCE;
+        let report = leak::detect_with(&options).expect("a report");
+        let mut names: Vec<String> = report.leaked().iter().map(shown).collect();
+        leaked.iter().for_each(|name| assert!(names.iter().any(|other| other == name), "{name} is not in {names:?}"));
+        names.retain(|name| !leaked.contains(&name.as_str()));
+        self.seen.lock().unwrap().push(names);
+    }
+
     /// On a frame of its own, so that the detection's caller has as small a one as a program would.
     #[inline(never)]
     fn judge(&self, report: Result<Box<Report>, DetectError>) {
@@ -64,11 +77,7 @@ impl Lab {
             return;
         }
         assert_eq!(report.errors, 0, "a task that was reported has run");
-        let mut names: Vec<String> = report
-            .leaked()
-            .iter()
-            .map(|leak| leak.task.name.clone().unwrap_or_else(|| format!("? ({})", leak.reason())))
-            .collect();
+        let mut names: Vec<String> = report.leaked().iter().map(shown).collect();
         names.sort();
         for name in &names {
             if !self.expected.contains(&name.as_str()) {
@@ -126,6 +135,11 @@ impl Lab {
         }
         code
     }
+}
+
+/// The task's name, or what it waits for.
+fn shown(leak: &Leak) -> String {
+    leak.task.name.clone().unwrap_or_else(|| format!("? ({})", leak.reason()))
 }
 
 /// What is in the first and not in the second; of equal ones, as many as the second has are left out.
