@@ -127,9 +127,13 @@ struct Looked {
 fn look(world: &Stopped<'_>, tables: &mut Tables, caller: Caller, explain: Option<TaskId>) -> Looked {
     let began = Instant::now();
     let mut looked = Looked { incomplete: None, counts: Counts::default(), cost: Cost::default(), alive: false };
-    // SAFETY: every other thread is stopped, and this one does not use the allocator before the release. In an incomplete
-    // stop somebody may be running; nothing that the view gives leads outside of the heap, and nothing is reported.
-    let Some(view) = (unsafe { View::of_stopped_world() }) else {
+    let view = if world.complete() {
+        // SAFETY: every other thread is stopped, and this one does not use the allocator before the release.
+        unsafe { View::of_stopped_world() }
+    } else {
+        Some(View::of_running_world())
+    };
+    let Some(view) = view else {
         looked.incomplete = Some(Incomplete::Busy);
         return looked;
     };

@@ -41,9 +41,11 @@ pub struct SpanView {
     pub blocks: usize,
 }
 
-/// The heap while nobody changes it. There is at most one at a time.
+/// The heap while nobody changes it.
 #[derive(Debug)]
 pub struct View {
+    /// Whether cached blocks were marked.
+    marked: bool,
     /// Ends on the thread that has made it, which is the one that runs.
     thread: PhantomData<*mut ()>,
 }
@@ -69,7 +71,14 @@ impl View {
             return None;
         }
         mark_cached(true);
-        Some(Self { thread: PhantomData })
+        Some(Self { marked: true, thread: PhantomData })
+    }
+
+    /// A view while others run: blocks that lie in a thread's cache count as allocated, and what is given may be out of date
+    /// at once. There may be any number. (Marking cached blocks while they move would leave marks behind, by which later views
+    /// would take allocated blocks for free ones.)
+    pub fn of_running_world() -> Self {
+        Self { marked: false, thread: PhantomData }
     }
 
     /// The allocated block that a word points into, its first or any other byte; `None` for everything else, which includes
@@ -136,6 +145,9 @@ impl View {
 
 impl Drop for View {
     fn drop(&mut self) {
+        if !self.marked {
+            return;
+        }
         mark_cached(false);
         // Release: see `of_stopped_world`.
         TAKEN.store(false, Ordering::Release);
