@@ -30,8 +30,12 @@ pub fn registry() -> Registry {
     }
     let registry = Registry::new();
     registry.set_cpu(Arc::new(cpu::CpuProfile));
-    let profiles: [Arc<dyn NamedProfile>; 3] =
-        [Arc::new(tasks::TaskProfile), Arc::new(heap::HeapProfile::heap()), Arc::new(heap::HeapProfile::allocs())];
+    let profiles: [Arc<dyn NamedProfile>; 4] = [
+        Arc::new(tasks::TaskProfile),
+        Arc::new(heap::HeapProfile::heap()),
+        Arc::new(heap::HeapProfile::allocs()),
+        Arc::new(leak::LeakProfile),
+    ];
     for profile in profiles {
         registry.register(profile).expect("an empty registry takes different names");
     }

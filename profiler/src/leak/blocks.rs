@@ -5,7 +5,7 @@
 //! second there is a bit for each block. Those of free blocks are set from the start: to a scan, a free block is one that
 //! needs no look any more, so a word is judged by two loads.
 
-use std::{io, ops::Range};
+use std::io;
 
 use greenprof_runtime::heap::{self, View};
 
@@ -66,18 +66,9 @@ impl Blocks {
         })
     }
 
-    pub(super) fn places(&self) -> [(usize, usize); 2] {
-        [self.pages.place(), self.marks.place()]
-    }
-
     /// The number of blocks that there can be.
     pub(super) fn most(&self) -> usize {
         self.marks.len() * 64
-    }
-
-    /// Where the heap's blocks lie.
-    pub(super) fn extent(&self) -> Range<usize> {
-        self.base..self.base + self.length
     }
 
     /// Enters all spans. `false`: there is no room for them.

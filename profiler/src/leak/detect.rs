@@ -4,6 +4,7 @@ use std::{io, thread, time::Instant};
 
 use greenprof_runtime::{
     heap::{self, View},
+    sync::Primitive,
     task::TaskId,
     world::{
         self,
@@ -16,7 +17,7 @@ use super::{
     blocks::Blocks,
     caller::Caller,
     mark::{Marker, Trail, Worklists},
-    population::{CANDIDATE, ENDED, LIVE, Population, RESTS},
+    population::{CANDIDATE, ENDED, LIVE, Population, RESTS, Slot},
     report::{Cost, Counts, DetectError, Incomplete},
     roots::{self, Modules},
     why::{self, Link},
@@ -25,11 +26,21 @@ use super::{
 /// How often it is tried when a thread was stopped where timers cannot be read, or a table was too small.
 const ATTEMPTS: usize = 10;
 
-/// A task for which no capability was found, by its slot and its number.
+/// A task for which no capability was found.
 #[derive(Clone, Copy)]
 pub(super) struct Found {
-    pub(super) slot: u32,
+    pub(super) id: TaskId,
     pub(super) mark: TaskMark,
+    /// Where what it waits on begins in the table, and how many that are.
+    first: usize,
+    count: usize,
+}
+
+/// What a task waits on.
+#[derive(Clone, Copy)]
+pub(super) enum On {
+    Primitive(Primitive),
+    Task(TaskId),
 }
 
 /// Everything that a detection needs, made before the world is stopped.
@@ -39,6 +50,9 @@ pub(super) struct Tables {
     lists: Worklists,
     modules: Modules,
     pub(super) found: Vec<Found>,
+    on: Vec<On>,
+    /// The index of a primitive, and a leaked task that has a word of it.
+    pub(super) held: Vec<(u32, TaskId)>,
     ended: Vec<u32>,
     /// If it is to be told why a task is alive.
     trail: Option<Trail>,
@@ -51,6 +65,8 @@ impl Tables {
         Ok(Self {
             lists: Worklists::new(&blocks, &population)?,
             found: Vec::with_capacity(population.slots.len()),
+            on: Vec::with_capacity(2 * population.slots.len()),
+            held: Vec::with_capacity(4 * population.slots.len()),
             modules: Modules::list()?,
             ended: world::ended_runtimes(),
             trail: explains.then(|| Trail::new(&blocks, &population)).transpose()?,
@@ -58,6 +74,12 @@ impl Tables {
             blocks,
             population,
         })
+    }
+}
+
+impl Tables {
+    pub(super) fn waits_on(&self, found: &Found) -> impl Iterator<Item = On> {
+        self.on[found.first..found.first + found.count].iter().copied()
     }
 }
 
@@ -123,6 +145,13 @@ struct Looked {
     alive: bool,
 }
 
+/// Adds if there is room: nothing may be allocated.
+fn push<T>(list: &mut Vec<T>, value: T) {
+    if list.len() < list.capacity() {
+        list.push(value);
+    }
+}
+
 /// The look at the stopped world.
 fn look(world: &Stopped<'_>, tables: &mut Tables, caller: Caller, explain: Option<TaskId>) -> Looked {
     let began = Instant::now();
@@ -137,7 +166,7 @@ fn look(world: &Stopped<'_>, tables: &mut Tables, caller: Caller, explain: Optio
         looked.incomplete = Some(Incomplete::Busy);
         return looked;
     };
-    let Tables { blocks, population, lists, modules, found, ended, trail, links } = tables;
+    let Tables { blocks, population, lists, modules, found, on, held, ended, trail, links } = tables;
     if !blocks.enter(&view) || !population.enter(world, ended) {
         looked.incomplete = Some(Incomplete::Table);
         return looked;
@@ -157,13 +186,29 @@ fn look(world: &Stopped<'_>, tables: &mut Tables, caller: Caller, explain: Optio
     if marker.overflow {
         looked.incomplete = Some(Incomplete::Table);
     }
-    for (at, slot) in population.slots.iter().enumerate().take(world::stop::stack_slots()) {
-        if slot.flags & (CANDIDATE | LIVE | ENDED | RESTS) == CANDIDATE
-            && let Some(task) = world.task_at(slot.high)
-            && found.len() < found.capacity()
-        {
-            found.push(Found { slot: at as u32, mark: task.mark() });
+    let complete = looked.incomplete.is_none();
+    let unreached = |slot: &Slot| {
+        let unreached = slot.flags & (CANDIDATE | LIVE | ENDED) == CANDIDATE;
+        unreached.then(|| world.task_at(slot.high)).flatten()
+    };
+    for at in 0..population.slots.len().min(world::stop::stack_slots()) {
+        let slot = population.slots[at];
+        let Some(task) = unreached(&slot) else { continue };
+        if complete {
+            let id = task.id();
+            Marker::new(world, blocks, population, lists, None).held_by(at, |primitive| {
+                push(held, (primitive.index() as u32, id));
+            });
         }
+        if slot.flags & RESTS != 0 {
+            continue;
+        }
+        let first = on.len();
+        if let Some(number) = task.joins() {
+            push(on, On::Task(number));
+        }
+        task.queues().filter_map(|queued| queued.primitive).for_each(|primitive| push(on, On::Primitive(primitive)));
+        push(found, Found { id: task.id(), mark: task.mark(), first, count: on.len() - first });
     }
     looked.cost.marking = collected.elapsed();
     if let (Some(task), Some(trail)) = (explain, trail) {

@@ -181,10 +181,6 @@ impl Worklists {
     pub(super) fn new(blocks: &Blocks, population: &Population) -> io::Result<Self> {
         Ok(Self { pending: Stack::new(blocks.most())?, woken: Stack::new(population.slots.len() * 2)? })
     }
-
-    pub(super) fn places(&self) -> [(usize, usize); 2] {
-        [self.pending.place(), self.woken.place()]
-    }
 }
 
 impl<'w> Marker<'w> {
@@ -447,6 +443,43 @@ impl<'w> Marker<'w> {
                 }
             }
         }
+    }
+}
+
+/// How many blocks that only a leaked task reaches are looked at, to find what it holds.
+const MOST_OF_ITS_OWN: usize = 256;
+
+impl Marker<'_> {
+    /// Gives the primitives of which a task that is not live has a valid word, on its stack or in blocks that only such tasks
+    /// reach. The same one may be given several times.
+    pub(super) fn held_by(&mut self, at: usize, mut primitive: impl FnMut(Primitive)) {
+        let Some(slot) = self.population.slots.get(at).copied() else { return };
+        let mut own = [(0, 0, 0); MOST_OF_ITS_OWN];
+        let mut count = 0;
+        let mut next = 0;
+        let mut range = slot.low..slot.high;
+        loop {
+            for at in range.clone().step_by(size_of::<usize>()) {
+                // SAFETY: the stack of a task, or a block, without holes.
+                let word = unsafe { (at as *const usize).read_volatile() };
+                if let Some(found) = self.world.primitive_of(word as u64) {
+                    primitive(found);
+                }
+                if count < MOST_OF_ITS_OWN
+                    && let Some(block) = self.blocks.reach(word)
+                {
+                    own[count] = (block.start, block.size, block.mark);
+                    count += 1;
+                }
+            }
+            if next == count {
+                break;
+            }
+            range = own[next].0..own[next].0 + own[next].1;
+            next += 1;
+        }
+        // Others may reach them, too.
+        own[..count].iter().for_each(|block| self.blocks.forget(block.2));
     }
 }
 

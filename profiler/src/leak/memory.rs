@@ -48,11 +48,6 @@ impl<T: Zeroed> Table<T> {
         }
         Ok(Self { start: start.cast(), length })
     }
-
-    /// Where it lies.
-    pub(super) fn place(&self) -> (usize, usize) {
-        (self.start as usize, self.start as usize + (self.length * size_of::<T>()).max(1))
-    }
 }
 
 impl<T: Zeroed> Deref for Table<T> {
@@ -113,9 +108,5 @@ impl<T: Zeroed> Stack<T> {
 
     pub(super) fn values(&self) -> &[T] {
         self.table.get(..self.length).unwrap_or_default()
-    }
-
-    pub(super) fn place(&self) -> (usize, usize) {
-        self.table.place()
     }
 }

@@ -7,19 +7,26 @@
 mod assemble;
 mod blocks;
 mod caller;
+mod deadlock;
 mod detect;
+mod endpoint;
 mod mark;
 mod memory;
 mod population;
 mod report;
 mod roots;
+mod watch;
 mod why;
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::{Duration, Instant},
+};
 
 use caller::Caller;
 use greenprof_runtime::{heap, task::TaskId, world, world::Patience};
 
+pub use endpoint::LeakProfile;
 pub use why::{Link, WhyAlive};
 pub use report::{Cost, Counts, Deadlock, DetectError, Incomplete, Leak, Primitive, Report, WaitsOn};
 
@@ -66,7 +73,17 @@ fn run(options: &Options, caller: &Caller) -> Result<Box<Report>, DetectError> {
     // Only now: while it waited, the caller may have come to another thread.
     let caller = Caller { thread: thread_id(), ..*caller };
     let raw = detect::on_own_thread(options, caller, None)?;
-    Ok(assemble::report(raw, options))
+    let report = assemble::report(raw, options);
+    // Relaxed: a number to show.
+    LAST.store(report.leaked().len(), Ordering::Relaxed);
+    Ok(report)
+}
+
+/// How many tasks the last detection has found.
+static LAST: AtomicUsize = AtomicUsize::new(0);
+
+fn last_count() -> usize {
+    LAST.load(Ordering::Relaxed)
 }
 
 /// Why a task is alive: a chain from a root to what can wake it, found by a detection. `None` if it is leaked, has ended, or

@@ -102,21 +102,6 @@ impl Population {
         Ok(population)
     }
 
-    pub(super) fn places(&self) -> [(usize, usize); 4] {
-        [self.slots.place(), self.cores.place(), self.waits.place(), self.by_number.place()]
-    }
-
-    /// The waits of a list.
-    pub(super) fn waits(&self, first: u32) -> impl Iterator<Item = u32> {
-        let waits = self.waits.values();
-        let mut next = first;
-        std::iter::from_fn(move || {
-            let wait = waits.get(next as usize).filter(|_| next != NONE)?;
-            next = wait.next;
-            Some(wait.slot)
-        })
-    }
-
     /// The first of a list, and the one behind it.
     #[inline]
     pub(super) fn wait(&self, at: u32) -> Option<Wait> {
@@ -187,7 +172,7 @@ impl Population {
         self.blocked += 1;
         if let Some(number) = task.joins() {
             // Whoever ends another runtime wakes those who join its tasks. One that is not found has ended.
-            let joined = self.slot_of(world, number).filter(|joined| {
+            let joined = self.slot_of(world, number.get()).filter(|joined| {
                 let other = world.task_at(self.slots[*joined].high);
                 other.is_some_and(|other| other.runtime_id() == task.runtime_id())
             });

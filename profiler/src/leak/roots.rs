@@ -34,10 +34,6 @@ impl Modules {
         Ok(modules)
     }
 
-    pub(super) fn place(&self) -> (usize, usize) {
-        self.segments.place()
-    }
-
     /// Whether modules were loaded or unloaded since.
     pub(super) fn have_changed(&self) -> io::Result<bool> {
         Ok(self.changes != Self::list()?.changes)

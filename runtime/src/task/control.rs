@@ -133,7 +133,7 @@ pub(crate) struct About {
 }
 
 /// A task of a known generation: what a waker holds. Cheap to copy, never dangling.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct TaskRef {
     pub(crate) control: NonNull<Control>,
     pub(crate) generation: u32,

@@ -9,7 +9,7 @@ use crate::{
         waiter::{self, Waiter},
     },
     task::{
-        WaitReason,
+        TaskId, WaitReason,
         control::{NAME_BYTES, On, TaskRef},
         park::ParkState,
         stack::slab::Slab,
@@ -41,7 +41,7 @@ pub struct StackSlot {
 }
 
 /// Remembers a task at a moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TaskMark {
     pub(in crate::world) task: TaskRef,
     epoch: u64,
@@ -91,8 +91,8 @@ impl Task<'_> {
     }
 
     /// The number of the task that it joins. For a parked task.
-    pub fn joins(&self) -> Option<u64> {
-        (self.control.wait_reason() == WaitReason::Join).then(|| self.on().as_task())
+    pub fn joins(&self) -> Option<TaskId> {
+        (self.control.wait_reason() == WaitReason::Join).then(|| TaskId(self.on().as_task()))
     }
 
     /// The queues that it waits in. For a parked task; none if it waits for nothing that has a queue.
