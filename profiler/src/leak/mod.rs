@@ -27,8 +27,8 @@ use caller::Caller;
 use greenprof_runtime::{heap, task::TaskId, world, world::Patience};
 
 pub use endpoint::LeakProfile;
-pub use why::{Link, WhyAlive};
 pub use report::{Cost, Counts, Deadlock, DetectError, Incomplete, Leak, Primitive, Report, WaitsOn};
+pub use why::{Link, WhyAlive};
 
 /// How to look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

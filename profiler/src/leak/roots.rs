@@ -56,7 +56,12 @@ unsafe extern "C" fn add(info: *mut dl_phdr_info, size: size_t, modules: *mut c_
 }
 
 /// Marks what all roots lead to, but for tasks. Why that may not be all, if so.
-pub(super) fn mark(world: &Stopped<'_>, marker: &mut Marker<'_>, modules: &Modules, caller: &Caller) -> Option<Incomplete> {
+pub(super) fn mark(
+    world: &Stopped<'_>,
+    marker: &mut Marker<'_>,
+    modules: &Modules,
+    caller: &Caller,
+) -> Option<Incomplete> {
     let mut incomplete = modules.overflow.then_some(Incomplete::Table);
     for (start, end) in modules.segments.values() {
         marker.range(*start..*end, PRECISE, Root::Variables);
