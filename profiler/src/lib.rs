@@ -17,6 +17,7 @@ pub mod cpu;
 pub mod custom;
 pub mod heap;
 pub mod http;
+pub mod leak;
 pub mod metrics;
 mod process;
 pub mod profile;
@@ -45,13 +46,14 @@ pub fn registry() -> Registry {
         heap::start();
     }
     let registry = Registry::new();
-    let profiles: [Arc<dyn NamedProfile>; 6] = [
+    let profiles: [Arc<dyn NamedProfile>; 7] = [
         Arc::new(tasks::TaskProfile),
         Arc::new(heap::HeapProfile::heap()),
         Arc::new(heap::HeapProfile::allocs()),
         Arc::new(contention::ContentionProfile::block()),
         Arc::new(contention::ContentionProfile::mutex()),
         Arc::new(threads::ThreadProfile),
+        Arc::new(leak::LeakProfile),
     ];
     for profile in profiles {
         registry.register(profile).expect("an empty registry takes different names");

@@ -68,7 +68,11 @@ impl NamedProfile for TaskProfile {
 /// Besides the tasks' own labels the samples carry `wait_reason` (or `running`, `runnable`), `spawned_at` as file and
 /// line, and `task_name` of tasks that have a name.
 pub fn profile(snapshot: &Snapshot) -> Profile {
-    let kind = ValueType::new("goroutine", "count");
+    profile_as(ValueType::new("goroutine", "count"), snapshot)
+}
+
+/// As [`profile`], with another sample type.
+pub(crate) fn profile_as(kind: ValueType, snapshot: &Snapshot) -> Profile {
     let mut profile = Profile::new(vec![kind.clone()], kind, 1);
     // Most tasks are like many others, so labels are written out once for all that are alike. Sites are compared by where
     // they are: two of one line are two groups, which are merged below.
@@ -112,6 +116,11 @@ fn labels(task: &Task) -> Vec<(String, LabelValue)> {
 
 /// The tasks in the form of `debug=1`: tasks with the same stack, labels, state and spawn site are one record.
 pub fn text(snapshot: &Snapshot, symbolizer: &mut Symbolizer) -> String {
+    text_of("goroutine", snapshot, symbolizer)
+}
+
+/// As [`text`], of a profile of another name.
+pub(crate) fn text_of(name: &str, snapshot: &Snapshot, symbolizer: &mut Symbolizer) -> String {
     let mut groups: HashMap<_, (i64, Vec<&str>)> = HashMap::new();
     for task in &snapshot.tasks {
         let site = task.spawned_at.map(|site| (site.file(), site.line()));
@@ -140,18 +149,27 @@ pub fn text(snapshot: &Snapshot, symbolizer: &mut Symbolizer) -> String {
         let labels = labels.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
         CountRecord { count, stack: stack.clone().unwrap_or_default(), labels, notes }
     });
-    write_count_profile("goroutine", records, symbolizer)
+    write_count_profile(name, records, symbolizer)
 }
 
 /// The tasks in the form of `debug=2`: one after another, in the order of their spawning.
 pub fn dump(snapshot: &Snapshot, symbolizer: &mut Symbolizer) -> String {
+    dump_with(snapshot, symbolizer, |_| "")
+}
+
+/// As [`dump`], with a remark behind the state of each task.
+pub(crate) fn dump_with(
+    snapshot: &Snapshot,
+    symbolizer: &mut Symbolizer,
+    remark: impl Fn(&Task) -> &'static str,
+) -> String {
     symbolizer.refresh();
     let mut dumps: Vec<TaskDump> = snapshot
         .tasks
         .iter()
         .map(|task| TaskDump {
             id: task.id.get(),
-            status: task.status().to_owned(),
+            status: task.status().to_owned() + remark(task),
             wait_minutes: Some(task.waiting_for.as_secs() / 60).filter(|minutes| *minutes > 0),
             name: task.name.clone(),
             labels: task.labels.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),

@@ -50,7 +50,7 @@ use std::alloc::{GlobalAlloc, Layout};
 pub(crate) use purge::{has_excess, tend};
 pub use scope::{in_untracked, tracked, untracked};
 pub use stats::{SizeStats, Stats, Total, stats};
-pub use view::{Block, SpanView, View};
+pub use view::{Block, SpanView, View, extent};
 
 /// The allocator. All of them are the same heap.
 #[derive(Clone, Copy, Debug, Default)]

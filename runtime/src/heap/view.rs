@@ -7,6 +7,7 @@
 
 use std::{
     marker::PhantomData,
+    ops::Range,
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -40,16 +41,22 @@ pub struct SpanView {
     pub blocks: usize,
 }
 
-/// The heap while nobody changes it. There is at most one at a time.
+/// The heap while nobody changes it.
 ///
 /// If somebody does change it, because a stop was not complete or its caller was wrong, this view's answers may be wrong.
 /// Those of later ones are not: it leaves no mark behind.
 #[derive(Debug)]
 pub struct View {
-    /// How many blocks it has marked.
-    marked: usize,
+    /// How many blocks it has marked; `None` if cached blocks are not told apart.
+    marked: Option<usize>,
     /// Ends on the thread that has made it, which is the one that runs.
     thread: PhantomData<*mut ()>,
+}
+
+/// From the heap's first page to the end of the last that was ever used: where blocks lie. It grows.
+pub fn extent() -> Range<usize> {
+    let base = range::base();
+    if base == 0 { 0..0 } else { base..range::address(pages::top()) }
 }
 
 static TAKEN: AtomicBool = AtomicBool::new(false);
@@ -66,7 +73,14 @@ impl View {
         if TAKEN.swap(true, Ordering::Acquire) {
             return None;
         }
-        Some(Self { marked: mark_cached(true), thread: PhantomData })
+        Some(Self { marked: Some(mark_cached(true)), thread: PhantomData })
+    }
+
+    /// A view while others run: blocks that lie in a thread's cache count as allocated, and what is given may be out of date
+    /// at once. There may be any number. (Marking cached blocks while they move would leave marks behind, by which later views
+    /// would take allocated blocks for free ones.)
+    pub fn of_running_world() -> Self {
+        Self { marked: None, thread: PhantomData }
     }
 
     /// The allocated block that a word points into, its first or any other byte; `None` for everything else, which includes
@@ -108,6 +122,17 @@ impl View {
         })
     }
 
+    /// Which blocks of a span are free, a bit for each, from the lowest of the first word on.
+    pub fn free_blocks(&self, span: &SpanView) -> impl Iterator<Item = u64> {
+        let head = (span.start - range::base()) >> PAGE_SHIFT;
+        let words = match range::span(head).state() {
+            State::Small => span.blocks.div_ceil(64),
+            _ => 0,
+        };
+        let (free, marked) = (range::free_bits(head, words), range::marks(head, words));
+        free.iter().zip(marked).map(|(free, marked)| free.load(Ordering::Relaxed) | marked.load(Ordering::Relaxed))
+    }
+
     /// All allocated blocks, in the order of their addresses.
     pub fn blocks(&self) -> impl Iterator<Item = Block> + '_ {
         self.spans().flat_map(|span| {
@@ -122,8 +147,9 @@ impl View {
 
 impl Drop for View {
     fn drop(&mut self) {
+        let Some(marked) = self.marked else { return };
         // All marks are gone when as many were cleared as were set. If not, a thread has used its cache meanwhile, or ended.
-        if mark_cached(false) != self.marked {
+        if mark_cached(false) != marked {
             clear_all();
         }
         // Release: see `of_stopped_world`.

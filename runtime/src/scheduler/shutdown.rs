@@ -36,7 +36,7 @@ use std::{
 
 use super::{Runtime, Shared, Worker, current_worker, figures};
 use crate::{
-    SpawnError,
+    SpawnError, heap,
     sys::{clock, futex},
     task::{self, abandon},
     world::{
@@ -159,11 +159,14 @@ impl Shared {
         self.employed.fetch_add(1, Ordering::Relaxed);
         let employment = Employment(self.clone());
         let creation = creation_stack();
-        thread::Builder::new().name(format!("greenprof-w{index}")).spawn(move || {
+        let work = move || {
             // Who makes a surplus worker holds this lock until its processor is there.
             employment.0.surplus.wait_until_made();
             Worker::run(employment.0.clone(), index, &creation);
-        })
+        };
+        // The C library remembers where the closure was for as long as the thread lives; no value of the program's should
+        // come to lie there, which a leak scan would take for reachable.
+        heap::untracked(|| thread::Builder::new().name(format!("greenprof-w{index}")).spawn(work))
     }
 
     /// Lets a thread in that is about to spawn, whichever it is.

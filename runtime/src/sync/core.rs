@@ -278,6 +278,14 @@ pub(super) fn index_at(address: usize) -> Option<u32> {
     (base != 0 && used.contains(&index)).then_some(index)
 }
 
+/// Where the cores lie that were ever used.
+pub(super) fn used() -> Range<usize> {
+    // Acquire: as in `index_at`.
+    let base = BASE.load(Ordering::Acquire) as usize;
+    let used = indices();
+    if base == 0 { 0..0 } else { base + size_of::<Core>()..base + used.end as usize * size_of::<Core>() }
+}
+
 impl Core {
     /// Makes a core that nobody uses.
     ///

@@ -42,7 +42,7 @@ mod rwlock;
 pub mod select;
 mod semaphore;
 mod wait_group;
-mod waiter;
+pub(crate) mod waiter;
 
 use self::core::Kind;
 #[cfg(all(test, loom))]
@@ -76,3 +76,4 @@ pub use raw::{RawMutex, RawRwLock};
 pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use semaphore::{Permit, Semaphore};
 pub use wait_group::WaitGroup;
+pub(crate) use waiter::Waiter;

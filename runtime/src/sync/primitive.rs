@@ -6,6 +6,7 @@
 use std::{ops::Range, panic::Location, ptr, sync::atomic::Ordering};
 
 use super::{
+    chan,
     core::{self, Core, Kind},
     handle::{exclusive, word::Word},
     mutex, once, rwlock,
@@ -53,6 +54,11 @@ impl Primitive {
         core::core(index).kind().map(|_| Self(index))
     }
 
+    /// The primitive with that index, if it is in use.
+    pub fn with_index(index: usize) -> Option<Self> {
+        u32::try_from(index).ok().filter(|index| core::indices().contains(index)).and_then(Self::in_use)
+    }
+
     pub(super) fn core(self) -> &'static Core {
         core::core(self.0)
     }
@@ -60,6 +66,17 @@ impl Primitive {
     /// A number below [`Primitive::bound`], to index a table with.
     pub fn index(self) -> usize {
         self.0 as usize
+    }
+
+    /// The index of the primitive that a word would stand for, if it were that of a handle or a guard.
+    #[inline(always)]
+    pub fn index_in(word: u64) -> usize {
+        Word::from_bits(word).index() as usize
+    }
+
+    /// Where the cores of all primitives lie.
+    pub fn region() -> Range<usize> {
+        core::used()
     }
 
     /// Above the index of every primitive that exists. It only grows.
@@ -80,6 +97,14 @@ impl Primitive {
     /// Whether one of its handles was seen to be a copy that safe code cannot make: then nothing is known about who has it.
     pub fn is_aliased(self) -> bool {
         self.core().aliased.load(Ordering::Relaxed)
+    }
+
+    /// The address of what a channel keeps: a block of the heap, or no address of memory. 0 for other primitives.
+    pub fn buffer(self) -> usize {
+        match self.kind() {
+            Some(Kind::Chan) => chan::state::buffer(self.core()),
+            _ => 0,
+        }
     }
 
     /// Where its core lies.

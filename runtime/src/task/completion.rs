@@ -18,7 +18,7 @@
 
 use std::{cell::UnsafeCell, mem::MaybeUninit};
 
-use super::{WaitReason, abandon::Lookout, parker::Parker};
+use super::{TaskId, WaitReason, abandon::Lookout, control::On, parker::Parker};
 use crate::{
     hooks,
     sys::{
@@ -165,6 +165,7 @@ impl Completion {
         if !self.enter(id, parker) {
             return End::Done;
         }
+        let on = On::end_of(TaskId(id));
         let wait = hooks::wait_begin(parker, WaitReason::Join);
         let end = loop {
             if self.is_over(id) {
@@ -176,8 +177,8 @@ impl Completion {
                 End::TimedOut
             } else {
                 match deadline {
-                    None => parker.park(WaitReason::Join),
-                    Some(deadline) => parker.park_until(WaitReason::Join, deadline),
+                    None => parker.park(WaitReason::Join, on),
+                    Some(deadline) => parker.park_until(WaitReason::Join, on, deadline),
                 }
                 continue;
             };

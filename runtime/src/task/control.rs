@@ -8,7 +8,7 @@
 //! - the spawner, before the task is started: all of `About`, `sp`, `entry`;
 //! - the task and its joiner: `completion`;
 //! - the worker that runs the task: `epoch`, and `sp` through the switch;
-//! - the task itself: `wait_reason`, `waiting_since`, `labels`, `locals`;
+//! - the task itself: `wait_reason`, `waiting_since`, `waits_on`, `labels`, `locals`;
 //! - the owner of the list the task is in (injector, free list): `next`, `ahead`, `batch`, `timed`, `runnable_since`.
 
 use std::{
@@ -18,9 +18,10 @@ use std::{
     sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering},
 };
 
-use super::{WaitReason, completion::Completion, local, park::ParkWord};
+use super::{TaskId, WaitReason, completion::Completion, local, park::ParkWord};
 use crate::{
     scheduler::Shared,
+    sync::Waiter,
     sys::{
         atomic::{self, fence},
         memory::prefetch,
@@ -55,16 +56,19 @@ pub(crate) struct Control {
     timed: AtomicBool,
     pub(crate) completion: Completion,
     pub(crate) closure: AtomicPtr<u8>,
-    /// The stack's lowest usable address and its whole stride; written once, when the slot is made.
-    pub(crate) stack_size: AtomicUsize,
+    /// See [`On`]; meaningful while the task waits.
+    pub(crate) waits_on: AtomicUsize,
     /// The task's task-locals; null until it uses one.
     pub(crate) locals: AtomicPtr<local::Values>,
     pub(crate) waiting_since: AtomicU64,
+    /// The stack's lowest usable address; written once, when the slot is made.
     pub(crate) stack_low: AtomicUsize,
     pub(crate) labels: AtomicU32,
     pub(crate) about: About,
     /// Links of the first block of a batch, to other batches.
     pub(crate) batch: BatchLinks,
+    /// The stack's whole stride; written with `stack_low`.
+    pub(crate) stack_size: AtomicUsize,
     runnable_since: AtomicU64,
 }
 
@@ -81,6 +85,57 @@ const _: () = {
     assert!(std::mem::offset_of!(Control, stack_low) <= 2 * LINE);
     assert!(std::mem::offset_of!(Control, about) + std::mem::offset_of!(About, name) <= SPAWN_LINES * LINE);
 };
+
+/// What a task waits on, in one word, for those who look from outside.
+///
+/// ```text
+///   address of a waiter, or 2 * number of a task │ 1 if a timer ends the wait
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct On(usize);
+
+const TIMED: usize = 1;
+
+impl On {
+    /// Nothing that anybody could bring about.
+    pub(crate) const NOTHING: Self = Self(0);
+
+    /// A waiter in a queue. Of a select: any of its waiters.
+    pub(crate) fn waiter(waiter: *const Waiter) -> Self {
+        Self(waiter as usize)
+    }
+
+    /// The end of a task.
+    pub(crate) fn end_of(task: TaskId) -> Self {
+        Self(task.get() as usize * 2)
+    }
+
+    pub(crate) fn timed(self) -> Self {
+        Self(self.0 | TIMED)
+    }
+
+    pub(crate) fn is_timed(self) -> bool {
+        self.0 & TIMED != 0
+    }
+
+    /// The waiter, if it is one; null if it is nothing.
+    pub(crate) fn as_waiter(self) -> *const Waiter {
+        (self.0 & !TIMED) as *const Waiter
+    }
+
+    /// The number of the task, if it is the end of one.
+    pub(crate) fn as_task(self) -> u64 {
+        self.0 as u64 / 2
+    }
+
+    pub(crate) fn bits(self) -> usize {
+        self.0
+    }
+
+    pub(crate) fn from_bits(bits: usize) -> Self {
+        Self(bits)
+    }
+}
 
 /// How the first block of a batch is linked to the batches before and after it.
 #[derive(Default)]
@@ -105,7 +160,7 @@ pub(crate) struct About {
 }
 
 /// A task of a known generation: what a waker holds. Cheap to copy, never dangling.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct TaskRef {
     pub(crate) control: NonNull<Control>,
     pub(crate) generation: u32,
@@ -150,6 +205,7 @@ impl Control {
                 labels: AtomicU32::new(0),
                 waiting_since: AtomicU64::new(0),
                 runnable_since: AtomicU64::new(0),
+                waits_on: AtomicUsize::new(0),
                 locals: AtomicPtr::new(ptr::null_mut()),
                 about: About {
                     id: AtomicU64::new(0),

@@ -70,7 +70,16 @@ impl<T> Slot<T> {
         if nothing_to_keep && scope.is_none() {
             return None;
         }
-        Some(Arc::new(Self { result: UnsafeCell::new(None), scope }))
+        // In zeroed memory, field by field: what is not written yet would be bytes of whatever was there or on the stack
+        // before, which a leak scan takes for words.
+        let mut slot = Arc::<Self>::new_zeroed();
+        let at = Arc::get_mut(&mut slot).expect("made above").as_mut_ptr();
+        // SAFETY: both fields of a fresh slot, each of them once.
+        Some(unsafe {
+            (&raw mut (*at).result).write(UnsafeCell::new(None));
+            (&raw mut (*at).scope).write(scope);
+            slot.assume_init()
+        })
     }
 }
 

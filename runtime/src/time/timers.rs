@@ -31,6 +31,7 @@ use crossbeam_utils::CachePadded;
 
 use super::wheel::{Expired, Key, Wheel};
 use crate::{
+    heap,
     scheduler::{self, current_worker},
     sys::{
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
@@ -39,6 +40,7 @@ use crate::{
         thread::processor,
     },
     task::parker::Parker,
+    world::threads::WorkerThread,
 };
 
 /// Beyond so many processors several share a wheel. A wheel is 3 KiB and its timers.
@@ -111,7 +113,7 @@ impl Timers {
         // A model has one: which processor it runs on would differ from execution to execution.
         let processors = if cfg!(loom) { 1 } else { thread::available_parallelism().map_or(1, std::num::NonZero::get) };
         let shard = |_| CachePadded::new(Mutex::new(Shard { wheel: Wheel::new(), closed: false }));
-        Arc::new(Self {
+        let timers = Arc::new(Self {
             shards: (0..processors.min(MAX_SHARDS)).map(shard).collect(),
             sleeping_until: AtomicU64::new(u64::MAX),
             changes: AtomicU32::new(0),
@@ -119,6 +121,27 @@ impl Timers {
             stopping: AtomicBool::new(false),
             thread: Mutex::new(Thread::default()),
             abandoned: Mutex::new(Vec::new()),
+        });
+        #[cfg(not(loom))]
+        super::roll::enter(&timers);
+        timers
+    }
+
+    /// Gives the address of what each armed timer keeps or leads to; for one who has stopped the world. `false`: somebody
+    /// was stopped while changing a wheel, and it could not be read.
+    #[cfg(not(loom))]
+    pub(crate) fn armed(&self, mut owner: impl FnMut(usize)) -> bool {
+        self.shards.iter().all(|shard| {
+            let free = !shard.is_locked();
+            if free {
+                // SAFETY: nobody runs, and nobody holds the lock, so the shard is whole and does not change.
+                unsafe { &*shard.data_ptr() }.wheel.values().for_each(|action| match action {
+                    Action::Unpark(_) => {}
+                    Action::Fire(alarm) => owner(Arc::as_ptr(alarm).cast::<()>() as usize),
+                    Action::FireIfAlive(alarm) => owner(alarm.as_ptr().cast::<()>() as usize),
+                });
+            }
+            free
         })
     }
 
@@ -172,7 +195,8 @@ impl Timers {
         let mut thread = self.thread.lock();
         if thread.handle.is_none() && !thread.stopped {
             let timers = self.clone();
-            match thread::Builder::new().name("greenprof-timer".into()).spawn(move || timers.work()) {
+            let spawn = || thread::Builder::new().name("greenprof-timer".into()).spawn(move || timers.work());
+            match heap::untracked(spawn) {
                 Ok(handle) => thread.handle = Some(handle),
                 Err(error) => {
                     drop(thread);
@@ -235,7 +259,7 @@ impl Timers {
 
     /// Fires what is due, from a worker's loop: when all processors are busy, the system does not run the timer thread at
     /// once. Costs a look at a word when nothing is armed, and one at the clock when nothing is due.
-    pub(crate) fn help(&self) {
+    pub(crate) fn help(&self, worker: Option<&WorkerThread>) {
         // Relaxed: a hint. AWAKE is before every moment: the thread may be up and not running.
         let until = self.sleeping_until.load(Ordering::Relaxed);
         if until == u64::MAX {
@@ -245,6 +269,7 @@ impl Timers {
         if until > now {
             return;
         }
+        worker.inspect(|worker| worker.set_fires(true));
         let mut due = Vec::new();
         for (index, shard) in self.shards.iter().enumerate() {
             // Who holds it is at it already.
@@ -253,6 +278,8 @@ impl Timers {
             }
         }
         fire(&mut due);
+        drop(due);
+        worker.inspect(|worker| worker.set_fires(false));
     }
 
     /// Timers that are armed at this moment, and places for timers.
@@ -262,6 +289,13 @@ impl Timers {
             .iter()
             .map(|shard| shard.lock())
             .fold((0, 0), |(armed, places), shard| (armed + shard.wheel.len(), places + shard.wheel.places()))
+    }
+}
+
+#[cfg(not(loom))]
+impl Drop for Timers {
+    fn drop(&mut self) {
+        super::roll::leave(self);
     }
 }
 
@@ -397,7 +431,7 @@ mod tests {
         timers.arm(clock::now(), Action::Fire(bell.clone())).ok().unwrap();
         timers.arm(u64::MAX - 1, Action::Fire(bell.clone())).ok().unwrap();
         timers.sleeping_until.store(AWAKE, Ordering::SeqCst);
-        timers.help();
+        timers.help(None);
         assert_eq!(bell.0.lock().len(), 1);
         timers.stop();
     }
@@ -445,7 +479,7 @@ mod model {
         let parker = Parker::current();
         assert!(timers.arm(0, Action::Fire(Arc::new(Flag(fired.clone(), parker)))).is_ok());
         while !fired.load(Ordering::Acquire) {
-            parker.park(crate::task::WaitReason::Sleep);
+            parker.park(crate::task::WaitReason::Sleep, crate::task::control::On::NOTHING);
         }
     }
 

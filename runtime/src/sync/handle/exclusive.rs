@@ -15,12 +15,25 @@ use super::{
 use crate::sys::atomic::{AtomicU64, Ordering};
 
 /// The generations of a core's exclusive guards.
-#[derive(Default)]
 pub(crate) struct Generations {
     /// Of the guard that holds the lock. Written by its owner.
     current: AtomicU64,
     /// A second valid one, while a guard that has moved changes from one to the other; else 0.
     moved: AtomicU64,
+}
+
+/// How far apart the first generations of two locks are: more than a lock goes through, most of the time, and no round
+/// number.
+const APART: u64 = 0x09_e377_9b97;
+
+impl Default for Generations {
+    /// For a new lock, whose words are unlike those of one that had the core before.
+    fn default() -> Self {
+        /// A hint, and none of loom's atomics: a model repeats itself.
+        static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(APART);
+        let first = if cfg!(loom) { APART } else { NEXT.fetch_add(APART, std::sync::atomic::Ordering::Relaxed) };
+        Self { current: AtomicU64::new(first), moved: AtomicU64::new(0) }
+    }
 }
 
 /// A body with an exclusive lock.
@@ -69,7 +82,7 @@ impl<B: Exclusive> ExclusiveWord<B> {
     /// For a guard of the lock that the caller has just taken, in the core with that index.
     #[inline]
     pub(crate) fn new(index: u32, generations: &Generations) -> Self {
-        let word = generations.next(index).made();
+        let word = generations.next(index).made(generations);
         Self { word: AtomicU64::new(word), home: Home::of_made(), body: PhantomData }
     }
 
@@ -122,7 +135,7 @@ impl<B: Exclusive> ExclusiveWord<B> {
         // Release: whoever sees one of these stores sees those before it, so the word in memory is one of the two valid
         // generations at every moment. Pairs with the Acquire in `words`.
         generations.moved.store(generation, Ordering::Release);
-        self.word.store(Word::exclusive(self.index(), generation).made(), Ordering::Release);
+        self.word.store(Word::exclusive(self.index(), generation).made(generations), Ordering::Release);
         generations.current.store(generation, Ordering::Release);
         generations.moved.store(0, Ordering::Release);
         self.home.set();
@@ -132,7 +145,7 @@ impl<B: Exclusive> ExclusiveWord<B> {
     #[inline]
     pub(crate) fn end(&mut self) -> &'static Core {
         // Relaxed: nobody else has the guard any more.
-        core::core(Word::consumed(self.word.load(Ordering::Relaxed)).index())
+        Word::consumed_at(self.word.load(Ordering::Relaxed)).1
     }
 
     /// The word as a scan of the memory sees it. Acquire: with what was done before it was stored.

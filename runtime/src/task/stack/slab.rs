@@ -26,9 +26,12 @@ const _: () = assert!(MOST_OPENED <= memory::MOST_RANGES);
 
 static SLABS: [AtomicPtr<Slab>; MAX_SLABS] = [const { AtomicPtr::new(ptr::null_mut()) }; MAX_SLABS];
 static SLAB_COUNT: AtomicUsize = AtomicUsize::new(0);
+static SLOT_COUNT: AtomicUsize = AtomicUsize::new(0);
 
 pub(crate) struct Slab {
     base: *mut u8,
+    /// The number of its first slot among those of all slabs.
+    first: usize,
     stride: usize,
     slots: usize,
     /// One bit a slot: set when its control block exists.
@@ -46,7 +49,9 @@ impl Slab {
         let bytes = (stride * slots).next_multiple_of(index::UNIT);
         let base = memory::reserve(bytes, index::UNIT).map_err(SpawnError::OutOfMemory)?;
         let ready = heap::untracked(|| (0..slots.div_ceil(64)).map(|_| AtomicU64::new(0)).collect());
-        let slab = Slab { base, stride, slots, ready };
+        // Relaxed: numbers that no other slab has.
+        let first = SLOT_COUNT.fetch_add(slots, Ordering::Relaxed);
+        let slab = Slab { base, first, stride, slots, ready };
         // Relaxed: the index is only a ticket.
         let number = SLAB_COUNT.fetch_add(1, Ordering::Relaxed);
         let Some(entry) = SLABS.get(number) else {
@@ -70,15 +75,38 @@ impl Slab {
         })
     }
 
+    /// Above the number of every slot there is.
+    pub(crate) fn bound() -> usize {
+        SLOT_COUNT.load(Ordering::Relaxed)
+    }
+
+    /// Where it lies, and the number of its first slot.
+    pub(crate) fn place(&self) -> (Range<usize>, usize) {
+        let base = self.base as usize;
+        (base..base + self.stride * self.slots, self.first)
+    }
+
+    /// The number of the slot that an address lies in, and its control block; see [`Slab::control_at`].
+    #[inline]
+    pub(crate) fn slot_at(address: usize) -> Option<(usize, NonNull<Control>)> {
+        let (slab, slot) = Self::find(address)?;
+        Some((slab.first + slot, slab.control(slot)))
+    }
+
     /// The control block of the slot that an address lies in, which may be any word: in the guard, the stack, or the block
     /// itself. Takes constant time, and neither locks nor allocates.
     pub(crate) fn control_at(address: usize) -> Option<NonNull<Control>> {
+        let (slab, slot) = Self::find(address)?;
+        Some(slab.control(slot))
+    }
+
+    fn find(address: usize) -> Option<(&'static Slab, usize)> {
         let entry = &SLABS[index::slab_at(address)?];
         // SAFETY: null, or a leaked slab. Acquire: pairs with the Release in `reserve`.
         let slab = unsafe { entry.load(Ordering::Acquire).as_ref() }?;
         // Strides are powers of two.
         let slot = (address - slab.base as usize) >> slab.stride.trailing_zeros();
-        (slot < slab.slots && slab.is_ready(slot)).then(|| slab.control(slot))
+        (slot < slab.slots && slab.is_ready(slot)).then_some((slab, slot))
     }
 
     pub(crate) fn slots(&self) -> usize {

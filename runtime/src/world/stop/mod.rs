@@ -25,6 +25,7 @@
 //! ```
 
 mod census;
+mod frame;
 mod mappings;
 mod pauses;
 mod proc;
@@ -35,6 +36,7 @@ mod table;
 mod task;
 mod thread;
 mod tls;
+mod wait;
 
 use std::{cell::Cell, io, marker::PhantomData, ops::Range, time::Duration};
 
@@ -45,6 +47,7 @@ pub use pauses::{Distribution, Pauses, pauses};
 pub use signal::{DEFAULT_SIGNAL, use_signal};
 pub use task::Task;
 pub use thread::{Missed, Stack, StackKind, Thread, ThreadState};
+pub use wait::{Queued, StackSlot, TaskMark, stack_slots};
 
 use super::{tasks, threads};
 use crate::{

@@ -121,6 +121,10 @@ impl<'w> Thread<'w> {
         }
     }
 
+    pub(super) fn frame_pointer(&self) -> usize {
+        self.saved().map_or(0, Saved::frame_pointer)
+    }
+
     /// The general registers, with a few words beside them that are none; empty if the thread was missed. Of the requester
     /// those that functions preserve: what its callers had in others is on its stack.
     pub fn registers(&self) -> &'w [usize] {
@@ -147,8 +151,9 @@ impl<'w> Thread<'w> {
         }
     }
 
-    /// Where its static thread-local variables and the first values of `pthread_setspecific` lie, a little more than that; it
-    /// is part of the thread's own stack's mapping. Nothing if the thread was missed. To be read with [`Stopped::words`].
+    /// Where its static thread-local variables and the first values of `pthread_setspecific` lie; it is part of the thread's
+    /// own stack's mapping. Those of a module that was loaded just before the stop may be missing: compare `dlpi_adds` of
+    /// `dl_iterate_phdr` before and after. Nothing if the thread was missed. To be read with [`Stopped::words`].
     pub fn thread_locals(&self) -> Option<Range<usize>> {
         let pointer = self.thread_pointer();
         if pointer == 0 {

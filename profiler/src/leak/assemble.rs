@@ -1,0 +1,79 @@
+//! From what a scan has found to a report, after the release. Leaked tasks do not run, and nobody else reaches what only they
+//! reach: so there is no hurry, and what they hold is looked at now.
+
+use std::collections::HashMap;
+
+use greenprof_runtime::{
+    heap,
+    task::TaskId,
+    world::{self, TaskState},
+};
+
+use super::{
+    Options, deadlock,
+    detect::{Found, On, Raw},
+    report::{Leak, Primitive, Report, WaitsOn},
+    watch,
+};
+use crate::tasks;
+
+/// Frames kept of each stack, as in the task profile.
+const DEPTH: usize = 128;
+
+pub(super) fn report(mut raw: Raw, options: &Options) -> Box<Report> {
+    let errors = heap::untracked(|| {
+        if raw.incomplete.is_none() {
+            watch::remember(raw.tables.found.iter().map(|found| found.mark));
+        }
+        watch::errors()
+    });
+    let holders = heap::untracked(|| holders(&mut raw));
+    let by_task: HashMap<TaskId, &Found> = raw.tables.found.iter().map(|found| (found.id, found)).collect();
+    let snapshot = heap::untracked(|| world::tasks_of(raw.tables.found.iter().map(|found| found.mark), DEPTH));
+    let mut leaks: Vec<Leak> = Vec::new();
+    for info in snapshot.iter() {
+        let Some(found) = by_task.get(&info.id) else { continue };
+        // A candidate may have gone on.
+        if !matches!(info.state, TaskState::Waiting(_)) {
+            continue;
+        }
+        let waits_on = raw.tables.waits_on(found).filter_map(|on| shown(on, &holders)).collect();
+        let stack = snapshot.stack(info).map(<[usize]>::to_vec);
+        leaks.push(Leak { task: tasks::Task::new(info, stack), waits_on, hostage: false });
+    }
+    leaks.sort_by_key(Leak::id);
+    let deadlocks = deadlock::find(&mut leaks);
+    if let Some(runtime) = options.runtime {
+        leaks.retain(|leak| leak.task.runtime_id == runtime);
+    }
+    Box::new(Report { tasks: leaks, incomplete: raw.incomplete, deadlocks, counts: raw.counts, cost: raw.cost, errors })
+}
+
+/// By the index of a primitive: the leaked tasks that have something that could wake those who wait on it.
+type Holders = HashMap<usize, Vec<TaskId>>;
+
+fn holders(raw: &mut Raw) -> Holders {
+    let mut holders = Holders::new();
+    if raw.incomplete.is_some() {
+        return holders; // they may run
+    }
+    for (primitive, task) in &raw.tables.held {
+        let tasks = holders.entry(*primitive as usize).or_default();
+        if !tasks.contains(task) {
+            tasks.push(*task);
+        }
+    }
+    holders
+}
+
+fn shown(on: On, holders: &Holders) -> Option<WaitsOn> {
+    match on {
+        On::Task(number) => Some(WaitsOn::Task(number)),
+        On::Primitive(primitive) => Some(WaitsOn::Primitive(Primitive {
+            number: primitive.index() as u32,
+            kind: primitive.kind()?,
+            created_at: primitive.created_at(),
+            held_by: holders.get(&primitive.index()).cloned().unwrap_or_default(),
+        })),
+    }
+}

@@ -1,0 +1,95 @@
+//! `/debug/pprof/goroutineleak`: the leaked tasks, in the forms of the task profile. Each request is a detection.
+
+use greenprof_runtime::heap;
+
+use super::{DetectError, Report, detect};
+use crate::{
+    http::NamedProfile,
+    profile::{Profile, ProfileError, ValueType, encode},
+    symbolize,
+    tasks::{self, Snapshot},
+};
+
+/// The profile as the port offers it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LeakProfile;
+
+impl NamedProfile for LeakProfile {
+    fn name(&self) -> &str {
+        "goroutineleak"
+    }
+
+    fn description(&self) -> &str {
+        "Stack traces of all leaked tasks: those that wait for what no live task can bring about. Asking for it stops the \
+         program while its memory is looked through."
+    }
+
+    /// As many as the last detection has found: a look costs a stop of the world.
+    fn count(&self) -> usize {
+        super::last_count()
+    }
+
+    fn write(&self, debug: i64) -> Result<Vec<u8>, ProfileError> {
+        let report = detect().map_err(|error| ProfileError::Unavailable(error.to_string()))?;
+        heap::untracked(|| {
+            let snapshot = snapshot(&report);
+            let mut symbolizer = symbolize::shared().lock();
+            match debug {
+                ..=0 => encode::encode(&profile(&report, &snapshot), &mut symbolizer),
+                1 => {
+                    let text = tasks::text_of("goroutineleak", &snapshot, &mut symbolizer);
+                    Ok((text + &remarks(&report)).into_bytes())
+                }
+                _ => {
+                    drop(symbolizer);
+                    let all = tasks::snapshot();
+                    let remark = |task: &tasks::Task| match (report.is_leaked(task.id), report.incomplete()) {
+                        (true, _) => " (leaked)",
+                        (false, Some(_)) if report.tasks.iter().any(|leak| leak.id() == task.id) => " (perhaps leaked)",
+                        _ => "",
+                    };
+                    Ok(tasks::dump_with(&all, &mut symbolize::shared().lock(), remark).into_bytes())
+                }
+            }
+        })
+    }
+
+    fn collect(&self) -> Option<Profile> {
+        None
+    }
+
+    fn supports_delta(&self) -> bool {
+        false
+    }
+
+    fn unavailable(&self) -> Option<String> {
+        (!heap::is_active()).then(|| DetectError::NoHeap.to_string())
+    }
+}
+
+/// The reported tasks; those of an incomplete scan, too, which are marked.
+fn snapshot(report: &Report) -> Snapshot {
+    Snapshot { tasks: report.tasks.iter().map(|leak| leak.task.clone()).collect() }
+}
+
+fn profile(report: &Report, snapshot: &Snapshot) -> Profile {
+    let mut profile = tasks::profile_as(ValueType::new("goroutineleak", "count"), snapshot);
+    profile.comments.extend(remarks(report).lines().map(|line| line.trim_start_matches("# ").to_owned()));
+    profile
+}
+
+fn remarks(report: &Report) -> String {
+    let mut text = String::new();
+    if let Some(reason) = report.incomplete() {
+        text.push_str(&format!("# candidates only, not leaks: {reason}\n"));
+    }
+    if report.errors > 0 {
+        text.push_str(&format!("# detector errors: {} tasks that were reported have run since\n", report.errors));
+    }
+    let cost = &report.cost;
+    text.push_str(&format!(
+        "# {} tasks, {} of them blocked; stopped for {:?}, of which {:?} looking at {} words\n",
+        report.counts.tasks, report.counts.blocked, cost.stopped, cost.marking, cost.words
+    ));
+    text
+}

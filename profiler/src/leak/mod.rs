@@ -1,0 +1,124 @@
+//! Leaked tasks: those that wait for something which no live task can bring about.
+//!
+//! [`detect`] stops the world, finds all that live tasks and threads can reach, and reports the tasks that nobody can
+//! wake. A task that is reported is leaked; one that is leaked may be missed, because memory is read conservatively.
+//! `docs/leak-detection.md` has the argument, and what it does not see.
+
+mod assemble;
+mod blocks;
+mod caller;
+mod deadlock;
+mod detect;
+mod endpoint;
+mod mark;
+mod memory;
+mod population;
+mod report;
+mod roots;
+mod watch;
+mod why;
+
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::{Duration, Instant},
+};
+
+use caller::Caller;
+use greenprof_runtime::{heap, task::TaskId, world, world::Patience};
+
+pub use endpoint::LeakProfile;
+pub use report::{Cost, Counts, Deadlock, DetectError, Incomplete, Leak, Primitive, Report, WaitsOn};
+pub use why::{Link, WhyAlive};
+
+/// How to look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Options {
+    /// How long threads may take to stop.
+    pub patience: Patience,
+    /// Only tasks of this runtime are reported; others are looked at all the same.
+    pub runtime: Option<u32>,
+    /// How long to wait at the most until no task is running or runnable, before looking: tasks that are about to block are
+    /// not blocked yet.
+    pub settle: Duration,
+}
+
+/// Finds the leaked tasks of the process. May be called on a task or on a plain thread; stops all others meanwhile.
+///
+/// # Errors
+/// See [`DetectError`].
+#[inline(never)]
+pub fn detect() -> Result<Box<Report>, DetectError> {
+    let caller = Caller::here();
+    run(&Options::default(), &caller)
+}
+
+/// As [`detect`], with options.
+///
+/// # Errors
+/// See [`DetectError`].
+#[inline(never)]
+pub fn detect_with(options: &Options) -> Result<Box<Report>, DetectError> {
+    let caller = Caller::here();
+    run(options, &caller)
+}
+
+/// Not inlined, so that the frames from which the caller's registers are taken are small: they are scanned.
+#[inline(never)]
+fn run(options: &Options, caller: &Caller) -> Result<Box<Report>, DetectError> {
+    if !heap::is_active() {
+        return Err(DetectError::NoHeap);
+    }
+    settle(options.settle);
+    // Only now: while it waited, the caller may have come to another thread.
+    let caller = Caller { thread: thread_id(), ..*caller };
+    let raw = detect::on_own_thread(options, caller, None)?;
+    let report = assemble::report(raw, options);
+    // Relaxed: a number to show.
+    LAST.store(report.leaked().len(), Ordering::Relaxed);
+    Ok(report)
+}
+
+/// How many tasks the last detection has found.
+static LAST: AtomicUsize = AtomicUsize::new(0);
+
+fn last_count() -> usize {
+    LAST.load(Ordering::Relaxed)
+}
+
+/// Why a task is alive: a chain from a root to what can wake it, found by a detection. `None` if it is leaked, has ended, or
+/// belongs to a runtime that has. There may be other chains.
+///
+/// # Errors
+/// See [`DetectError`].
+#[inline(never)]
+pub fn why_alive(task: TaskId) -> Result<Option<WhyAlive>, DetectError> {
+    let caller = Caller::here();
+    explain(task, &caller)
+}
+
+#[inline(never)]
+fn explain(task: TaskId, caller: &Caller) -> Result<Option<WhyAlive>, DetectError> {
+    if !heap::is_active() {
+        return Err(DetectError::NoHeap);
+    }
+    let caller = Caller { thread: thread_id(), ..*caller };
+    let raw = detect::on_own_thread(&Options::default(), caller, Some(task))?;
+    Ok(raw.alive.then(|| WhyAlive { chain: raw.tables.links.iter().rev().copied().collect() }))
+}
+
+/// Waits until no task but the caller is running or runnable, for `most` at the most.
+fn settle(most: Duration) {
+    let (began, own) = (Instant::now(), usize::from(greenprof_runtime::task::current_id().is_some()));
+    while began.elapsed() < most && world::tasks::count_active() > own {
+        greenprof_runtime::sleep(SETTLING);
+    }
+}
+
+/// How often it is looked whether tasks have settled.
+const SETTLING: Duration = Duration::from_millis(1);
+
+fn thread_id() -> i32 {
+    // SAFETY: has no preconditions.
+    unsafe { libc::gettid() }
+}
