@@ -76,6 +76,8 @@ pub(crate) struct About {
     name: [AtomicU64; NAME_BYTES / 8],
     spawn_site: AtomicPtr<Location<'static>>,
     spawn_stack: [AtomicUsize; SPAWN_FRAMES],
+    /// A function that gives the name of the closure's type; null before the first task.
+    closure_name: AtomicPtr<()>,
 }
 
 /// A task of a known generation: what a waker holds. Cheap to copy, never dangling.
@@ -130,6 +132,7 @@ impl Control {
                     name: [const { AtomicU64::new(0) }; NAME_BYTES / 8],
                     spawn_site: AtomicPtr::new(ptr::null_mut()),
                     spawn_stack: [const { AtomicUsize::new(0) }; SPAWN_FRAMES],
+                    closure_name: AtomicPtr::new(ptr::null_mut()),
                 },
             });
         }
@@ -245,6 +248,20 @@ impl About {
         for (i, slot) in self.spawn_stack.iter().enumerate() {
             slot.store(stack.get(i).copied().unwrap_or(0), Ordering::Relaxed);
         }
+    }
+
+    pub(crate) fn set_closure_name(&self, name: fn() -> &'static str) {
+        self.closure_name.store(name as *mut (), Ordering::Relaxed);
+    }
+
+    pub(crate) fn closure_name(&self) -> &'static str {
+        let name = self.closure_name.load(Ordering::Relaxed);
+        if name.is_null() {
+            return "";
+        }
+        // SAFETY: a function stored by `set_closure_name`.
+        let name = unsafe { std::mem::transmute::<*mut (), fn() -> &'static str>(name) };
+        name()
     }
 
     pub(crate) fn spawn_site(&self) -> Option<&'static Location<'static>> {

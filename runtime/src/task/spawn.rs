@@ -96,7 +96,12 @@ impl Builder {
         site: &'static Location<'static>,
         task: impl FnOnce() -> T + Send + 'static,
     ) -> Result<JoinHandle<T>, SpawnError> {
-        let options = Options { name: self.name.as_deref(), stack_size: self.stack_size, pinned: self.pinned, site };
+        let options = Options {
+            name: self.name.as_deref(),
+            stack_size: self.stack_size,
+            pinned: self.pinned,
+            ..Options::new(site)
+        };
         // SAFETY: the task and its result borrow nothing.
         unsafe { spawn_unchecked(shared, options, task) }
     }
@@ -108,11 +113,13 @@ pub(crate) struct Options<'a> {
     stack_size: Option<usize>,
     pinned: Option<usize>,
     site: &'static Location<'static>,
+    /// Of the type of what the caller has given.
+    closure_name: fn() -> &'static str,
 }
 
 impl<'a> Options<'a> {
     pub(crate) fn new(site: &'static Location<'static>) -> Self {
-        Self { name: None, stack_size: None, pinned: None, site }
+        Self { name: None, stack_size: None, pinned: None, site, closure_name: || "" }
     }
 
     pub(crate) fn name(self, name: &'a str) -> Self {
@@ -164,6 +171,7 @@ unsafe fn spawn_with<T: Send, F: FnOnce() -> T + Send>(
     body: F,
     scope: Option<Token>,
 ) -> Result<JoinHandle<T>, SpawnError> {
+    let options = Options { closure_name: std::any::type_name::<F>, ..options };
     if size_of::<F>() > LARGE_CLOSURE || align_of::<F>() > 64 {
         let body = Box::new(body);
         // SAFETY: the caller's promise; this closure is the size of a pointer.
@@ -245,6 +253,7 @@ fn allocate(shared: &Arc<Shared>, options: &Options<'_>) -> Result<ptr::NonNull<
     }
     about.set_spawn_site(options.site, &stack[..frames]);
     about.set_name(options.name.unwrap_or_default());
+    about.set_closure_name(options.closure_name);
     about.runtime_id.store(shared.id, Ordering::Relaxed);
     block.runtime.store(Arc::as_ptr(shared).cast_mut(), Ordering::Relaxed);
     block.set_pinned(options.pinned);
