@@ -4,6 +4,7 @@
 //! * [`profile`]: the in-memory profile and its encoding as gzipped `profile.proto`.
 //! * [`symbolize`]: addresses of this process to functions, files, lines and inlined calls.
 //! * [`text`]: the `debug=1` and `debug=2` forms.
+//! * [`trace`]: the part that names functions in execution traces.
 //! * [`http`]: the port, and the traits through which profilers plug into it.
 
 #![warn(missing_docs)]
@@ -16,6 +17,7 @@ mod signal;
 pub mod symbolize;
 pub mod tasks;
 pub mod text;
+pub mod trace;
 
 use std::sync::Arc;
 
@@ -27,6 +29,7 @@ pub fn registry() -> Registry {
     if greenprof_runtime::heap::is_active() {
         heap::start();
     }
+    trace::name_functions();
     let registry = Registry::new();
     registry.set_cpu(Arc::new(cpu::CpuProfile));
     let profiles: [Arc<dyn NamedProfile>; 3] =

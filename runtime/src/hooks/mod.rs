@@ -158,6 +158,12 @@ impl TaskView {
         self.0.control().wait_reason()
     }
 
+    /// How often the task, and those that used its control block before, have been resumed. It tells in which order events on
+    /// several threads have happened: `task_woken` has the number of the run that the wait has ended, `task_resumed` the next.
+    pub fn runs(&self) -> u64 {
+        self.0.control().epoch().div_ceil(2)
+    }
+
     /// Its name, if it has one.
     pub fn name(&self) -> Option<String> {
         self.0.control().about.name()

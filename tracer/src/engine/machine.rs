@@ -2,12 +2,15 @@
 //!
 //! The machine accepts an event only in the state that it belongs to, writes it, and knows all states at any moment: so a
 //! generation can end anywhere, and the next one can begin with what is. It never writes an event that a reader
-//! could refuse. Where events were lost it writes those that must have happened ([`Machine::apply`] with `force`).
+//! could refuse. Where events were lost it writes those that must have happened ([`Mode::Force`]).
 
 use super::tables::{Global, Names, NumberMap, Origin, Stacks};
-use crate::go::{
-    generation::{Batch, Ended, Generation},
-    wire::{NO_THREAD, kind as go, proc_status, task_status},
+use crate::{
+    go::{
+        generation::{Batch, Ended, Generation},
+        wire::{NO_THREAD, kind as go, proc_status, task_status},
+    },
+    record::kind,
 };
 
 /// A task's place in `Machine::tasks`, a thread's in `threads`, a processor's in `processors`.
@@ -27,6 +30,8 @@ pub(super) struct Task {
     pub(super) state: State,
     /// Starts and wake-ups in this generation.
     sequence: u64,
+    /// How often it was resumed, its lowest bits.
+    run: u16,
     pub(super) origin: Global,
     /// Its set of labels, and the generation in which it was written.
     labels: u32,
@@ -112,17 +117,31 @@ struct Texts {
 }
 
 /// The ids of tasks that stand for threads count down from here: no task of a runtime gets so far.
-const LAST_ID: u64 = (1 << crate::record::kind::TASK_BITS) - 1;
+const LAST_ID: u64 = (1 << kind::TASK_BITS) - 1;
+
+/// The bits of a run that events have.
+const RUN_MASK: u16 = (1 << kind::RUN_BITS) - 1;
+
+/// How much an event may take for granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// Nothing: it fits the states that are known, or has to wait.
+    Strict,
+    /// It may be the first event of a task that existed before the start.
+    Introduce,
+    /// What has to have happened before was lost, and is made up.
+    Force,
+}
 
 /// A decoded event. `stack` and `name` are global numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Event<'a> {
-    Create { task: u64, stack: Global, origin: Global, labels: u32 },
-    Start { task: u64, labels: u32 },
-    Yield { task: u64, stack: Global },
-    Wait { task: u64, reason: u8, stack: Global },
+    Create { task: u64, run: u16, stack: Global, origin: Global, labels: u32 },
+    Start { task: u64, run: u16 },
+    Yield { task: u64, run: u16, stack: Global },
+    Wait { task: u64, run: u16, reason: u8, stack: Global },
     End { task: u64 },
-    Woken { task: u64, stack: Global },
+    Woken { task: u64, run: u16, stack: Global },
     Labels { task: u64, labels: u32 },
     Blocking { task: u64, stack: Global },
     Unblocking { task: u64 },
@@ -331,7 +350,9 @@ impl Machine {
     }
 
     fn add_task_of(&mut self, id: u64, state: State, origin: Global, labels: u32) -> At {
-        let task = Task { id, state, sequence: 0, origin, labels, labels_written: 0, regions: Vec::new() };
+        // What has no labels at first need not say so.
+        let labels_written = if labels == 0 { u64::MAX } else { 0 };
+        let task = Task { id, state, sequence: 0, run: 0, origin, labels, labels_written, regions: Vec::new() };
         let at = match self.free.pop() {
             Some(at) => {
                 self.tasks[at as usize] = task;
@@ -354,45 +375,52 @@ impl Machine {
         self.free.push(at);
     }
 
-    /// Writes an event of a thread, if it can happen now. With `force` it must be written: what has to have happened before
-    /// it was lost, and is made up.
-    pub(super) fn apply(&mut self, thread: At, time: u64, event: Event<'_>, force: bool) -> bool {
+    /// Writes an event of a thread, if it can happen now.
+    pub(super) fn apply(&mut self, thread: At, time: u64, event: Event<'_>, mode: Mode) -> bool {
         match event {
-            Event::Start { task, labels } => {
-                let Some(at) = self.find(thread, task, State::Runnable, time, force) else { return false };
-                if self.tasks[at as usize].state != State::Runnable {
-                    if !force {
+            Event::Start { task, run } => {
+                let before = run.wrapping_sub(1) & RUN_MASK;
+                let Some(at) = self.find(thread, task, State::Runnable, before, time, mode) else { return false };
+                let known = &self.tasks[at as usize];
+                if known.state != State::Runnable || known.run != before {
+                    if mode != Mode::Force {
                         return false;
                     }
                     self.make_runnable(thread, at, time);
                 }
+                self.tasks[at as usize].run = run;
                 self.run(thread, at, time);
-                self.set_labels(thread, at, labels, time);
+                self.write_labels(thread, at, time);
             }
-            Event::Woken { task, stack } => {
-                let Some(at) = self.find(thread, task, State::Waiting, time, force) else { return false };
-                match self.tasks[at as usize].state {
-                    State::Waiting => self.unblock(thread, at, stack, time),
-                    _ if !force => return false,
+            Event::Woken { task, run, stack } => {
+                let Some(at) = self.find(thread, task, State::Waiting, run, time, mode) else { return false };
+                let known = &self.tasks[at as usize];
+                match known.state {
+                    State::Waiting if known.run == run || mode == Mode::Force => self.unblock(thread, at, stack, time),
+                    _ if mode != Mode::Force => return false,
                     _ => self.make_runnable(thread, at, time),
                 }
+                self.tasks[at as usize].run = run;
             }
-            Event::Create { task, stack, origin, labels } => {
+            Event::Create { task, run, stack, origin, labels } => {
                 if !self.index.contains_key(&task) {
                     self.sleepers.remove(&task);
-                    self.create(thread, task, origin, labels, stack, time);
+                    let at = self.create(thread, task, origin, labels, stack, time);
+                    self.tasks[at as usize].run = run;
                 }
             }
-            Event::Wait { task, reason, stack } => {
+            Event::Wait { task, run, reason, stack } => {
                 let at = self.bring(thread, task, time);
+                self.tasks[at as usize].run = run;
                 self.leave_section(thread, at, time);
                 let reason = self.texts.reasons.get(usize::from(reason)).copied().unwrap_or(self.texts.lost);
                 let arguments = [self.name(reason), self.stack(stack)];
                 self.write(Some(thread), time, go::GO_BLOCK, arguments);
                 self.leave(thread, at, State::Waiting);
             }
-            Event::Yield { task, stack } => {
+            Event::Yield { task, run, stack } => {
                 let at = self.bring(thread, task, time);
+                self.tasks[at as usize].run = run;
                 self.leave_section(thread, at, time);
                 let arguments = [self.name(self.texts.yielded), self.stack(stack)];
                 self.write(Some(thread), time, go::GO_STOP, arguments);
@@ -407,7 +435,12 @@ impl Machine {
             }
             Event::Labels { task, labels } => {
                 let at = self.bring(thread, task, time);
-                self.set_labels(thread, at, labels, time);
+                let task = &mut self.tasks[at as usize];
+                if task.labels != labels {
+                    task.labels = labels;
+                    task.labels_written = 0;
+                    self.write_labels(thread, at, time);
+                }
             }
             Event::Blocking { task, stack } => {
                 let at = self.bring(thread, task, time);
@@ -485,15 +518,22 @@ impl Machine {
         true
     }
 
-    /// A task that an event names, which was in `state` before it if it is not known yet. `None`: its creation may still come.
-    fn find(&mut self, thread: At, task: u64, state: State, time: u64, force: bool) -> Option<At> {
+    /// A task that an event names. One that is not known yet was in `state` before, after so many runs. `None`: its creation may
+    /// still come.
+    fn find(&mut self, thread: At, task: u64, state: State, run: u16, time: u64, mode: Mode) -> Option<At> {
         if let Some(at) = self.index.get(&task) {
             return Some(*at);
         }
-        if !force && !self.sleepers.contains_key(&task) {
-            return None;
-        }
-        Some(self.appear(thread, task, state, time))
+        let introduce = match mode {
+            Mode::Strict => false,
+            Mode::Introduce => self.sleepers.contains_key(&task),
+            Mode::Force => true,
+        };
+        introduce.then(|| {
+            let at = self.appear(thread, task, state, time);
+            self.tasks[at as usize].run = run;
+            at
+        })
     }
 
     /// Introduces a task that exists already, waiting or runnable.
@@ -730,14 +770,16 @@ impl Machine {
         }
     }
 
-    fn set_labels(&mut self, thread: At, at: At, labels: u32, time: u64) {
+    /// Writes a running task's labels, unless they are in the generation already.
+    fn write_labels(&mut self, thread: At, at: At, time: u64) {
         let task = &mut self.tasks[at as usize];
-        let written = task.labels_written == self.generation.number && task.labels == labels;
-        if written || labels == 0 && task.labels == 0 {
+        // Of a task without labels only the change to none is written.
+        let nothing_to_say = task.labels == 0 && task.labels_written != 0;
+        if task.labels_written == self.generation.number || nothing_to_say {
             return;
         }
-        task.labels = labels;
         task.labels_written = self.generation.number;
+        let labels = task.labels;
         self.leave_section(thread, at, time);
         let text = match self.labels_text.get(&u64::from(labels)) {
             Some(text) => *text,

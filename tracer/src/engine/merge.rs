@@ -4,17 +4,19 @@
 //! and a thread may be interrupted in between: so an event also has to fit the states that the machine knows. One that does
 //! not is held back, and the streams of the others go on, until it does. That must happen, for every event is in its ring
 //! before its consequence can be seen by another thread: a task is recorded as waiting before it can be woken, and as woken before
-//! it can be started. Only if records were lost can all streams be stuck; then the oldest event is forced.
+//! it can be started. A task's events carry the number of its run, so that a wake-up is not taken for an earlier one that
+//! is still held back. All streams can be stuck for two reasons: an event is the first of a task that existed before the start,
+//! or records were lost. Then a task is introduced; if there is none to be, the oldest event is forced.
 
 use greenprof_runtime::world;
 
 use super::{
-    machine::{At, Event, Machine},
+    machine::{At, Event, Machine, Mode},
     tables::{Global, Origin},
 };
 use crate::record::{
     clock::Scale,
-    kind::{self, extra_of, kind_of, task_of, ticks_of, words_of},
+    kind::{self, kind_of, run_of, stack_of, task_of, ticks_of, words_of},
     ring::Ring,
     stack::SLOTS,
     threads,
@@ -137,9 +139,11 @@ impl Merge {
                     self.release();
                     continue;
                 }
+                let oldest = self.introduce(machine, scale);
+                if let Some(oldest) = oldest {
+                    self.step(oldest, machine, scale, Mode::Force);
+                }
                 self.release();
-                let Some((oldest, _)) = self.earliest(limit) else { break };
-                self.step(oldest, machine, scale, true);
                 continue;
             };
             if self.run_one(first, until.min(limit), machine, scale) {
@@ -149,6 +153,15 @@ impl Merge {
         for stream in &self.streams {
             stream.ring.set_read(stream.at);
         }
+    }
+
+    /// Introduces the task of the first event that can be its task's first. If there is none, the oldest event's stream.
+    fn introduce(&mut self, machine: &mut Machine, scale: &Scale) -> Option<usize> {
+        let mut held: Vec<_> =
+            self.streams.iter().enumerate().filter_map(|(at, stream)| Some((stream.next()?, at))).collect();
+        held.sort_unstable();
+        let introduced = held.iter().any(|(_, at)| self.step(*at, machine, scale, Mode::Introduce));
+        held.first().map(|(_, at)| *at).filter(|_| !introduced)
     }
 
     fn release(&mut self) {
@@ -179,7 +192,7 @@ impl Merge {
         while let Some(time) = self.streams[at].next()
             && time <= until
         {
-            if !self.step(at, machine, scale, false) {
+            if !self.step(at, machine, scale, Mode::Strict) {
                 self.streams[at].held = true;
                 return any;
             }
@@ -189,7 +202,7 @@ impl Merge {
     }
 
     /// Handles the next record of a stream, unless it must wait.
-    fn step(&mut self, at: usize, machine: &mut Machine, scale: &Scale, force: bool) -> bool {
+    fn step(&mut self, at: usize, machine: &mut Machine, scale: &Scale, mode: Mode) -> bool {
         if self.define(at, machine) {
             self.advance(at);
             return true;
@@ -202,40 +215,39 @@ impl Merge {
         let stream = &self.streams[at];
         let time = scale.nanoseconds(ticks_of(stream.word(0)));
         let subject = stream.word(1);
-        let (task, extra) = (task_of(subject), extra_of(subject));
-        let stack = |extra: u32| match extra {
+        let (task, run) = (task_of(subject), run_of(subject));
+        let stack = match stack_of(subject) {
             0 => 0,
             slot => stream.stacks[(slot as usize - 1) % SLOTS],
         };
         let event = match kind_of(stream.word(0)) {
-            kind::START => Event::Start { task, labels: extra },
-            kind::WOKEN => Event::Woken { task, stack: stack(extra) },
+            kind::START => Event::Start { task, run },
+            kind::WOKEN => Event::Woken { task, run, stack },
             kind::END => Event::End { task },
-            kind::YIELD => Event::Yield { task, stack: stack(extra) },
+            kind::YIELD => Event::Yield { task, run, stack },
             kind::CREATE => {
                 let third = stream.word(2);
                 let origin = stream.origins.get(third as u32 as usize).copied().unwrap_or(0);
-                Event::Create { task, stack: stack(extra), origin, labels: (third >> 32) as u32 }
+                Event::Create { task, run, stack, origin, labels: (third >> 32) as u32 }
             }
-            kind::LABELS => Event::Labels { task, labels: extra },
-            kind::BLOCKING => Event::Blocking { task, stack: stack(extra) },
+            kind::LABELS => Event::Labels { task, labels: stream.word(2) as u32 },
+            kind::BLOCKING => Event::Blocking { task, stack },
             kind::UNBLOCKING => Event::Unblocking { task },
             kind::SLEEP => Event::Sleep,
             kind::WOKE | kind::WORKER_START => Event::Woke,
             kind::WORKER_END => Event::WorkerEnd,
-            kind::STOP_WORLD => Event::StopWorld { task, stack: stack(extra) },
+            kind::STOP_WORLD => Event::StopWorld { task, stack },
             kind::RELEASE_WORLD => Event::ReleaseWorld,
-            kind if kind >= kind::WAIT => Event::Wait { task, reason: kind - kind::WAIT, stack: stack(extra) },
+            kind if kind >= kind::WAIT => Event::Wait { task, run, reason: kind - kind::WAIT, stack },
             _ => {
-                let (task, stack) = (task, stack(extra));
-                let applied = self.step_user(at, machine, thread, time, task, stack, force);
+                let applied = self.step_user(at, machine, thread, time, task, stack, mode);
                 if applied {
                     self.advance(at);
                 }
                 return applied;
             }
         };
-        let applied = machine.apply(thread, time, event, force);
+        let applied = machine.apply(thread, time, event, mode);
         if applied {
             self.advance(at);
         }
@@ -252,7 +264,7 @@ impl Merge {
         time: u64,
         task: u64,
         stack: Global,
-        force: bool,
+        mode: Mode,
     ) -> bool {
         let stream = &self.streams[at];
         let user = stream.word(2);
@@ -266,9 +278,9 @@ impl Merge {
             kind::TASK_BEGIN => {
                 read(5, stream.word(4), text);
                 let name = &String::from_utf8_lossy(text);
-                machine.apply(thread, time, Event::TaskBegin { task, stack, user, parent: stream.word(3), name }, force)
+                machine.apply(thread, time, Event::TaskBegin { task, stack, user, parent: stream.word(3), name }, mode)
             }
-            kind::TASK_END => machine.apply(thread, time, Event::TaskEnd { task, stack, user }, force),
+            kind::TASK_END => machine.apply(thread, time, Event::TaskEnd { task, stack, user }, mode),
             kind @ (kind::REGION_BEGIN | kind::REGION_END) => {
                 read(4, stream.word(3), text);
                 let name = &String::from_utf8_lossy(text);
@@ -277,7 +289,7 @@ impl Merge {
                 } else {
                     Event::RegionEnd { task, stack, user, name }
                 };
-                machine.apply(thread, time, event, force)
+                machine.apply(thread, time, event, mode)
             }
             kind::LOG => {
                 let lengths = stream.word(3);
@@ -287,7 +299,7 @@ impl Merge {
                 read(4 + words_of(first as usize) as u64, second, text);
                 let message = &String::from_utf8_lossy(text);
                 let category = &category;
-                machine.apply(thread, time, Event::Log { task, stack, user, category, message }, force)
+                machine.apply(thread, time, Event::Log { task, stack, user, category, message }, mode)
             }
             kind => unreachable!("a record of kind {kind}, which no writer writes"),
         }

@@ -8,7 +8,7 @@ use greenprof_runtime::{
 
 use super::{
     clock,
-    kind::{self, head, subject},
+    kind::{self, head, subject, subject_in},
     threads::writer,
 };
 
@@ -32,7 +32,7 @@ fn on_worker(kind: u8) {
 fn in_task(kind: u8) {
     if let Some(writer) = writer() {
         let stack = writer.own_stack();
-        writer.event(kind, clock::ticks(), task::current_id().map_or(0, |id| id.get()), stack);
+        writer.record([head(kind, clock::ticks()), subject(task::current_id().map_or(0, |id| id.get()), stack)]);
     }
 }
 
@@ -42,24 +42,23 @@ impl Instrument for Recorder {
         let stack = writer.own_stack();
         let origin = writer.origin(&task);
         let third = u64::from(task.labels().index()) << 32 | origin;
-        writer.record([head(kind::CREATE, clock::ticks()), subject(task.id().get(), stack), third]);
+        writer.record([head(kind::CREATE, clock::ticks()), subject_in(task.id().get(), stack, task.runs()), third]);
     }
 
     fn task_resumed(&self, task: TaskView) {
         let Some(writer) = writer() else { return };
         writer.resumed(task.stack());
-        writer.event(kind::START, writer.start(), task.id().get(), task.labels().index());
+        writer.event(kind::START, writer.start(), &task, 0);
     }
 
     fn task_left(&self, task: TaskView, left: Left) {
         let Some(writer) = writer() else { return };
         let now = writer.leave();
-        let id = task.id().get();
         match left {
-            Left::Ended => writer.event(kind::END, now, id, 0),
-            Left::Yields => writer.event(kind::YIELD, now, id, writer.left_stack(&task)),
+            Left::Ended => writer.event(kind::END, now, &task, 0),
+            Left::Yields => writer.event(kind::YIELD, now, &task, writer.left_stack(&task)),
             Left::Waits => {
-                writer.event(kind::WAIT + task.wait_reason() as u8, now, id, writer.left_stack(&task));
+                writer.event(kind::WAIT + task.wait_reason() as u8, now, &task, writer.left_stack(&task));
             }
         }
     }
@@ -68,7 +67,7 @@ impl Instrument for Recorder {
         let Some(writer) = writer() else { return };
         let stack = writer.own_stack();
         writer.detour();
-        writer.event(kind::WOKEN, clock::ticks(), task.id().get(), stack);
+        writer.event(kind::WOKEN, clock::ticks(), &task, stack);
     }
 
     fn worker_started(&self, _: &'static WorkerThread) {
@@ -103,7 +102,8 @@ impl Instrument for Recorder {
 
     fn labels_changed(&self, task: TaskView) {
         if let Some(writer) = writer() {
-            writer.event(kind::LABELS, clock::ticks(), task.id().get(), task.labels().index());
+            let labels = u64::from(task.labels().index());
+            writer.record([head(kind::LABELS, clock::ticks()), subject(task.id().get(), 0), labels]);
         }
     }
 

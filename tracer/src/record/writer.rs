@@ -12,7 +12,7 @@ use greenprof_runtime::{
 
 use super::{
     clock,
-    kind::{self, head, subject, words_of},
+    kind::{self, head, subject_in, words_of},
     ring::{Ring, WAKE_EVERY},
     stack::{Cache, Walk},
 };
@@ -249,8 +249,8 @@ impl Writer {
 
     /// Records a scheduling event.
     #[inline(always)]
-    pub(crate) fn event(&self, kind: u8, ticks: u64, task: u64, extra: u32) {
-        self.record([head(kind, ticks), subject(task, extra)]);
+    pub(crate) fn event(&self, kind: u8, ticks: u64, task: &TaskView, stack: u32) {
+        self.record([head(kind, ticks), subject_in(task.id().get(), stack, task.runs())]);
     }
 }
 
