@@ -53,6 +53,8 @@ pub(super) struct Thread {
     attached: bool,
     /// The task that it ran when the engine was started.
     assumed: u64,
+    /// The task that it runs, in a run that is over in the machine; 0 for none.
+    past: u64,
     /// A stop of the world that has not ended: the place that stands for the thread if it runs no task.
     stopping: Option<Option<usize>>,
 }
@@ -121,6 +123,11 @@ const LAST_ID: u64 = (1 << kind::TASK_BITS) - 1;
 
 /// The bits of a run that events have.
 const RUN_MASK: u16 = (1 << kind::RUN_BITS) - 1;
+
+/// Whether a run is that which was reached, or one before it. Only the lowest bits are known.
+fn is_past(run: u16, reached: u16) -> bool {
+    reached.wrapping_sub(run) & RUN_MASK < RUN_MASK / 2
+}
 
 /// How much an event may take for granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -206,6 +213,7 @@ impl Machine {
                 task: None,
                 attached: false,
                 assumed: 0,
+                past: 0,
                 stopping: None,
             });
             (threads.len() - 1) as At
@@ -377,12 +385,19 @@ impl Machine {
 
     /// Writes an event of a thread, if it can happen now.
     pub(super) fn apply(&mut self, thread: At, time: u64, event: Event<'_>, mode: Mode) -> bool {
+        if self.is_of_past_run(thread, &event) {
+            return true;
+        }
         match event {
             Event::Start { task, run } => {
                 let before = run.wrapping_sub(1) & RUN_MASK;
                 let Some(at) = self.find(thread, task, State::Runnable, before, time, mode) else { return false };
                 let known = &self.tasks[at as usize];
                 if known.state != State::Runnable || known.run != before {
+                    if is_past(run, known.run) {
+                        self.threads[thread as usize].past = task;
+                        return true;
+                    }
                     if mode != Mode::Force {
                         return false;
                     }
@@ -396,6 +411,7 @@ impl Machine {
                 let Some(at) = self.find(thread, task, State::Waiting, run, time, mode) else { return false };
                 let known = &self.tasks[at as usize];
                 match known.state {
+                    _ if run != known.run && is_past(run, known.run) => return true,
                     State::Waiting if known.run == run || mode == Mode::Force => self.unblock(thread, at, stack, time),
                     _ if mode != Mode::Force => return false,
                     _ => self.make_runnable(thread, at, time),
@@ -516,6 +532,36 @@ impl Machine {
             }
         }
         true
+    }
+
+    /// Whether an event belongs to a run that the machine has passed: it saw a later one first, which happens at the very beginning
+    /// of a recording, when tasks are introduced in the order in which they appear, and after losses.
+    fn is_of_past_run(&mut self, thread: At, event: &Event<'_>) -> bool {
+        let past = &mut self.threads[thread as usize].past;
+        if *past == 0 {
+            return false;
+        }
+        let ends = matches!(event, Event::Wait { .. } | Event::Yield { .. } | Event::End { .. });
+        let goes_on = match event {
+            Event::Wait { task, .. }
+            | Event::Yield { task, .. }
+            | Event::End { task }
+            | Event::Labels { task, .. }
+            | Event::Blocking { task, .. }
+            | Event::Unblocking { task }
+            | Event::StopWorld { task, .. }
+            | Event::TaskBegin { task, .. }
+            | Event::TaskEnd { task, .. }
+            | Event::RegionBegin { task, .. }
+            | Event::RegionEnd { task, .. }
+            | Event::Log { task, .. } => task == past,
+            Event::Create { .. } | Event::Woken { .. } | Event::ReleaseWorld => return false,
+            Event::Start { .. } | Event::Sleep | Event::Woke | Event::WorkerEnd => false,
+        };
+        if ends || !goes_on {
+            *past = 0;
+        }
+        goes_on
     }
 
     /// A task that an event names. One that is not known yet was in `state` before, after so many runs. `None`: its creation may

@@ -74,7 +74,8 @@ pub struct Stats {
     pub events: u64,
     /// Events that threads could not record, because their buffers were full.
     pub lost: u64,
-    /// Events that were made up, because those that must have happened were lost.
+    /// Events that were made up, because those that must have happened were lost, or came before the recording had begun on
+    /// all threads.
     pub repaired: u64,
     /// Events whose stacks are not there, because too many different ones were seen.
     pub without_stack: u64,
