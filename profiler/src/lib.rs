@@ -21,7 +21,7 @@ pub mod trace;
 
 use std::sync::Arc;
 
-use http::{BindError, DebugServer, NamedProfile, Registry};
+use http::{BindError, Capture, DebugServer, NamedProfile, Registry};
 
 /// A registry with every profile that this crate can take. If the program's allocator is
 /// [`greenprof_runtime::heap::Heap`], this starts the sampling of allocations, one in 512 KiB ([`heap::start`]).
@@ -31,12 +31,16 @@ pub fn registry() -> Registry {
     }
     trace::name_functions();
     let registry = Registry::new();
-    registry.set_cpu(Arc::new(cpu::CpuProfile));
     let profiles: [Arc<dyn NamedProfile>; 3] =
         [Arc::new(tasks::TaskProfile), Arc::new(heap::HeapProfile::heap()), Arc::new(heap::HeapProfile::allocs())];
     for profile in profiles {
         registry.register(profile).expect("an empty registry takes different names");
     }
+    let captures: [Arc<dyn Capture>; 1] = [Arc::new(cpu::CpuProfile)];
+    for capture in captures {
+        registry.register_capture(capture).expect("an empty registry takes different names");
+    }
+    http::register_pages(&registry).expect("an empty registry takes different paths");
     registry
 }
 

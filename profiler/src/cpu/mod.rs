@@ -31,7 +31,7 @@ use thiserror::Error;
 pub use report::Summary;
 
 use crate::{
-    http::{CaptureError, CpuCapture, CpuSession},
+    http::{self, CaptureError, CaptureSession, Length, Query},
     profile::{Profile, ProfileError, encode},
     signal::{
         self,
@@ -132,17 +132,33 @@ pub(crate) fn tick(number: u32, overrun: u32, registers: &Registers) {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CpuProfile;
 
-impl CpuCapture for CpuProfile {
-    fn start(&self) -> Result<Box<dyn CpuSession>, CaptureError> {
+impl http::Capture for CpuProfile {
+    fn name(&self) -> &str {
+        "profile"
+    }
+
+    fn description(&self) -> &str {
+        "CPU profile of the next 30 seconds; seconds=N takes another length."
+    }
+
+    fn length(&self) -> Length {
+        Length::Whole(30)
+    }
+
+    fn activity(&self) -> &str {
+        "CPU profiling"
+    }
+
+    fn start(&self, _query: &Query) -> Result<Box<dyn CaptureSession>, CaptureError> {
         match start(DEFAULT_HZ) {
             Ok(session) => Ok(Box::new(session)),
-            Err(StartError::Busy) => Err(CaptureError::Busy),
+            Err(StartError::Busy) => Err(CaptureError::Busy("cpu profiling already in use")),
             Err(error) => Err(CaptureError::Failed(error.to_string())),
         }
     }
 }
 
-impl CpuSession for Session {
+impl CaptureSession for Session {
     fn finish(self: Box<Self>) -> Result<Vec<u8>, ProfileError> {
         heap::untracked(|| encode::encode(&self.stop().profile, &mut symbolize::shared().lock()))
     }

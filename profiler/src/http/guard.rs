@@ -11,10 +11,13 @@
 
 use std::net::IpAddr;
 
-use hyper::header::{self, HeaderMap};
+use hyper::header::{self, HeaderMap, HeaderName};
 use hyper::{StatusCode, Uri, Version};
 
 use super::reply::{self, Reply};
+
+/// The header that a request for a change carries if there is no token; its value does not matter.
+pub(super) const CHANGE: HeaderName = HeaderName::from_static("x-greenprof");
 
 /// The rules of one server.
 #[derive(Debug)]
@@ -46,6 +49,13 @@ impl Guard {
             StatusCode::FORBIDDEN,
             "this port answers only requests for localhost, a loopback address or the address it is bound to",
         ))
+    }
+
+    /// Whether a request that has passed may also change something. A web page of another origin can make a browser
+    /// send a POST, but not with a header of its own, for which the browser would first ask this port. A token, which the
+    /// page does not have, proves as much.
+    pub fn may_change(&self, headers: &HeaderMap) -> bool {
+        self.token.as_ref().is_some_and(|token| carries(headers, token)) || headers.contains_key(CHANGE)
     }
 
     /// Whether a `Host` value (`NAME`, `NAME:PORT`, `[V6]:PORT`) means this port.

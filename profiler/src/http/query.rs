@@ -1,8 +1,8 @@
 //! The query of a request, read as Go's form parser reads it: percent escapes, `+` as a blank, the first value of a name.
 
 /// A parsed query.
-#[derive(Debug, Default)]
-pub(super) struct Query {
+#[derive(Clone, Debug, Default)]
+pub struct Query {
     pairs: Vec<(String, String)>,
 }
 

@@ -302,7 +302,10 @@ async fn serve(stream: TcpStream, service: Arc<Service>, _place: OwnedSemaphoreP
             let refusal = service.guard.refusal(request.version(), request.uri(), request.headers());
             Ok::<_, Infallible>(match refusal {
                 Some(refusal) => refusal,
-                None => route::answer(&service.registry, request).await,
+                None => {
+                    let may_change = service.guard.may_change(request.headers());
+                    route::answer(&service.registry, may_change, request).await
+                }
             })
         }
     });
@@ -443,7 +446,7 @@ mod tests {
         let cpu = FakeCpu::default();
         let running = cpu.running.clone();
         let registry = Registry::new();
-        registry.set_cpu(Arc::new(cpu));
+        registry.register_capture(Arc::new(cpu)).expect("a new name");
         let server = DebugServer::builder().address("127.0.0.1:0").registry(registry).bind().expect("binds");
         let wait_for = |expected: usize| {
             let deadline = Instant::now() + Duration::from_secs(10);
