@@ -4,7 +4,7 @@
 //! * [`profile`]: the in-memory profile and its encoding as gzipped `profile.proto`.
 //! * [`symbolize`]: addresses of this process to functions, files, lines and inlined calls.
 //! * [`text`]: the `debug=1` and `debug=2` forms.
-//! * [`trace`]: the part that names functions in execution traces.
+//! * [`trace`]: execution traces and the flight recorder, as the port offers them.
 //! * [`http`]: the port, and the traits through which profilers plug into it.
 
 #![warn(missing_docs)]
@@ -36,7 +36,7 @@ pub fn registry() -> Registry {
     for profile in profiles {
         registry.register(profile).expect("an empty registry takes different names");
     }
-    let captures: [Arc<dyn Capture>; 1] = [Arc::new(cpu::CpuProfile)];
+    let captures: [Arc<dyn Capture>; 2] = [Arc::new(cpu::CpuProfile), Arc::new(trace::TraceCapture)];
     for capture in captures {
         registry.register_capture(capture).expect("an empty registry takes different names");
     }

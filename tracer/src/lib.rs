@@ -17,6 +17,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! [`flight_recorder`] keeps the last seconds at hand instead, to be written when something has gone wrong.
+//!
+//! [`reader`] reads traces, also those of Go programs, checks them, and sums up what each task did.
+//!
 //! How it works, and why what it writes is always valid, is in the crate's README.
 //!
 //! [`counts`] only counts events.
@@ -27,7 +31,9 @@ mod annotate;
 mod capture;
 pub mod counts;
 mod engine;
+mod flight;
 mod go;
+pub mod reader;
 mod record;
 mod symbols;
 
@@ -37,4 +43,5 @@ pub use engine::{
     StartError, Stats,
     samples::{CpuSample, add_cpu_samples, wants_cpu_samples},
 };
+pub use flight::{FlightBuilder, FlightRecorder, flight_recorder};
 pub use symbols::{Frame, Symbolize, set_symbolizer};

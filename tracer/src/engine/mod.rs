@@ -245,7 +245,7 @@ fn start() -> Result<JoinHandle<()>, StartError> {
 
 /// The engine's thread.
 fn run(ready: &mpsc::Sender<Result<(), InstallError>>) {
-    let mut scale = Scale::measure();
+    let scale = Scale::measure();
     let (mut merge, stacks, names) = lock(&KEPT).take().unwrap_or((Merge::new(), Stacks::new(), Names::new()));
     let lost_before = stacks.lost;
     let mut machine = Machine::new(stacks, names, scale.nanoseconds(clock::ticks()));
