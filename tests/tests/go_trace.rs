@@ -25,6 +25,36 @@ fn save(folder: &Path, name: &str, bytes: &[u8]) -> std::path::PathBuf {
     path
 }
 
+/// Our reader accepts the trace, and finds as many events of each kind as Go's.
+fn assert_counts_agree(file: &Path, bytes: &[u8]) {
+    let totals = greenprof_tracer::reader::read(bytes, |_| ()).expect("a valid trace");
+    let wire = trace::debug(file, "wire");
+    for (code, name) in [
+        (10, "ProcStart"),
+        (11, "ProcStop"),
+        (13, "ProcStatus"),
+        (14, "GoCreate"),
+        (16, "GoStart"),
+        (17, "GoDestroy"),
+        (19, "GoStop"),
+        (20, "GoBlock"),
+        (21, "GoUnblock"),
+        (22, "GoSyscallBegin"),
+        (23, "GoSyscallEnd"),
+        (37, "HeapAlloc"),
+        (39, "GoLabel"),
+        (40, "UserTaskBegin"),
+        (41, "UserTaskEnd"),
+        (42, "UserRegionBegin"),
+        (43, "UserRegionEnd"),
+        (44, "UserLog"),
+        (48, "GoStatusStack"),
+    ] {
+        let theirs = wire.lines().filter(|line| line.split_whitespace().next() == Some(name)).count() as u64;
+        assert_eq!(totals.by_code[code], theirs, "{name} in {}", file.display());
+    }
+}
+
 /// A source of numbers that a seed decides.
 struct Random(AtomicU64);
 
@@ -212,10 +242,146 @@ fn captures_of_a_random_program_are_valid_whenever_they_begin_and_end() {
         program.join().expect("no panic");
         for (capture, (bytes, stats)) in captures.iter().enumerate() {
             let file = save(folder.path(), &format!("{workers}-{capture}.trace"), bytes);
+            assert_counts_agree(&file, bytes);
             let parsed = trace::debug(&file, "parsed");
             assert!(parsed.contains("Sync") && parsed.lines().count() as u64 > stats.events / 2, "{stats:?}");
             // In the first moments some threads record already, and some do not.
             assert!(stats.lost > 0 || stats.repaired * 50 <= stats.events, "{stats:?}");
         }
     }
+}
+
+#[inline(never)]
+fn waits_for_a_lock(lock: &Mutex<u64>) {
+    *lock.lock() += 1;
+}
+
+#[inline(never)]
+fn waits_for_a_number(numbers: &Chan<u64>) {
+    let _ = numbers.recv();
+}
+
+#[inline(never)]
+fn blocks_its_thread() {
+    task::blocking(|| thread::sleep(Duration::from_millis(30)));
+}
+
+#[inline(never)]
+fn computes_for_long() {
+    let start = std::time::Instant::now();
+    while start.elapsed() < Duration::from_millis(40) {
+        std::hint::spin_loop();
+    }
+}
+
+#[inline(never)]
+fn yields_often() {
+    for _ in 0..50 {
+        yield_now();
+    }
+}
+
+/// A program with a wait of each kind that the tool makes profiles of; tasks that exist before the trace among them.
+fn known_waits() -> Vec<u8> {
+    Runtime::builder().workers(1).build().expect("a runtime").run(|| {
+        let lock = Arc::new(Mutex::new(0_u64));
+        let numbers = Chan::new();
+        let receiver = numbers.clone();
+        let early = task::Builder::new().name("early").spawn(move || waits_for_a_number(&receiver)).expect("memory");
+        yield_now();
+        let trace = task::blocking(|| greenprof_tracer::start(Vec::new())).expect("a trace");
+        let held = lock.lock();
+        let contender = lock.clone();
+        let contending = spawn(move || waits_for_a_lock(&contender));
+        sleep(Duration::from_millis(30));
+        drop(held);
+        numbers.send(1).expect("nobody closes it");
+        let yielding = spawn(yields_often);
+        let computing = spawn(computes_for_long);
+        let blocking = spawn(blocks_its_thread);
+        for task in [early, contending, yielding, computing, blocking] {
+            task.join().expect("no panic");
+        }
+        task::blocking(|| trace.stop()).expect("a whole trace").0
+    })
+}
+
+#[test]
+fn the_profiles_of_the_tool_name_the_functions_that_wait_and_every_page_answers() {
+    if !go::available("the_profiles_of_the_tool_name_the_functions_that_wait_and_every_page_answers") {
+        return;
+    }
+    name_functions();
+    let folder = tempfile::tempdir().expect("a folder");
+    let bytes = known_waits();
+    let file = save(folder.path(), "known.trace", &bytes);
+    trace::debug(&file, "parsed");
+    assert_counts_agree(&file, &bytes);
+    let sync = trace::profile(&file, "sync");
+    assert!(sync.contains("waits_for_a_lock") && sync.contains("sync::mutex::Mutex::lock"), "{sync}");
+    let syscall = trace::profile(&file, "syscall");
+    assert!(syscall.contains("blocks_its_thread"), "{syscall}");
+    let sched = trace::profile(&file, "sched");
+    assert!(sched.contains("yields_often"), "{sched}");
+    for internal in ["greenprof_runtime::scheduler", "task::spawn::run", "park_task", "hooks"] {
+        assert!(!sync.contains(internal) && !sched.contains(internal), "{internal}:\n{sync}\n{sched}");
+    }
+    assert!(!sync.contains("catch_unwind"), "stacks of tasks begin with their closure: {sync}");
+    assert_pages_answer(&file);
+}
+
+#[test]
+fn a_flight_recorder_and_a_cpu_profile_do_not_disturb_captures_that_overlap_them() {
+    if !go::available("a_flight_recorder_and_a_cpu_profile_do_not_disturb_captures_that_overlap_them") {
+        return;
+    }
+    name_functions();
+    let folder = tempfile::tempdir().expect("a folder");
+    let stop = Arc::new(AtomicBool::new(false));
+    let _stop = StopOnDrop(stop.clone());
+    let program = {
+        let stop = stop.clone();
+        thread::spawn(move || stress(2, 7, stop))
+    };
+    let recorder = greenprof_tracer::flight_recorder().window(Duration::from_secs(2)).start().expect("a recorder");
+    let _one_at_a_time = greenprof_tests::cpu_profiler();
+    let profile = greenprof_profiler::cpu::start(100).expect("the profiler is free");
+    let mut dumps = Vec::new();
+    for _ in 0..4 {
+        let trace = greenprof_tracer::start(Vec::new()).expect("a trace");
+        thread::sleep(Duration::from_millis(700));
+        let mut dump = Vec::new();
+        recorder.dump(&mut dump).expect("written to memory");
+        dumps.push(dump);
+        dumps.push(trace.stop().expect("a whole trace").0);
+    }
+    drop(profile);
+    drop(recorder);
+    stop.store(true, Ordering::Relaxed);
+    program.join().expect("no panic");
+    for (i, dump) in dumps.iter().enumerate() {
+        let file = save(folder.path(), &format!("{i}.trace"), dump);
+        trace::debug(&file, "parsed");
+        assert_counts_agree(&file, dump);
+    }
+    let totals = |dump: &[u8]| greenprof_tracer::reader::read(dump, |_| ()).expect("valid");
+    let last = &dumps[dumps.len() - 2];
+    assert!((2..=9).contains(&totals(last).generations), "two seconds, and what cuts at the captures made of them");
+}
+
+/// All pages that work without Graphviz.
+fn assert_pages_answer(file: &Path) {
+    let server = trace::Server::start(file);
+    let address = server.address.parse().expect("an address");
+    for page in [
+        "/", "/trace", "/jsontrace", "/goroutines", "/usertasks", "/userregions", "/mmu", "/mmu?mode=plot",
+        "/io?raw=1", "/block?raw=1", "/syscall?raw=1", "/sched?raw=1", "/trace?view=thread", "/jsontrace?view=thread",
+    ] {
+        let answer = greenprof_tests::client::get(address, page);
+        assert_eq!(answer.status, 200, "{page}: {}", String::from_utf8_lossy(&answer.body));
+    }
+    let goroutines = greenprof_tests::client::get(address, "/goroutines");
+    assert!(String::from_utf8_lossy(&goroutines.body).contains("early"), "tasks have their names");
+    let said = server.end();
+    assert!(!said.contains("Encountered error") && !said.contains("Lost"), "{said}");
 }

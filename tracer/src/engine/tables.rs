@@ -170,8 +170,9 @@ mod tests {
         for i in 0..MAX_NAMES + 10 {
             names.number(&i.to_string());
         }
-        assert_eq!(&*names.get(names.number("one more")), Names::OVERFLOW);
-        assert_eq!(&*names.get(names.number("17")), "17");
+        let [more, known] = ["one more", "17"].map(|name| names.number(name));
+        assert_eq!(&*names.get(more), Names::OVERFLOW);
+        assert_eq!(&*names.get(known), "17");
 
         let mut stacks = Stacks::new();
         for hash in 1..=(MAX_STACKS as u64) * 2 {

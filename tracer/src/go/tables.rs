@@ -38,8 +38,8 @@ pub(crate) struct Finisher {
     known: NumberMap<Box<[u32]>>,
 }
 
-/// Runtime functions below these are how a task gets to run, not what it does.
-const ENTRIES: [&str; 2] = ["greenprof_runtime::task::spawn::", "greenprof_runtime::task::switch::"];
+/// With these a task begins; what calls them is how it gets to run, not what it does.
+const ENTRIES: [&str; 2] = ["greenprof_runtime::task::spawn::run", "greenprof_runtime::task::spawn::first"];
 
 /// Crates whose functions lie between the entry of a task and its closure.
 const BETWEEN: [&str; 4] = ["std::", "core::", "alloc::", "__rust"];
@@ -170,13 +170,17 @@ impl Finisher {
         let name = |number: &u32| &*self.frames[*number as usize].function;
         let is = |number: &u32, prefixes: &[&str]| prefixes.iter().any(|prefix| name(number).starts_with(prefix));
         // Of the runtime's functions at the leaf, the outermost is the one that the program has called.
-        let leaf = all.iter().position(|frame| !is(frame, &[RUNTIME])).unwrap_or(0).saturating_sub(1);
-        let entry = all.iter().position(|frame| is(frame, &ENTRIES)).unwrap_or(all.len());
-        let mut root = entry;
-        while entry < all.len() && root > leaf + 1 && is(&all[root - 1], &BETWEEN) {
+        let is_outer = |frame: &u32| !is(frame, &[RUNTIME]) || is(frame, &ENTRIES);
+        let leaf = all.iter().position(is_outer).unwrap_or(all.len()).saturating_sub(1);
+        let inner = &all[leaf..];
+        let entry = inner.iter().position(|frame| is(frame, &ENTRIES));
+        // Between the entry and the closure lie functions of the standard library.
+        let is_between = |frame: &u32| is(frame, &BETWEEN) || name(frame).ends_with("::call_once");
+        let mut root = entry.unwrap_or(inner.len());
+        while entry.is_some() && root > 1 && is_between(&inner[root - 1]) {
             root -= 1;
         }
-        let kept = if leaf < root { &all[leaf..root] } else { &all[leaf.min(all.len())..] };
+        let kept = &inner[..root];
         &kept[..kept.len().min(MAX_FRAMES)]
     }
 }
