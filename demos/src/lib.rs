@@ -1,5 +1,6 @@
 //! Programs that show what greenprof shows: a service under load ([`orders`]), a [`tour`] of its profiles, and two programs
-//! that use memory badly ([`churn`], [`retain`]).
+//! that use memory badly ([`churn`], [`retain`]), and one that is slow without using the processor ([`latency`]). [`trace_report`]
+//! sums up any execution trace.
 //!
 //! The binary `greenprof-demos` is a thin shell over this library, which exists so that everything can be tested.
 
@@ -10,6 +11,7 @@ pub mod catalog;
 pub mod churn;
 pub mod console;
 pub mod interrupt;
+pub mod latency;
 pub mod orders;
 pub mod retain;
 pub mod scenario;
@@ -17,3 +19,4 @@ pub mod serve;
 pub mod setup;
 pub mod table;
 pub mod tour;
+pub mod trace_report;

@@ -45,12 +45,8 @@ pub fn available(test: &str) -> bool {
 pub fn pprof<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> String {
     let scratch = env::temp_dir().join(format!("greenprof-pprof-{}", std::process::id()));
     // Profiles fetched from a URL are kept; not in the home directory of whoever runs the tests.
-    let output = command()
-        .args(["tool", "pprof"])
-        .args(arguments)
-        .env("PPROF_TMPDIR", &scratch)
-        .output()
-        .expect("go starts");
+    let output =
+        command().args(["tool", "pprof"]).args(arguments).env("PPROF_TMPDIR", &scratch).output().expect("go starts");
     let _ = std::fs::remove_dir_all(&scratch);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "go tool pprof failed: {errors}");

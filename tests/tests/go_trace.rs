@@ -92,8 +92,8 @@ fn step(shared: &Arc<Shared>, depth: u32) {
     match random.below(16) {
         0 => yield_now(),
         1 => sleep(Duration::from_micros(random.below(300))),
-        2 => drop(shared.numbers.try_send(1)),
-        3 => drop(shared.buffered.try_send(2)),
+        2 => _ = shared.numbers.try_send(1),
+        3 => _ = shared.buffered.try_send(2),
         4 => {
             select! {
                 recv(shared.numbers) -> _ => (),
@@ -120,10 +120,12 @@ fn step(shared: &Arc<Shared>, depth: u32) {
         }
         10 if depth < 3 => {
             let inner = shared.clone();
-            let tasks: Vec<_> = (0..random.below(4)).map(|_| {
-                let inner = inner.clone();
-                spawn(move || step(&inner, depth + 1))
-            }).collect();
+            let tasks: Vec<_> = (0..random.below(4))
+                .map(|_| {
+                    let inner = inner.clone();
+                    spawn(move || step(&inner, depth + 1))
+                })
+                .collect();
             tasks.into_iter().for_each(|task| drop(task.join()));
         }
         11 => {
@@ -174,8 +176,8 @@ fn stress(workers: usize, seed: u64, stop: Arc<AtomicBool>) {
         let shared = shared.clone();
         thread::spawn(move || {
             while !shared.stopped() {
-                drop(shared.numbers.try_send(9));
-                drop(shared.buffered.try_recv());
+                let _ = shared.numbers.try_send(9);
+                let _ = shared.buffered.try_recv();
                 greenprof_tracer::log("foreign", "from a thread");
                 thread::sleep(Duration::from_micros(200));
             }
@@ -343,13 +345,13 @@ fn a_flight_recorder_and_a_cpu_profile_do_not_disturb_captures_that_overlap_them
         let stop = stop.clone();
         thread::spawn(move || stress(2, 7, stop))
     };
-    let recorder = greenprof_tracer::flight_recorder().window(Duration::from_secs(2)).start().expect("a recorder");
+    let recorder = greenprof_tracer::flight_recorder().window(Duration::from_millis(900)).start().expect("a recorder");
     let _one_at_a_time = greenprof_tests::cpu_profiler();
     let profile = greenprof_profiler::cpu::start(100).expect("the profiler is free");
     let mut dumps = Vec::new();
-    for _ in 0..4 {
+    for _ in 0..3 {
         let trace = greenprof_tracer::start(Vec::new()).expect("a trace");
-        thread::sleep(Duration::from_millis(700));
+        thread::sleep(Duration::from_millis(400));
         let mut dump = Vec::new();
         recorder.dump(&mut dump).expect("written to memory");
         dumps.push(dump);
@@ -366,7 +368,7 @@ fn a_flight_recorder_and_a_cpu_profile_do_not_disturb_captures_that_overlap_them
     }
     let totals = |dump: &[u8]| greenprof_tracer::reader::read(dump, |_| ()).expect("valid");
     let last = &dumps[dumps.len() - 2];
-    assert!((2..=9).contains(&totals(last).generations), "two seconds, and what cuts at the captures made of them");
+    assert!((2..=6).contains(&totals(last).generations), "the window, in what the captures have cut it into");
 }
 
 /// All pages that work without Graphviz.
@@ -374,8 +376,20 @@ fn assert_pages_answer(file: &Path) {
     let server = trace::Server::start(file);
     let address = server.address.parse().expect("an address");
     for page in [
-        "/", "/trace", "/jsontrace", "/goroutines", "/usertasks", "/userregions", "/mmu", "/mmu?mode=plot",
-        "/io?raw=1", "/block?raw=1", "/syscall?raw=1", "/sched?raw=1", "/trace?view=thread", "/jsontrace?view=thread",
+        "/",
+        "/trace",
+        "/jsontrace",
+        "/goroutines",
+        "/usertasks",
+        "/userregions",
+        "/mmu",
+        "/mmu?mode=plot",
+        "/io?raw=1",
+        "/block?raw=1",
+        "/syscall?raw=1",
+        "/sched?raw=1",
+        "/trace?view=thread",
+        "/jsontrace?view=thread",
     ] {
         let answer = greenprof_tests::client::get(address, page);
         assert_eq!(answer.status, 200, "{page}: {}", String::from_utf8_lossy(&answer.body));

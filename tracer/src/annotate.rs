@@ -74,13 +74,8 @@ impl Task {
         if recorded {
             let name = cut(name);
             record(|writer, task, stack| {
-                let words = [
-                    head(kind::TASK_BEGIN, clock::ticks()),
-                    subject(task, stack),
-                    id,
-                    parent,
-                    name.len() as u64,
-                ];
+                let words =
+                    [head(kind::TASK_BEGIN, clock::ticks()), subject(task, stack), id, parent, name.len() as u64];
                 writer.record_text(words, &[name]);
             });
         }

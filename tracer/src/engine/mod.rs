@@ -237,9 +237,7 @@ fn start() -> Result<JoinHandle<()>, StartError> {
             let _ = thread.join();
             Err(error.into())
         }
-        Err(_) => {
-            Err(StartError::Thread(Arc::new(std::io::Error::other("it has ended before it began"))))
-        }
+        Err(_) => Err(StartError::Thread(Arc::new(std::io::Error::other("it has ended before it began")))),
     }
 }
 
@@ -298,15 +296,18 @@ fn run(ready: &mpsc::Sender<Result<(), InstallError>>) {
 
 /// Tells the machine which tasks and workers exist.
 fn introduce(machine: &mut Machine) {
-    let sleepers = world::tasks(0).iter().map(|task| {
-        let origin = Origin {
-            name: task.name.as_deref().map(Into::into),
-            closure: task.closure_name.into(),
-            site: task.spawn_site,
-        };
-        let waiting = matches!(task.state, TaskState::Waiting(_));
-        (task.id.get(), Sleeper { waiting, origin, labels: task.labels.index() })
-    }).collect::<Vec<_>>();
+    let sleepers = world::tasks(0)
+        .iter()
+        .map(|task| {
+            let origin = Origin {
+                name: task.name.as_deref().map(Into::into),
+                closure: task.closure_name.into(),
+                site: task.spawn_site,
+            };
+            let waiting = matches!(task.state, TaskState::Waiting(_));
+            (task.id.get(), Sleeper { waiting, origin, labels: task.labels.index() })
+        })
+        .collect::<Vec<_>>();
     machine.introduce(sleepers, merge::workers());
 }
 

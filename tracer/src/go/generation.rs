@@ -122,7 +122,9 @@ impl Generation {
         let mut payload = vec![kind::SYNC, kind::FREQUENCY];
         wire::put(&mut payload, FREQUENCY);
         payload.push(kind::CLOCK_SNAPSHOT);
-        [0, time * UNIT, wall / 1_000_000_000, wall % 1_000_000_000].into_iter().for_each(|v| wire::put(&mut payload, v));
+        [0, time * UNIT, wall / 1_000_000_000, wall % 1_000_000_000]
+            .into_iter()
+            .for_each(|v| wire::put(&mut payload, v));
         wire::put_batch_header(&mut self.body, self.number, NO_THREAD, time, payload.len());
         self.body.extend_from_slice(&payload);
     }

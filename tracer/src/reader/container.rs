@@ -306,9 +306,7 @@ impl Parts {
         for (id, frames) in &self.stacks {
             let frames: Result<Arc<[Frame]>, What> = frames
                 .iter()
-                .map(|[function, file, line]| {
-                    Ok(Frame { function: text(*function)?, file: text(*file)?, line: *line })
-                })
+                .map(|[function, file, line]| Ok(Frame { function: text(*function)?, file: text(*file)?, line: *line }))
                 .collect();
             stacks.insert(*id, frames?);
         }
@@ -317,13 +315,6 @@ impl Parts {
         if let Some(sample) = samples.iter().find(|sample| sample.stack != 0 && !stacks.contains_key(&sample.stack)) {
             return Err(format!("a CPU sample refers to the unknown stack {}", sample.stack));
         }
-        Ok(Generation {
-            number: self.number,
-            frequency,
-            batches: self.batches,
-            strings: self.strings,
-            stacks,
-            samples,
-        })
+        Ok(Generation { number: self.number, frequency, batches: self.batches, strings: self.strings, stacks, samples })
     }
 }

@@ -22,8 +22,8 @@ use std::{io::Read, sync::Arc};
 
 use thiserror::Error;
 
-pub use container::Frame;
 use container::Container;
+pub use container::Frame;
 use order::Order;
 pub use summary::{Histogram, Summary, TaskSummary};
 

@@ -7,7 +7,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use super::{
     Event, Kind, ReadError, TaskState,
-    container::{Batch, Cursor, CpuSample, Generation},
+    container::{Batch, CpuSample, Cursor, Frame, Generation},
 };
 use crate::go::wire::{NO_THREAD, kind, proc_status, task_status};
 
@@ -212,6 +212,7 @@ impl Order {
             streams.push(stream);
         }
         let mut samples = generation.samples.iter().peekable();
+        let mut waiting = false;
         loop {
             let mut ready = streams.iter().enumerate().filter(|(_, stream)| !stream.waits);
             let first = ready.by_ref().filter_map(|(at, stream)| Some((stream.next?.time, at))).min();
@@ -229,9 +230,14 @@ impl Order {
             match self.apply(thread, raw, generation, &mut each) {
                 Ok(()) => {
                     stream.advance(generation).map_err(error)?;
-                    streams.iter_mut().for_each(|stream| stream.waits = false);
+                    if std::mem::take(&mut waiting) {
+                        streams.iter_mut().for_each(|stream| stream.waits = false);
+                    }
                 }
-                Err(Refusal::Wait) => stream.waits = true,
+                Err(Refusal::Wait) => {
+                    stream.waits = true;
+                    waiting = true;
+                }
                 Err(Refusal::Wrong(what)) => {
                     return Err(error(format!("thread {}, {}: {what}", thread as i64, name(raw))));
                 }
@@ -318,7 +324,8 @@ impl Order {
                 };
                 let bound = matches!(state, ProcState::Running | ProcState::Syscall);
                 if let Some(known) = self.processors.get(&a) {
-                    let same = known.state == state || state == ProcState::Abandoned && known.state == ProcState::Syscall;
+                    let same =
+                        known.state == state || state == ProcState::Abandoned && known.state == ProcState::Syscall;
                     need(same, "the processor is in another state")?;
                 }
                 if bound {
@@ -401,8 +408,7 @@ impl Order {
             kind::GO_CREATE | kind::GO_CREATE_BLOCKED => {
                 processor()?;
                 need(!self.tasks.contains_key(&a), "a task with this number exists")?;
-                let begins =
-                    if raw.code == kind::GO_CREATE { TaskState::Runnable } else { TaskState::Waiting };
+                let begins = if raw.code == kind::GO_CREATE { TaskState::Runnable } else { TaskState::Waiting };
                 self.add(a, begins, number);
                 one(state(a, begins, none().0, stack(c)?, stack(b)?))
             }
@@ -567,8 +573,6 @@ impl Order {
         Ok(())
     }
 }
-
-use super::container::Frame;
 
 /// Whether a sequence number is the next one after what is known.
 fn follows((generation, known): Sequence, in_generation: u64, number: u64) -> bool {

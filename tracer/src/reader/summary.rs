@@ -26,7 +26,8 @@ impl Histogram {
         self.buckets[63_usize.saturating_sub(nanoseconds.max(1).leading_zeros() as usize)] += 1;
     }
 
-    fn merge(&mut self, other: &Self) {
+    /// Adds the durations of another histogram.
+    pub fn merge(&mut self, other: &Self) {
         self.buckets.iter_mut().zip(other.buckets).for_each(|(sum, more)| *sum += more);
     }
 
@@ -153,7 +154,8 @@ impl Summary {
         let mut groups: BTreeMap<&str, TaskSummary> = BTreeMap::new();
         for task in self.tasks() {
             let group = groups.entry(&task.name);
-            let group = group.or_insert_with(|| TaskSummary { id: task.id, name: task.name.clone(), ..Default::default() });
+            let group =
+                group.or_insert_with(|| TaskSummary { id: task.id, name: task.name.clone(), ..Default::default() });
             group.add(task);
         }
         let mut groups: Vec<_> = groups.into_values().collect();

@@ -36,7 +36,8 @@ fn a_trace_of_ours_is_read_and_summed_up() {
     let summary = Summary::read(&TRACE[..]).expect("valid");
     let sender = summary.by_name().into_iter().find(|group| &*group.name == "sender").expect("it has a name");
     assert!(sender.running > 0 && sender.latency.count() >= 20, "{sender:?}");
-    let waits = |reason: &str| summary.tasks().iter().filter_map(|task| task.blocked.get(reason)).map(|(_, n)| n).sum::<u64>();
+    let waits =
+        |reason: &str| summary.tasks().iter().filter_map(|task| task.blocked.get(reason)).map(|(_, n)| n).sum::<u64>();
     assert!(waits("chan send") + waits("chan receive") >= 10, "one of the two waits for each number");
     assert_eq!(waits("sleep"), 1);
     let syscalls: u64 = summary.tasks().iter().map(|task| task.syscall).sum();

@@ -119,7 +119,8 @@ mod tests {
 
     #[test]
     fn the_parts_of_a_subject_do_not_touch() {
-        for (task, stack, run) in [(TASK_MASK, 0, 0), (0, STACK_MASK as u32, 0), (0, 0, (1 << RUN_BITS) - 1), (5, 6, 7)] {
+        for (task, stack, run) in [(TASK_MASK, 0, 0), (0, STACK_MASK as u32, 0), (0, 0, (1 << RUN_BITS) - 1), (5, 6, 7)]
+        {
             let subject = subject_in(task, stack, run);
             assert_eq!((task_of(subject), stack_of(subject), u64::from(run_of(subject))), (task, stack, run));
         }

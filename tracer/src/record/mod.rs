@@ -5,9 +5,9 @@
 //! rings is `engine`.
 
 pub(crate) mod clock;
+pub(crate) mod hooks;
 pub(crate) mod kind;
 pub(crate) mod ring;
-pub(crate) mod hooks;
 pub(crate) mod stack;
 pub(crate) mod threads;
 pub(crate) mod writer;

@@ -198,7 +198,9 @@ impl Writer {
         let _ = [closure.as_ptr().addr(), closure.len(), site, name.len()]
             .into_iter()
             .chain(name.as_bytes().chunks(8).map(|chunk| chunk.iter().fold(0, |word, byte| word << 8 | *byte as usize)))
-            .try_for_each(|word| if key.push(word).is_continue() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) });
+            .try_for_each(|word| {
+                if key.push(word).is_continue() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            });
         let hash = key.hash();
         let (slot, known) = self.origins.find(hash);
         if !known {
