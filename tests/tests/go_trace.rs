@@ -399,3 +399,77 @@ fn assert_pages_answer(file: &Path) {
     let said = server.end();
     assert!(!said.contains("Encountered error") && !said.contains("Lost"), "{said}");
 }
+
+/// A Go program with goroutines, a lock, channels, system calls, garbage collections, user tasks and regions.
+const GO_PROGRAM: &str = r#"package main
+
+import (
+	"context"
+	"os"
+	"runtime"
+	"runtime/trace"
+	"sync"
+	"time"
+)
+
+var sink [][]byte
+
+func main() {
+	trace.Start(os.Stdout)
+	var lock sync.Mutex
+	var all sync.WaitGroup
+	numbers := make(chan int)
+	go func() {
+		for range numbers {
+			runtime.Gosched()
+		}
+	}()
+	for i := 0; i < 8; i++ {
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			context, task := trace.NewTask(context.Background(), "request")
+			defer task.End()
+			for j := 0; j < 50; j++ {
+				trace.WithRegion(context, "locked", func() {
+					lock.Lock()
+					sink = append(sink, make([]byte, 10000))
+					lock.Unlock()
+				})
+				trace.Log(context, "category", "message")
+				numbers <- j
+				file, err := os.Open("/proc/self/status")
+				if err == nil {
+					file.Read(make([]byte, 4096))
+					file.Close()
+				}
+				time.Sleep(time.Millisecond)
+			}
+		}()
+	}
+	all.Wait()
+	runtime.GC()
+	time.Sleep(1200 * time.Millisecond)
+	close(numbers)
+	trace.Stop()
+}
+"#;
+
+#[test]
+fn a_trace_that_go_wrote_is_read_with_the_same_counts() {
+    if !go::available("a_trace_that_go_wrote_is_read_with_the_same_counts") {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let source = save(folder.path(), "main.go", GO_PROGRAM.as_bytes());
+    let output = go::command().arg("run").arg(&source).output().expect("go starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let file = save(folder.path(), "go.trace", &output.stdout);
+    assert_counts_agree(&file, &output.stdout);
+    let summary = greenprof_tracer::reader::Summary::read(&output.stdout[..]).expect("a valid trace");
+    assert!(summary.totals().generations >= 2);
+    let workers = summary.by_name().into_iter().find(|group| &*group.name == "main.main.func2").expect("goroutines");
+    let sleeps = workers.blocked.get("sleep").expect("they sleep");
+    assert_eq!((workers.tasks, sleeps.1), (8, 400), "{workers:?}");
+    assert!(sleeps.0 >= 400_000_000, "each at least a millisecond: {workers:?}");
+}

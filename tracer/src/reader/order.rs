@@ -87,7 +87,6 @@ enum ProcState {
 struct Processor {
     state: ProcState,
     sequence: Sequence,
-    thread: u64,
 }
 
 /// What a thread holds.
@@ -333,7 +332,7 @@ impl Order {
                     need(held.processor.is_none_or(|processor| processor == a), "its thread has another processor")?;
                     now.processor = Some(a);
                 }
-                self.processors.insert(a, Processor { state, sequence: (number, 0), thread });
+                self.processors.insert(a, Processor { state, sequence: (number, 0) });
                 one(Kind::Processor { id: a, running: bound })
             }
             kind::PROC_START => {
@@ -341,7 +340,7 @@ impl Order {
                 when(held.processor.is_none())?;
                 let Some(known) = self.processors.get_mut(&a) else { return Err(Refusal::Wait) };
                 when(known.state == ProcState::Idle && follows(known.sequence, number, b))?;
-                *known = Processor { state: ProcState::Running, sequence: (number, b), thread };
+                *known = Processor { state: ProcState::Running, sequence: (number, b) };
                 now.processor = Some(a);
                 one(Kind::Processor { id: a, running: true })
             }

@@ -156,7 +156,7 @@ impl Scale {
     /// A time in nanoseconds.
     #[inline]
     pub(crate) fn nanoseconds(&self, ticks: u64) -> u64 {
-        let scaled = |ticks: u64| (u128::from(ticks) * u128::from(self.rate) >> FRACTION) as u64;
+        let scaled = |ticks: u64| ((u128::from(ticks) * u128::from(self.rate)) >> FRACTION) as u64;
         match ticks.checked_sub(self.from.ticks) {
             Some(after) => self.from.nanoseconds + scaled(after),
             None => self.from.nanoseconds.saturating_sub(scaled(self.from.ticks - ticks)),

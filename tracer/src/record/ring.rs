@@ -23,8 +23,6 @@ pub(crate) struct Ring {
     written: CachePadded<AtomicU64>,
     /// Words ever read. Written by the reader.
     read: CachePadded<AtomicU64>,
-    /// Records that found no room. Written by the writer.
-    lost: AtomicU64,
 }
 
 impl Ring {
@@ -38,7 +36,6 @@ impl Ring {
             words,
             written: CachePadded::new(AtomicU64::new(0)),
             read: CachePadded::new(AtomicU64::new(0)),
-            lost: AtomicU64::new(0),
         })))
     }
 
@@ -46,12 +43,6 @@ impl Ring {
     pub(crate) fn is_empty(&self) -> bool {
         // Acquire on both: for whoever takes the ring over from another writer.
         self.read.load(Ordering::Acquire) == self.written.load(Ordering::Acquire)
-    }
-
-    /// Records that were lost here, ever.
-    pub(crate) fn lost(&self) -> u64 {
-        // Relaxed: a statistic.
-        self.lost.load(Ordering::Relaxed)
     }
 
     /// For the writer that takes the ring: where it continues.
@@ -64,11 +55,6 @@ impl Ring {
     pub(super) fn limit(&self) -> u64 {
         // Acquire: pairs with the Release in `set_read`: the reader is done with the words.
         self.read.load(Ordering::Acquire) + CAPACITY as u64
-    }
-
-    pub(super) fn count_lost(&self) {
-        // Relaxed: a single writer, and a statistic for others.
-        self.lost.store(self.lost.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 
     /// For the writer, below `limit`.

@@ -76,7 +76,6 @@ impl Writer {
         let all = words + if lost > 0 { 2 } else { 0 };
         if self.at.get() + all > self.limit.get() {
             self.lost.set(lost + 1);
-            self.ring.count_lost();
             engine::wake();
             return false;
         }
