@@ -384,6 +384,7 @@ impl Machine {
     }
 
     /// Writes an event of a thread, if it can happen now.
+    #[inline(always)] // so that no event is put together in memory only to be taken apart again
     pub(super) fn apply(&mut self, thread: At, time: u64, event: Event<'_>, mode: Mode) -> bool {
         if self.is_of_past_run(thread, &event) {
             return true;

@@ -17,10 +17,13 @@ use super::{
 use crate::record::{
     clock::Scale,
     kind::{self, kind_of, run_of, stack_of, task_of, ticks_of, words_of},
-    ring::Ring,
+    ring::{CAPACITY, Ring},
     stack::SLOTS,
     threads,
 };
+
+/// After so many words the writer gets their room back.
+const GIVE_BACK: u64 = CAPACITY as u64 / 16;
 
 /// A ring as it is read.
 struct Stream {
@@ -69,6 +72,17 @@ impl Stream {
     #[inline(always)]
     fn word(&self, at: u64) -> u64 {
         self.ring.get(self.at + at)
+    }
+
+    /// Is done with a record of so many words.
+    #[inline(always)]
+    fn advance(&mut self, words: u64) {
+        let before = self.at;
+        self.at += words;
+        // Now and then, so that the writer does not wait for the end of a long run.
+        if before / GIVE_BACK != self.at / GIVE_BACK {
+            self.ring.set_read(self.at);
+        }
     }
 
     /// The time of its next record.
@@ -203,24 +217,26 @@ impl Merge {
 
     /// Handles the next record of a stream, unless it must wait.
     fn step(&mut self, at: usize, machine: &mut Machine, scale: &Scale, mode: Mode) -> bool {
-        if self.define(at, machine) {
+        let stream = &mut self.streams[at];
+        let head = stream.word(0);
+        if kind_of(head) <= kind::LOST {
+            self.define(at, machine);
             self.advance(at);
             return true;
         }
-        let stream = &mut self.streams[at];
         let thread = match stream.machine_thread {
             Some(thread) => thread,
             None => *stream.machine_thread.insert(machine.thread(stream.thread, stream.worker)),
         };
         let stream = &self.streams[at];
-        let time = scale.nanoseconds(ticks_of(stream.word(0)));
+        let time = scale.nanoseconds(ticks_of(head));
         let subject = stream.word(1);
         let (task, run) = (task_of(subject), run_of(subject));
         let stack = match stack_of(subject) {
             0 => 0,
             slot => stream.stacks[(slot as usize - 1) % SLOTS],
         };
-        let event = match kind_of(stream.word(0)) {
+        let event = match kind_of(head) {
             kind::START => Event::Start { task, run },
             kind::WOKEN => Event::Woken { task, run, stack },
             kind::END => Event::End { task },
@@ -249,7 +265,8 @@ impl Merge {
         };
         let applied = machine.apply(thread, time, event, mode);
         if applied {
-            self.advance(at);
+            let words = if matches!(kind_of(head), kind::CREATE | kind::LABELS) { 3 } else { 2 };
+            self.streams[at].advance(words);
         }
         applied
     }
@@ -306,6 +323,7 @@ impl Merge {
     }
 
     /// Handles a record that is no event. Whether it was one.
+    #[cold]
     fn define(&mut self, at: usize, machine: &mut Machine) -> bool {
         let stream = &mut self.streams[at];
         let second = stream.word(1);
@@ -347,11 +365,7 @@ impl Merge {
 
     fn advance(&mut self, at: usize) {
         let stream = &mut self.streams[at];
-        stream.at += kind::length(|i| stream.ring.get(stream.at + i));
-        // Half a ring at the latest, so that the writer does not wait for the end of a long run.
-        if stream.at - stream.ring.start() > crate::record::ring::CAPACITY as u64 / 8 {
-            stream.ring.set_read(stream.at);
-        }
+        stream.advance(kind::length(|i| stream.ring.get(stream.at + i)));
     }
 }
 

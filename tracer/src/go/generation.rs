@@ -44,6 +44,10 @@ impl<T> Numbers<T> {
     }
 }
 
+/// Room for any event: a kind, a time, and up to five arguments.
+const EVENT_ROOM: usize = 64;
+const _: () = assert!(EVENT_ROOM > 6 * MAX_NUMBER);
+
 /// The events of one thread that are not in the generation's body yet.
 pub(crate) struct Batch {
     /// The kernel's id of the thread, or [`NO_THREAD`].
@@ -151,15 +155,21 @@ impl Generation {
     #[inline]
     pub(crate) fn event<const N: usize>(&mut self, batch: &mut Batch, time: u64, kind: u8, arguments: [u64; N]) {
         self.events += 1;
+        const { assert!(N <= 5) };
         let time = time / UNIT;
         if batch.bytes.is_empty() || batch.bytes.len() + 1 + MAX_NUMBER * (N + 1) > MAX_BATCH {
             self.begin(batch, time);
         }
         let delta = time.saturating_sub(batch.last);
         batch.last += delta;
-        batch.bytes.push(kind);
-        wire::put(&mut batch.bytes, delta);
-        arguments.into_iter().for_each(|value| wire::put(&mut batch.bytes, value));
+        // Gathered here first: a check of the vector's room for each byte costs more than the copy.
+        let mut bytes = [0; EVENT_ROOM];
+        bytes[0] = kind;
+        let mut end = wire::put_at(&mut bytes, 1, delta);
+        for value in arguments {
+            end = wire::put_at(&mut bytes, end, value);
+        }
+        batch.bytes.extend_from_slice(&bytes[..end]);
     }
 
     #[cold]

@@ -107,6 +107,19 @@ pub(crate) fn put(bytes: &mut Vec<u8>, mut value: u64) {
     bytes.push(value as u8);
 }
 
+/// Writes a number into an array, in which there must be room for it. Where the next one goes.
+#[inline(always)]
+pub(crate) fn put_at<const N: usize>(bytes: &mut [u8; N], mut at: usize, mut value: u64) -> usize {
+    const { assert!(N.is_power_of_two()) };
+    while value >= 0x80 {
+        bytes[at & (N - 1)] = value as u8 | 0x80;
+        value >>= 7;
+        at += 1;
+    }
+    bytes[at & (N - 1)] = value as u8;
+    at + 1
+}
+
 /// Appends the header of a batch.
 pub(crate) fn put_batch_header(bytes: &mut Vec<u8>, generation: u64, thread: u64, time: u64, size: usize) {
     bytes.push(kind::EVENT_BATCH);

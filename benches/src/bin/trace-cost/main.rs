@@ -98,7 +98,10 @@ fn sample(traced: bool, work: impl Fn()) -> (f64, u64, u64) {
     match trace.map(|trace| trace.stop().expect("a whole trace")) {
         Some((Count(bytes), stats)) => {
             if stats.lost > 0 {
-                println!("{} events of {} were lost: the tracer's thread got no processor for too long", stats.lost, stats.events);
+                println!(
+                    "{} events of {} were lost: the tracer's thread got no processor for too long",
+                    stats.lost, stats.events
+                );
             }
             (used, stats.events, bytes)
         }
