@@ -1,6 +1,7 @@
 //! Programs that show what greenprof shows: a service under load ([`orders`]), a [`tour`] of its profiles, two programs
 //! that use memory badly ([`churn`], [`retain`]), one that waits too often ([`contention`]), one whose tasks grow
-//! ([`growth`]), and one that is captured when it goes wrong ([`mod@watch`]).
+//! ([`growth`]), one that is slow without using the processor ([`latency`]), and one that is captured when it goes wrong
+//! ([`mod@watch`]). [`trace_report`] sums up any execution trace.
 //!
 //! The binary `greenprof-demos` is a thin shell over this library, which exists so that everything can be tested.
 
@@ -14,6 +15,7 @@ pub mod contention;
 pub mod growth;
 pub mod guide;
 pub mod interrupt;
+pub mod latency;
 pub mod orders;
 pub mod retain;
 pub mod scenario;
@@ -21,4 +23,5 @@ pub mod serve;
 pub mod setup;
 pub mod table;
 pub mod tour;
+pub mod trace_report;
 pub mod watch;

@@ -11,11 +11,13 @@ use greenprof_demos::{
     catalog, churn, console, contention, growth,
     guide::{self, Length},
     interrupt::Interrupt,
+    latency::{self, LatencyError},
     retain,
     scenario::ScenarioError,
     serve::{self, ServeError},
     setup::SetupError,
     tour::{self, TourError, capture::CaptureError},
+    trace_report::{self, ReportError},
     watch,
 };
 use greenprof_profiler::http::{MAX_SECONDS, server::DEFAULT_ADDRESS};
@@ -50,6 +52,20 @@ enum Command {
         /// Ends after so many seconds
         #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
         seconds: Option<u64>,
+    },
+    /// Makes requests that are slow while the processor is idle, then not; shows both execution traces, and checks them
+    Latency {
+        /// Directory for the traces; made if it does not exist [default: a fresh one among the temporary files]
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+        /// Prints only what was checked
+        #[arg(long)]
+        check: bool,
+    },
+    /// Sums up what each task of an execution trace did; Go's traces can be read, too
+    TraceReport {
+        /// The trace
+        file: PathBuf,
     },
     /// Allocates without need, then not; shows both heap profiles side by side, and checks them
     Churn(ScenarioArgs),
@@ -153,6 +169,11 @@ fn run(command: Command) -> Result<bool> {
             serve::run(&settings, &interrupt)?;
             Ok(true)
         }
+        Command::Latency { out, check } => Ok(latency::run(&latency::Settings { out, check })?),
+        Command::TraceReport { file } => {
+            trace_report::run(&file)?;
+            Ok(true)
+        }
         Command::Churn(ScenarioArgs { workers, out, json }) => {
             Ok(churn::run(&churn::Settings { workers: workers.map(NonZero::get), out, json })?)
         }
@@ -183,5 +204,10 @@ fn could_not_begin(error: &anyhow::Error) -> bool {
     error.is::<SetupError>()
         || matches!(error.downcast_ref(), Some(ServeError::Setup(_)))
         || matches!(error.downcast_ref(), Some(ScenarioError::Setup(_) | ScenarioError::Write { .. }))
+        || matches!(error.downcast_ref(), Some(ReportError::Open { .. } | ReportError::Read { .. }))
+        || matches!(
+            error.downcast_ref(),
+            Some(LatencyError::Scenario(ScenarioError::Setup(_) | ScenarioError::Write { .. }))
+        )
         || matches!(error.downcast_ref(), Some(TourError::Setup(_) | TourError::Capture(CaptureError::Write { .. })))
 }

@@ -8,6 +8,7 @@
 //! * [`self_test`]: whether the program was built so that its stacks can be walked.
 //! * [`metrics`]: what `/metrics` tells.
 //! * [`watch`]: captures that a threshold makes.
+//! * [`trace`]: execution traces and the flight recorder, as the port offers them.
 //! * [`http`]: the port, and the traits through which profilers plug into it.
 
 #![warn(missing_docs)]
@@ -29,6 +30,7 @@ pub mod symbolize;
 pub mod tasks;
 pub mod text;
 pub mod threads;
+pub mod trace;
 mod unwind;
 pub mod wall;
 pub mod watch;
@@ -45,6 +47,7 @@ pub fn registry() -> Registry {
     if greenprof_runtime::heap::is_active() {
         heap::start();
     }
+    trace::name_functions();
     let registry = Registry::new();
     let profiles: [Arc<dyn NamedProfile>; 7] = [
         Arc::new(tasks::TaskProfile),
@@ -59,7 +62,8 @@ pub fn registry() -> Registry {
         registry.register(profile).expect("an empty registry takes different names");
     }
     registry.register_source(custom::all);
-    let captures: [Arc<dyn Capture>; 2] = [Arc::new(cpu::CpuProfile), Arc::new(wall::WallProfile)];
+    let captures: [Arc<dyn Capture>; 3] =
+        [Arc::new(cpu::CpuProfile), Arc::new(trace::TraceCapture), Arc::new(wall::WallProfile)];
     for capture in captures {
         registry.register_capture(capture).expect("an empty registry takes different names");
     }

@@ -27,7 +27,7 @@ use std::{
 
 use parking_lot::RwLock;
 
-use crate::{heap, scheduler::current_worker};
+use crate::{heap, hooks, scheduler::current_worker};
 
 /// Distinct sets that are kept. Some hundred bytes each.
 pub const MAX_SETS: usize = 16_384;
@@ -161,7 +161,10 @@ pub(crate) fn current_set() -> LabelSet {
 pub(crate) fn set_current(set: LabelSet) {
     match current_worker().and_then(|worker| worker.task()) {
         // Relaxed: read by the sampler on the same thread, and by profiles that validate what they read.
-        Some(task) => task.control().labels.store(set.0, Ordering::Relaxed),
+        Some(task) => {
+            task.control().labels.store(set.0, Ordering::Relaxed);
+            hooks::labels_changed(task);
+        }
         None => THREAD.set(set),
     }
 }

@@ -1,7 +1,10 @@
 //! The instrumentation points of a build without hooks: nothing.
 
 use super::{InstallError, Instrument, Interest, WorkerThread};
-use crate::task::{WaitReason, control::TaskRef, parker::Parker};
+use crate::{
+    scheduler::Departure,
+    task::{WaitReason, control::TaskRef, parker::Parker},
+};
 
 /// An instrument that is installed; never, in this build.
 #[must_use]
@@ -20,7 +23,7 @@ pub(crate) fn task_spawned(_: TaskRef) {}
 #[inline(always)]
 pub(crate) fn task_resumed(_: impl Fn() -> TaskRef) {}
 #[inline(always)]
-pub(crate) fn task_left(_: impl Fn() -> TaskRef, _: bool) {}
+pub(crate) fn task_left(_: impl Fn() -> TaskRef, _: Departure) {}
 #[inline(always)]
 pub(crate) fn task_woken(_: TaskRef) {}
 #[inline(always)]
@@ -60,3 +63,19 @@ impl Delays {
 pub(crate) fn worker_started(_: &'static WorkerThread) {}
 #[inline(always)]
 pub(crate) fn worker_stopping(_: &'static WorkerThread) {}
+#[inline(always)]
+pub(crate) fn worker_searching(_: &'static WorkerThread) {}
+#[inline(always)]
+pub(crate) fn worker_sleeping(_: &'static WorkerThread) {}
+#[inline(always)]
+pub(crate) fn worker_woke(_: &'static WorkerThread) {}
+#[inline(always)]
+pub(crate) fn blocking_began(_: impl Fn() -> Option<TaskRef>) {}
+#[inline(always)]
+pub(crate) fn blocking_ended(_: impl Fn() -> Option<TaskRef>) {}
+#[inline(always)]
+pub(crate) fn labels_changed(_: TaskRef) {}
+#[inline(always)]
+pub(crate) fn world_stopping() {}
+#[inline(always)]
+pub(crate) fn world_released() {}

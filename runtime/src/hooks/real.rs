@@ -5,13 +5,14 @@
 
 use std::sync::{
     Once,
-    atomic::{AtomicU32, Ordering, fence},
+    atomic::{AtomicU32, AtomicUsize, Ordering, fence},
 };
 
 use parking_lot::Mutex;
 
 use super::{InstallError, Instrument, Interest, Left, MAX_INSTRUMENTS, TaskView, WorkerThread};
 use crate::{
+    scheduler::Departure,
     sys::{
         clock,
         ticks::{self, Ticks},
@@ -24,6 +25,8 @@ pub(crate) use super::delays::{Delays, all_of};
 /// The union of all interests: what an instrumentation point looks at.
 static WANTED: AtomicU32 = AtomicU32::new(0);
 static ENTRIES: [Entry; MAX_INSTRUMENTS] = [const { Entry::new() }; MAX_INSTRUMENTS];
+/// How many entries have an instrument: the first ones.
+static COUNT: AtomicUsize = AtomicUsize::new(0);
 /// Guards which entries are taken, and the computation of `WANTED`.
 static CHANGE: Mutex<()> = Mutex::new(());
 
@@ -66,6 +69,8 @@ pub fn install(instrument: &'static dyn Instrument, interest: Interest) -> Resul
         Some(entry) => entry,
         None => ENTRIES.iter().find(|e| e.instrument.set(instrument).is_ok()).ok_or(InstallError::TooMany)?,
     };
+    // Relaxed: an entry without an instrument, or without interest, is passed over.
+    COUNT.store(ENTRIES.iter().take_while(|entry| entry.instrument.get().is_some()).count(), Ordering::Relaxed);
     // Relaxed: the instrument is published by its OnceLock; an event that sees the interest later is not delivered.
     entry.interest.store(interest.bits(), Ordering::Relaxed);
     recompute();
@@ -103,10 +108,11 @@ fn deliver(interest: Interest, event: impl Fn(&'static dyn Instrument)) {
         }
     }
     let bomb = AbortOnUnwind;
-    for entry in &ENTRIES {
-        // They are taken in order.
-        let Some(instrument) = entry.instrument.get() else { break };
-        if entry.interest.load(Ordering::Relaxed) & interest.bits() != 0 {
+    // Relaxed: as in `install`.
+    for entry in &ENTRIES[..COUNT.load(Ordering::Relaxed).min(MAX_INSTRUMENTS)] {
+        if entry.interest.load(Ordering::Relaxed) & interest.bits() != 0
+            && let Some(instrument) = entry.instrument.get()
+        {
             event(*instrument);
         }
     }
@@ -129,10 +135,14 @@ pub(crate) fn task_resumed(task: impl Fn() -> TaskRef) {
 }
 
 #[inline(always)]
-pub(crate) fn task_left(task: impl Fn() -> TaskRef, ended: bool) {
+pub(crate) fn task_left(task: impl Fn() -> TaskRef, departure: Departure) {
     if wanted(Interest::SCHEDULE) {
         let task = task();
-        let left = if ended { Left::Ended } else { Left::ToContinue };
+        let left = match departure {
+            Departure::Park => Left::Waits,
+            Departure::Yield => Left::Yields,
+            Departure::Exit => Left::Ended,
+        };
         deliver(Interest::SCHEDULE, move |i| i.task_left(TaskView::new(task), left));
     }
 }
@@ -197,5 +207,65 @@ pub(crate) fn worker_started(worker: &'static WorkerThread) {
 pub(crate) fn worker_stopping(worker: &'static WorkerThread) {
     if wanted(Interest::WORKER) {
         deliver(Interest::WORKER, move |i| i.worker_stopping(worker));
+    }
+}
+
+#[inline(always)]
+pub(crate) fn worker_searching(worker: &'static WorkerThread) {
+    if wanted(Interest::IDLE) {
+        deliver(Interest::IDLE, move |i| i.worker_searching(worker));
+    }
+}
+
+#[inline(always)]
+pub(crate) fn worker_sleeping(worker: &'static WorkerThread) {
+    if wanted(Interest::IDLE) {
+        deliver(Interest::IDLE, move |i| i.worker_sleeping(worker));
+    }
+}
+
+#[inline(always)]
+pub(crate) fn worker_woke(worker: &'static WorkerThread) {
+    if wanted(Interest::IDLE) {
+        deliver(Interest::IDLE, move |i| i.worker_woke(worker));
+    }
+}
+
+#[inline(always)]
+pub(crate) fn blocking_began(task: impl Fn() -> Option<TaskRef>) {
+    if wanted(Interest::BLOCKING)
+        && let Some(task) = task()
+    {
+        deliver(Interest::BLOCKING, move |i| i.blocking_began(TaskView::new(task)));
+    }
+}
+
+#[inline(always)]
+pub(crate) fn blocking_ended(task: impl Fn() -> Option<TaskRef>) {
+    if wanted(Interest::BLOCKING)
+        && let Some(task) = task()
+    {
+        deliver(Interest::BLOCKING, move |i| i.blocking_ended(TaskView::new(task)));
+    }
+}
+
+#[inline(always)]
+pub(crate) fn labels_changed(task: TaskRef) {
+    if wanted(Interest::LABELS) {
+        deliver(Interest::LABELS, move |i| i.labels_changed(TaskView::new(task)));
+    }
+}
+
+#[inline(always)]
+pub(crate) fn world_stopping() {
+    if wanted(Interest::WORLD) {
+        deliver(Interest::WORLD, move |i| i.world_stopping());
+    }
+}
+
+#[inline(always)]
+pub(crate) fn world_released() {
+    if wanted(Interest::WORLD) {
+        deliver(Interest::WORLD, move |i| i.world_released());
     }
 }

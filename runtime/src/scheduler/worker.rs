@@ -75,6 +75,18 @@ pub(crate) enum Departure {
     Exit,
 }
 
+impl Departure {
+    /// What `leave` has passed through the switch.
+    #[inline(always)]
+    fn from_message(message: usize) -> Self {
+        match message {
+            m if m == Self::Park as usize => Self::Park,
+            m if m == Self::Yield as usize => Self::Yield,
+            _ => Self::Exit,
+        }
+    }
+}
+
 pub(crate) struct Worker {
     shared: Arc<Shared>,
     index: usize,
@@ -247,9 +259,11 @@ impl Worker {
             processor.retired.swap(0, Ordering::SeqCst);
             return;
         }
+        hooks::worker_sleeping(self.thread);
         while processor.retired.load(Ordering::SeqCst) == 1 {
             futex::wait(&processor.retired, 1, None);
         }
+        hooks::worker_woke(self.thread);
     }
 
     fn run_task(&self, task: NonNull<Control>) {
@@ -272,14 +286,16 @@ impl Worker {
             self.thread.set_task(ptr::null_mut());
             self.task.set(None);
             control.end_run();
-            hooks::task_left(task_ref, departure == Departure::Exit as usize);
-            if departure == Departure::Park as usize {
+            let departure = Departure::from_message(departure);
+            hooks::task_left(task_ref, departure);
+            if departure == Departure::Park {
                 if control.park.commit_park() {
                     return;
                 }
+                hooks::task_woken(task_ref());
                 continue;
             }
-            if departure == Departure::Yield as usize {
+            if departure == Departure::Yield {
                 bump(&self.processor().yields);
                 // Nobody is woken for it: this worker looks at its queues next.
                 return match control.pinned() {
@@ -372,6 +388,7 @@ impl Worker {
     /// that is not needed any more: a wake-up that reached it goes on to the next sleeper.
     #[cold]
     fn find(&self) -> Option<NonNull<Control>> {
+        hooks::worker_searching(self.thread);
         let idle = &self.shared.idle;
         let mut searching = idle.begin_search();
         let mut stuck = None;
@@ -397,12 +414,18 @@ impl Worker {
                 idle.leave(self.index);
             } else if self.shared.has_next() {
                 stuck = self.look_at_next_slots(stuck);
-                idle.sleep(self.index, Some(NAP));
+                self.sleep(Some(NAP));
             } else {
                 stuck = None;
-                idle.sleep(self.index, None);
+                self.sleep(None);
             }
         }
+    }
+
+    fn sleep(&self, timeout: Option<Duration>) {
+        hooks::worker_sleeping(self.thread);
+        self.shared.idle.sleep(self.index, timeout);
+        hooks::worker_woke(self.thread);
     }
 
     /// Looks at all queues a few times.

@@ -75,8 +75,8 @@ pub(crate) struct Control {
 /// A cache line's bytes, on the processors that this runs on.
 const LINE: usize = 64;
 
-/// The lines that a spawn and the first switch to the task write.
-const SPAWN_LINES: usize = 4;
+/// The lines that a spawn and the first switch to the task write. Without inlining more callers are kept.
+const SPAWN_LINES: usize = if cfg!(debug_assertions) { 5 } else { 4 };
 
 // Loom's atomics are larger.
 #[cfg(not(loom))]
@@ -152,6 +152,8 @@ pub(crate) struct About {
     pub(crate) id: AtomicU64,
     pub(crate) parent: AtomicU64,
     spawn_site: AtomicPtr<Location<'static>>,
+    /// A function that gives the name of the closure's type; null before the first task.
+    closure_name: AtomicPtr<()>,
     /// Return addresses; a 0 ends them.
     pub(super) spawn_stack: [AtomicUsize; SPAWN_FRAMES],
     pub(crate) runtime_id: AtomicU32,
@@ -215,6 +217,7 @@ impl Control {
                     name: [const { AtomicU64::new(0) }; NAME_BYTES / 8],
                     spawn_site: AtomicPtr::new(ptr::null_mut()),
                     spawn_stack: [const { AtomicUsize::new(0) }; SPAWN_FRAMES],
+                    closure_name: AtomicPtr::new(ptr::null_mut()),
                 },
             });
         }
@@ -361,6 +364,20 @@ impl About {
 
     pub(crate) fn set_spawn_site(&self, site: &'static Location<'static>) {
         self.spawn_site.store(ptr::from_ref(site).cast_mut(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_closure_name(&self, name: fn() -> &'static str) {
+        self.closure_name.store(name as *mut (), Ordering::Relaxed);
+    }
+
+    pub(crate) fn closure_name(&self) -> &'static str {
+        let name = self.closure_name.load(Ordering::Relaxed);
+        if name.is_null() {
+            return "";
+        }
+        // SAFETY: a function stored by `set_closure_name`.
+        let name = unsafe { std::mem::transmute::<*mut (), fn() -> &'static str>(name) };
+        name()
     }
 
     pub(crate) fn spawn_site(&self) -> Option<&'static Location<'static>> {

@@ -116,13 +116,15 @@ pub(crate) struct Options<'a> {
     site: &'static Location<'static>,
     /// The worker that the spawner runs on, whichever runtime the task is for. Looked up once: spawning does not leave it.
     spawner: Option<&'a Worker>,
+    /// Of the type of what the caller has given.
+    closure_name: fn() -> &'static str,
 }
 
 impl<'a> Options<'a> {
     /// For a task that the caller spawns, at once.
     #[inline]
     pub(crate) fn new(site: &'static Location<'static>) -> Self {
-        Self { name: None, stack_size: None, pinned: None, site, spawner: current_worker() }
+        Self { name: None, stack_size: None, pinned: None, site, spawner: current_worker(), closure_name: || "" }
     }
 
     pub(crate) fn name(self, name: &'a str) -> Self {
@@ -174,6 +176,7 @@ unsafe fn spawn_with<T: Send, F: FnOnce() -> T + Send>(
     body: F,
     scope: Option<Token>,
 ) -> Result<JoinHandle<T>, SpawnError> {
+    let options = Options { closure_name: std::any::type_name::<F>, ..options };
     if size_of::<F>() > LARGE_CLOSURE || align_of::<F>() > 64 {
         let body = Box::new(body);
         // SAFETY: the caller's promise; this closure is the size of a pointer.
@@ -254,6 +257,7 @@ fn allocate(shared: &Arc<Shared>, options: &Options<'_>) -> Result<ptr::NonNull<
         None => about.spawn_stack[0].store(0, Ordering::Relaxed),
     }
     about.set_name(options.name.unwrap_or_default());
+    about.set_closure_name(options.closure_name);
     about.runtime_id.store(shared.id, Ordering::Relaxed);
     block.labels.store(labels, Ordering::Relaxed);
     block.runtime.store(Arc::as_ptr(shared).cast_mut(), Ordering::Relaxed);

@@ -60,6 +60,8 @@ pub struct TaskInfo {
     pub state: TaskState,
     /// How long it has waited, in nanoseconds, as of the last kernel tick; 0 if it does not wait.
     pub waiting_for: u64,
+    /// The type of the closure that it runs, as [`std::any::type_name`] has it.
+    pub closure_name: &'static str,
     /// Where it was spawned.
     pub spawn_site: Option<&'static Location<'static>>,
     /// The innermost return addresses of the stack that spawned it; empty if a thread did.
@@ -240,6 +242,7 @@ impl Tasks {
                     }
                     _ => 0,
                 },
+                closure_name: about.closure_name(),
                 spawn_site: about.spawn_site(),
                 spawn_stack: about.spawn_stack(),
                 task: TaskRef { control: block, generation },

@@ -51,6 +51,7 @@ pub use wait::{Queued, StackSlot, TaskMark, stack_slots};
 
 use super::{tasks, threads};
 use crate::{
+    hooks,
     sync::Primitive,
     sys::{clock, memory::PAGE, raw},
     task::{park::ParkState, stack::slab::Slab},
@@ -176,6 +177,7 @@ pub fn stop<R>(patience: impl Into<Patience>, look: impl FnOnce(&Stopped<'_>) ->
     // Takes the loader's lock, which must not wait for ours.
     let modules = tls::modules();
     let held = table.lock().ok_or(StopError::Nested)?;
+    let _told = Told::begin();
     for attempt in 1.. {
         let attempt_made = Attempt::make(&held, signal, deadline)?;
         if !attempt_made.complete && attempt < attempts {
@@ -207,6 +209,22 @@ pub fn stop<R>(patience: impl Into<Patience>, look: impl FnOnce(&Stopped<'_>) ->
 /// to find those who break the rules.
 pub fn inside() -> bool {
     table::table().is_some_and(table::Table::is_held_here)
+}
+
+/// Tells instruments of a stop: before the first thread stops, and when all run again.
+struct Told;
+
+impl Told {
+    fn begin() -> Self {
+        hooks::world_stopping();
+        Self
+    }
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        hooks::world_released();
+    }
 }
 
 /// One attempt: the world is stopped, or partly, until this is dropped.
