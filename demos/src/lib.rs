@@ -1,5 +1,5 @@
-//! Programs that show what greenprof shows: a service under load ([`orders`]), a [`tour`] of its profiles, and two programs
-//! that use memory badly ([`churn`], [`retain`]).
+//! Programs that show what greenprof shows: a service under load ([`orders`]), a [`tour`] of its profiles, two programs
+//! that use memory badly ([`churn`], [`retain`]), and many that leak tasks ([`leaks`]).
 //!
 //! The binary `greenprof-demos` is a thin shell over this library, which exists so that everything can be tested.
 
@@ -10,6 +10,7 @@ pub mod catalog;
 pub mod churn;
 pub mod console;
 pub mod interrupt;
+pub mod leaks;
 pub mod orders;
 pub mod retain;
 pub mod scenario;

@@ -1,0 +1,4 @@
+//! Kernels.
+use super::program::Program;
+/// All.
+pub const PROGRAMS: &[&Program] = &[];
