@@ -259,7 +259,10 @@ fn run_leaks(arguments: LeaksArgs) -> Result<bool> {
 /// Whether a demo was refused what it needs, rather than found to be wrong.
 fn could_not_begin(error: &anyhow::Error) -> bool {
     error.is::<SetupError>()
-        || matches!(error.downcast_ref(), Some(LeaksError::NoProgram(_) | LeaksError::NoForm | LeaksError::Start { .. }))
+        || matches!(
+            error.downcast_ref(),
+            Some(LeaksError::NoProgram(_) | LeaksError::NoForm | LeaksError::Start { .. })
+        )
         || matches!(error.downcast_ref(), Some(ServeError::Setup(_)))
         || matches!(error.downcast_ref(), Some(ScenarioError::Setup(_) | ScenarioError::Write { .. }))
         || matches!(error.downcast_ref(), Some(TourError::Setup(_) | TourError::Capture(CaptureError::Write { .. })))

@@ -47,7 +47,11 @@ pub const DETECTORS: &[Entry] = &[
         what: "every task that has been blocked for more than 50 ms",
         make: || Box::new(LongerThan(Duration::from_millis(50))),
     },
-    Entry { name: "none", what: "nothing; what the programs themselves do is still checked", make: || Box::new(Silent) },
+    Entry {
+        name: "none",
+        what: "nothing; what the programs themselves do is still checked",
+        make: || Box::new(Silent),
+    },
 ];
 
 /// The task in which a program runs.

@@ -158,7 +158,10 @@ fn run_all(cases: &[Case], settings: &Settings) -> Result<Vec<Row>, LeaksError> 
         let workers: Vec<_> = (0..settings.jobs).map(|_| scope.spawn(work)).collect();
         while !workers.iter().all(thread::ScopedJoinHandle::is_finished) {
             let done = next.load(Ordering::Relaxed).min(total);
-            step.progress(format!("{done} of {total} runs, {}", cases[(done.max(1) - 1) / settings.runs as usize].program.id), start.elapsed());
+            step.progress(
+                format!("{done} of {total} runs, {}", cases[(done.max(1) - 1) / settings.runs as usize].program.id),
+                start.elapsed(),
+            );
             thread::sleep(std::time::Duration::from_millis(50));
         }
     });
