@@ -26,6 +26,23 @@ mod hugo_3251;
 mod hugo_5379;
 mod istio_16224;
 mod istio_18454;
+mod kubernetes_10182;
+mod kubernetes_13135;
+mod kubernetes_1321;
+mod kubernetes_25331;
+mod kubernetes_26980;
+mod kubernetes_38669;
+mod kubernetes_5316;
+mod kubernetes_58107;
+pub(super) mod kubernetes_70277;
+mod moby_17176;
+mod moby_25384;
+mod moby_27782;
+mod moby_30408;
+mod moby_36114;
+mod moby_4951;
+mod serving_2137;
+mod syncthing_4829;
 
 use super::program::Program;
 
@@ -55,4 +72,21 @@ pub const PROGRAMS: &[&Program] = &[
     &hugo_5379::PROGRAM,
     &istio_16224::PROGRAM,
     &istio_18454::PROGRAM,
+    &kubernetes_1321::PROGRAM,
+    &kubernetes_5316::PROGRAM,
+    &kubernetes_10182::PROGRAM,
+    &kubernetes_13135::PROGRAM,
+    &kubernetes_25331::PROGRAM,
+    &kubernetes_26980::PROGRAM,
+    &kubernetes_38669::PROGRAM,
+    &kubernetes_58107::PROGRAM,
+    &kubernetes_70277::PROGRAM,
+    &moby_4951::PROGRAM,
+    &moby_17176::PROGRAM,
+    &moby_25384::PROGRAM,
+    &moby_27782::PROGRAM,
+    &moby_30408::PROGRAM,
+    &moby_36114::PROGRAM,
+    &serving_2137::PROGRAM,
+    &syncthing_4829::PROGRAM,
 ];
