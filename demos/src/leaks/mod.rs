@@ -44,7 +44,8 @@ mod prelude {
 
 /// All programs, in the order in which they are shown.
 pub fn programs() -> Vec<&'static Program> {
-    [simple::PROGRAMS, patterns::PROGRAMS, goker::PROGRAMS, sound::PROGRAMS].concat()
+    let leaky = [simple::PROGRAMS, patterns::PROGRAMS, goker::PROGRAMS].concat();
+    leaky.into_iter().chain(sound::programs()).collect()
 }
 
 /// The programs that are meant: a whole id, or the beginning of one up to a slash; all if nothing is asked.

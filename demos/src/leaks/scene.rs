@@ -42,16 +42,23 @@ const YIELDS: u32 = 64;
 /// Between two polls of somebody who has yielded often.
 const NAP: Duration = Duration::from_micros(200);
 
+/// The same at a gate: others, who wait to see it asleep, look more often, and not in step with it.
+const LONG_NAP: Duration = Duration::from_micros(1100);
+
 /// Polls after which a program is given up: some three seconds. Counted, because a process may be stopped for minutes.
 const PATIENCE: u32 = 10_000;
 
 /// Waits until `condition` holds. Returns whether it does.
-pub(super) fn poll(mut condition: impl FnMut() -> bool) -> bool {
+pub(super) fn poll(condition: impl FnMut() -> bool) -> bool {
+    poll_with(NAP, condition)
+}
+
+fn poll_with(nap: Duration, mut condition: impl FnMut() -> bool) -> bool {
     for attempt in 0..PATIENCE {
         if condition() {
             return true;
         }
-        if attempt < YIELDS { yield_now() } else { sleep(NAP) }
+        if attempt < YIELDS { yield_now() } else { sleep(nap) }
     }
     condition()
 }
@@ -182,6 +189,11 @@ impl fmt::Debug for Scene {
 pub struct Gate(Arc<AtomicBool>);
 
 impl Gate {
+    /// A gate that is closed in every form.
+    pub fn closed() -> Self {
+        Self(Arc::new(AtomicBool::new(false)))
+    }
+
     /// Lets everybody through from now on.
     pub fn open(&self) {
         // Release: pairs with the load in `is_open`; what was done before is seen behind the gate.
@@ -194,7 +206,7 @@ impl Gate {
     /// If it never is.
     #[track_caller]
     pub fn pass(&self) {
-        assert!(poll(|| self.is_open()), "nobody opened a gate");
+        assert!(poll_with(LONG_NAP, || self.is_open()), "nobody opened a gate");
     }
 
     /// Whether it is open.
