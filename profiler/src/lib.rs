@@ -11,6 +11,7 @@
 pub mod cpu;
 pub mod heap;
 pub mod http;
+pub mod leak;
 pub mod profile;
 mod signal;
 pub mod symbolize;

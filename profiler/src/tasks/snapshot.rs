@@ -55,7 +55,7 @@ impl Task {
         }
     }
 
-    fn new(info: &TaskInfo, stack: Option<Vec<usize>>) -> Self {
+    pub(crate) fn new(info: &TaskInfo, stack: Option<Vec<usize>>) -> Self {
         Self {
             id: info.id,
             parent: info.parent,

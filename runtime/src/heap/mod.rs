@@ -24,7 +24,7 @@
 //! resident memory about 1 % of the heap for tables, and up to 40 KiB for each thread that uses all sizes.
 //!
 //! The cores of the primitives of [`sync`](crate::sync) do not lie in this heap but in a region of their own: a word that
-//! points to one never resolves here, and is judged by [`world::handle_words`](crate::world::handle_words) and its kin.
+//! points to one never resolves here, but with [`Stopped::primitive_at`](crate::world::stop::Stopped::primitive_at).
 //!
 //! `runtime/src/heap/README.md` has the whole design, its sources, and why a stopped world can be read.
 
@@ -49,7 +49,7 @@ use std::alloc::{GlobalAlloc, Layout};
 
 pub use scope::{in_untracked, tracked, untracked};
 pub use stats::{SizeStats, Stats, Total, stats};
-pub use view::{Block, SpanView, View};
+pub use view::{Block, SpanView, View, extent};
 
 /// The allocator. All of them are the same heap.
 #[derive(Clone, Copy, Debug, Default)]

@@ -7,6 +7,7 @@
 
 use std::{
     marker::PhantomData,
+    ops::Range,
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -45,6 +46,12 @@ pub struct SpanView {
 pub struct View {
     /// Ends on the thread that has made it, which is the one that runs.
     thread: PhantomData<*mut ()>,
+}
+
+/// From the heap's first page to the end of the last that was ever used: where blocks lie. It grows.
+pub fn extent() -> Range<usize> {
+    let base = range::base();
+    if base == 0 { 0..0 } else { base..range::address(pages::top()) }
 }
 
 static TAKEN: AtomicBool = AtomicBool::new(false);
@@ -102,6 +109,17 @@ impl View {
             };
             SpanView { start: range::address(page), bytes, block_size, blocks }
         })
+    }
+
+    /// Which blocks of a span are free, a bit for each, from the lowest of the first word on.
+    pub fn free_blocks(&self, span: &SpanView) -> impl Iterator<Item = u64> {
+        let head = (span.start - range::base()) >> PAGE_SHIFT;
+        let words = match range::span(head).state() {
+            State::Small => span.blocks.div_ceil(64),
+            _ => 0,
+        };
+        let (free, marked) = (range::free_bits(head, words), range::marks(head, words));
+        free.iter().zip(marked).map(|(free, marked)| free.load(Ordering::Relaxed) | marked.load(Ordering::Relaxed))
     }
 
     /// All allocated blocks, in the order of their addresses.

@@ -6,11 +6,12 @@
 use std::{
     cell::UnsafeCell,
     marker::PhantomData,
+    ops::Range,
     panic::Location,
     ptr,
     sync::{
         OnceLock,
-        atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, Ordering, compiler_fence},
     },
 };
 
@@ -23,18 +24,28 @@ use crate::sys::{
     memory,
 };
 
-/// What a core is the core of.
+/// What a primitive is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(crate) enum Kind {
+#[non_exhaustive]
+pub enum Kind {
+    /// A channel, by either interface.
     Chan = 1,
+    /// A [`Mutex`](super::Mutex).
     Mutex = 2,
+    /// A [`WaitGroup`](super::WaitGroup).
     WaitGroup = 3,
+    /// A [`RwLock`](super::RwLock).
     RwLock = 4,
+    /// A [`RawMutex`](super::RawMutex).
     RawMutex = 5,
+    /// A [`RawRwLock`](super::RawRwLock).
     RawRwLock = 6,
+    /// A [`Condvar`](super::Condvar).
     Condvar = 7,
+    /// A [`Once`](super::Once) or [`OnceCell`](super::OnceCell).
     Once = 8,
+    /// A [`Semaphore`](super::Semaphore).
     Semaphore = 9,
 }
 
@@ -103,13 +114,14 @@ static REGION: OnceLock<Region> = OnceLock::new();
 /// A copy of the region's base that is read without a check: whoever has a handle knows that it is set.
 static BASE: AtomicPtr<Core> = AtomicPtr::new(ptr::null_mut());
 /// The free cores. Guards `Core::next_free`.
-static FREE_CORES: Mutex<FreeCores> = Mutex::new(FreeCores { head: 0, fresh: 1 });
+static FREE_CORES: Mutex<FreeCores> = Mutex::new(FreeCores { head: 0 });
+/// The index after that of the newest core. Written while `FREE_CORES` is held.
+static FRESH: AtomicU32 = AtomicU32::new(1);
 
 /// Cores are known by their index; 0 is none.
 #[cfg_attr(loom, allow(dead_code))]
 struct FreeCores {
     head: u32,
-    fresh: u32,
 }
 
 fn region() -> &'static Region {
@@ -152,6 +164,10 @@ pub(super) fn allocate<B: Body>(body: B, created_at: &'static Location<'static>)
 pub(super) unsafe fn free<B: Body>(index: u32) {
     let core = core(index);
     debug_assert_eq!(core.kind.load(Ordering::Relaxed), B::KIND as u8);
+    core.kind.store(FREE, Ordering::Relaxed);
+    // A stopped world must not find a body that is being destroyed. Its looker sees what this thread has done up to the
+    // instruction at which it was stopped, so only the compiler's order matters.
+    compiler_fence(Ordering::SeqCst);
     // SAFETY: the caller is the last user.
     unsafe {
         let body = core.body.get().cast::<B>();
@@ -161,7 +177,6 @@ pub(super) unsafe fn free<B: Body>(index: u32) {
         core.body.get().write([0; BODY_WORDS]);
     }
     core.tags.reset();
-    core.kind.store(FREE, Ordering::Release);
     give_back(index);
 }
 
@@ -175,14 +190,16 @@ fn take(region: &Region) -> u32 {
         free.head = core(index).next_free.load(Ordering::Relaxed);
         return index;
     }
-    let fresh = free.fresh;
+    // Relaxed: guarded by the lock.
+    let fresh = FRESH.load(Ordering::Relaxed);
     assert!(
         (fresh as usize) < region.capacity,
         "{fresh} channels, locks and other primitives exist: no room for another"
     );
-    free.fresh += 1;
     // SAFETY: fresh memory inside the region that nobody knows of.
     unsafe { Core::init(region.base.wrapping_add(fresh as usize)) };
+    // Release: pairs with the Acquire in `indices`: the core is made.
+    FRESH.store(fresh + 1, Ordering::Release);
     fresh
 }
 
@@ -202,9 +219,11 @@ use mock::{give_back, take};
 #[cfg(loom)]
 pub(crate) mod mock {
     #[cfg(test)]
-    use super::FREE_CORES;
+    use super::FRESH;
     use super::{Core, Region};
     use std::cell::Cell;
+    #[cfg(test)]
+    use std::sync::atomic::Ordering;
 
     /// More than any model needs.
     const CORES: u32 = 1_000;
@@ -219,9 +238,7 @@ pub(crate) mod mock {
     #[cfg(test)]
     pub(crate) fn begin() {
         if FIRST.get() == 0 {
-            let mut free = FREE_CORES.lock();
-            FIRST.set(free.fresh);
-            free.fresh += CORES;
+            FIRST.set(FRESH.fetch_add(CORES, Ordering::Relaxed));
         }
         NEXT.set(FIRST.get());
     }
@@ -245,9 +262,27 @@ pub(super) fn core(index: u32) -> &'static Core {
     unsafe { &*BASE.load(Ordering::Relaxed).add(index as usize) }
 }
 
-/// The indices of the cores that were ever used.
-pub(super) fn indices() -> std::ops::Range<u32> {
-    1..FREE_CORES.lock().fresh
+/// The indices of the cores that were ever used. Takes no lock: a stopped thread may hold it.
+pub(super) fn indices() -> Range<u32> {
+    // Acquire: pairs with the Release in `take`.
+    1..FRESH.load(Ordering::Acquire)
+}
+
+/// The index of the core that an address is in, used or not. The address may be any word.
+pub(super) fn index_at(address: usize) -> Option<u32> {
+    let used = indices();
+    // Acquire: pairs with the Release in `region`.
+    let base = BASE.load(Ordering::Acquire) as usize;
+    let index = u32::try_from(address.wrapping_sub(base) / size_of::<Core>()).ok()?;
+    (base != 0 && used.contains(&index)).then_some(index)
+}
+
+/// Where the cores lie that were ever used.
+pub(super) fn used() -> Range<usize> {
+    // Acquire: as in `index_at`.
+    let base = BASE.load(Ordering::Acquire) as usize;
+    let used = indices();
+    if base == 0 { 0..0 } else { base + size_of::<Core>()..base + used.end as usize * size_of::<Core>() }
 }
 
 impl Core {
@@ -267,6 +302,12 @@ impl Core {
         };
         // SAFETY: the caller's promise.
         unsafe { at.write(core) };
+    }
+
+    /// Where the primitive was made, or first used. For a core in use.
+    pub(super) fn created_at(&self) -> Option<&'static Location<'static>> {
+        // SAFETY: null, or a location of the program's. Relaxed: the kind was read with Acquire.
+        unsafe { self.created_at.load(Ordering::Relaxed).as_ref() }
     }
 
     pub(super) fn kind(&self) -> Option<Kind> {

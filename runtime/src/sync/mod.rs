@@ -36,12 +36,13 @@ mod lock;
 mod model;
 mod mutex;
 mod once;
+pub(crate) mod primitive;
 mod raw;
 mod rwlock;
 pub mod select;
 mod semaphore;
 mod wait_group;
-mod waiter;
+pub(crate) mod waiter;
 
 use self::core::Kind;
 #[cfg(all(test, loom))]
@@ -65,11 +66,14 @@ pub(crate) fn live_words() -> Vec<u64> {
     words
 }
 
+pub use self::core::Kind as PrimitiveKind;
 pub use chan::{Chan, Iter, RecvTimeoutError, SendError, TryRecvError, TrySendError};
 pub use condvar::{Condvar, WaitGuard, WaitTimeoutResult};
 pub use mutex::{Mutex, MutexGuard};
 pub use once::{Once, OnceCell};
+pub use primitive::Primitive;
 pub use raw::{RawMutex, RawRwLock};
 pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use semaphore::{Permit, Semaphore};
 pub use wait_group::WaitGroup;
+pub(crate) use waiter::Waiter;

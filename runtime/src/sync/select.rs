@@ -24,7 +24,7 @@ use super::{
 use crate::{
     hooks,
     sys::clock,
-    task::{WaitReason, parker::Parker},
+    task::{WaitReason, control::On, parker::Parker},
 };
 
 /// Waits until one of several channel operations can be done, and does that one.
@@ -339,8 +339,8 @@ fn draw(fraction: u64, count: u64) -> (u64, u64) {
 fn wait(arms: &mut [&mut dyn Arm], select: &Select, otherwise: Otherwise) -> Option<usize> {
     let parker = Parker::current();
     let begin = hooks::wait_begin();
-    let any = arms.iter().any(|arm| arm.channel().is_some());
-    let reason = if any { WaitReason::Select } else { WaitReason::SelectNoCases };
+    let reason = if !select.0.first().is_null() { WaitReason::Select } else { WaitReason::SelectNoCases };
+    let on = On::waiter(select.0.first());
     let deadline = match otherwise {
         Otherwise::After(duration) => Some(clock::after(duration)),
         _ => None,
@@ -350,9 +350,9 @@ fn wait(arms: &mut [&mut dyn Arm], select: &Select, otherwise: Otherwise) -> Opt
             break Some(chosen);
         }
         match deadline {
-            None => parker.park(reason),
+            None => parker.park(reason, on),
             Some(deadline) => {
-                parker.park_until(reason, deadline);
+                parker.park_until(reason, on, deadline);
                 // Whoever wins the race decides; a loser waits for the winner, who is about to finish an arm.
                 if clock::now() >= deadline && select.0.win() {
                     break None;
@@ -496,7 +496,8 @@ impl<T: Send> Arm for ReceiveArm<'_, T> {
     unsafe fn enqueue(&mut self, race: *const Select) {
         // The first field of the select is the race.
         let Some(core) = self.core else { return };
-        let waiter = self.waiter.insert(Waiter::racing(self.value.as_mut_ptr().cast(), race.cast()));
+        let waiter = &*self.waiter.insert(Waiter::racing(self.value.as_mut_ptr().cast(), race.cast()));
+        waiter.join_race();
         // SAFETY: the caller holds the lock, and keeps the arm where it is.
         unsafe { core.assume_locked().receivers.push_back(waiter) };
     }
@@ -575,7 +576,8 @@ impl<T: Send> Arm for SendArm<'_, T> {
 
     unsafe fn enqueue(&mut self, race: *const Select) {
         let Some(core) = self.core else { return };
-        let waiter = self.waiter.insert(Waiter::racing(ptr::from_mut(&mut self.value).cast(), race.cast()));
+        let waiter = &*self.waiter.insert(Waiter::racing(ptr::from_mut(&mut self.value).cast(), race.cast()));
+        waiter.join_race();
         // SAFETY: the caller holds the lock, and keeps the arm where it is.
         unsafe { core.assume_locked().senders.push_back(waiter) };
     }

@@ -6,8 +6,14 @@
 //! A select waits on several primitives at once, with a waiter in the queue of each. Its waiters share a [`Race`]: to take
 //! one of them out is to win the race for it, and a waiter whose race is lost is dropped from the queue. The select keeps
 //! its waiters alive until it has taken out those that are left, under each primitive's lock.
+//!
+//! # What a leak scan needs
+//!
+//! The links from waiter to waiter lead from the stack of one task to that of another, and keep nothing alive: they are
+//! [`Veiled`], so that a scan does not take them for pointers. A waiter says which queue it is in, and that tells its
+//! primitive, for queues lie in cores; one that is in none has been chosen to be woken.
 
-use std::{cell::Cell, ptr};
+use std::{cell::Cell, ops::Range, ptr};
 
 use crate::{
     hooks,
@@ -15,7 +21,7 @@ use crate::{
         atomic::{AtomicBool, AtomicU8, Ordering},
         clock,
     },
-    task::{WaitReason, parker::Parker},
+    task::{WaitReason, control::On, parker::Parker},
 };
 
 /// How a wait ended.
@@ -33,9 +39,16 @@ pub(crate) enum Outcome {
 const WAITING: u8 = 0;
 
 /// Decides which of several waiters, or a timeout, ends a wait.
-#[derive(Default)]
 pub(crate) struct Race {
     over: AtomicBool,
+    /// The waiters that share it. Written by their owner, before it waits.
+    first: Cell<*const Waiter>,
+}
+
+impl Default for Race {
+    fn default() -> Self {
+        Self { over: AtomicBool::new(false), first: Cell::new(ptr::null()) }
+    }
 }
 
 impl Race {
@@ -43,6 +56,30 @@ impl Race {
     pub(crate) fn win(&self) -> bool {
         // AcqRel: the winner sees what the waiter did before it queued; pairs with itself.
         !self.over.swap(true, Ordering::AcqRel)
+    }
+
+    /// One of the waiters that share it; null if none does.
+    pub(super) fn first(&self) -> *const Waiter {
+        self.first.get()
+    }
+}
+
+/// A pointer as its complement.
+struct Veiled(Cell<*const Waiter>);
+
+impl Veiled {
+    fn null() -> Self {
+        Self(Cell::new(ptr::null::<Waiter>().map_addr(|address| !address)))
+    }
+
+    #[inline]
+    fn get(&self) -> *const Waiter {
+        self.0.get().map_addr(|address| !address)
+    }
+
+    #[inline]
+    fn set(&self, waiter: *const Waiter) {
+        self.0.set(waiter.map_addr(|address| !address));
     }
 }
 
@@ -55,9 +92,12 @@ pub(crate) struct Waiter {
     pub(super) since: u64,
     /// Null unless the waiter is one of several of a select.
     race: *const Race,
-    next: Cell<*const Waiter>,
-    previous: Cell<*const Waiter>,
-    queued: Cell<bool>,
+    /// The next of those that share the race.
+    sibling: Cell<*const Waiter>,
+    next: Veiled,
+    previous: Veiled,
+    /// Null while it is in none. A queue that is woken as a whole is moved out first; then this still tells where it was.
+    queue: Cell<*const WaitQueue>,
 }
 
 impl Waiter {
@@ -69,9 +109,10 @@ impl Waiter {
             slot,
             since: 0,
             race: ptr::null(),
-            next: Cell::new(ptr::null()),
-            previous: Cell::new(ptr::null()),
-            queued: Cell::new(false),
+            sibling: Cell::new(ptr::null()),
+            next: Veiled::null(),
+            previous: Veiled::null(),
+            queue: Cell::new(ptr::null()),
         }
     }
 
@@ -83,6 +124,13 @@ impl Waiter {
     /// One of the waiters of a select, which must outlive it.
     pub(super) fn racing(slot: *mut u8, race: *const Race) -> Self {
         Self { race, ..Self::new(slot) }
+    }
+
+    /// Enters the waiter among those that share its race, and must stay where it is for as long as the race.
+    pub(super) fn join_race(&self) {
+        // SAFETY: a race outlives its waiters; only their owner uses this field of it.
+        let race = unsafe { &*self.race };
+        self.sibling.set(race.first.replace(self));
     }
 
     /// Waits until somebody has finished the waiter, which must be in a queue whose lock has been released.
@@ -113,7 +161,7 @@ impl Waiter {
             if clock::now() >= deadline {
                 break if withdraw() { None } else { Some(self.park_until_finished(reason)) };
             }
-            self.parker.park_until(reason, deadline);
+            self.parker.park_until(reason, On::waiter(self), deadline);
         };
         hooks::wait_end(wait, reason);
         outcome
@@ -124,7 +172,7 @@ impl Waiter {
         loop {
             match self.outcome() {
                 Some(outcome) => return outcome,
-                None => self.parker.park(reason),
+                None => self.parker.park(reason, On::waiter(self)),
             }
         }
     }
@@ -146,6 +194,50 @@ impl Waiter {
         debug_assert_ne!(self.outcome.load(Ordering::Relaxed), WAITING);
         self.outcome.store(WAITING, Ordering::Relaxed);
     }
+}
+
+/// What a look from outside finds at a waiter.
+pub(crate) struct Glance {
+    /// Where it lies.
+    pub(crate) at: *const Waiter,
+    /// The queue that it was put into; null if it was taken out.
+    pub(crate) queue: *const WaitQueue,
+    /// Whether its wait is over, or is about to be: whoever has taken it out of its queue, or won its race, goes on to wake it.
+    pub(crate) chosen: bool,
+    /// Those before and behind it.
+    pub(crate) neighbours: [*const Waiter; 2],
+    sibling: *const Waiter,
+}
+
+/// More siblings than a select has; bounds a walk over memory that changes.
+const MOST_SIBLINGS: usize = 1 << 16;
+
+/// Looks at a waiter and those that share its race. Pointers that leave `stack`, that of the task which waits, are not followed.
+///
+/// # Safety
+/// All of `stack` must be readable. If the task is not stopped and waiting, what is found means nothing.
+pub(crate) unsafe fn glances(waiter: *const Waiter, stack: Range<usize>) -> impl Iterator<Item = Glance> {
+    fn within<T>(at: *const T, stack: &Range<usize>) -> Option<*const T> {
+        let address = at as usize;
+        let fits = stack.start <= address && address <= stack.end.checked_sub(size_of::<T>())?;
+        (fits && at.is_aligned()).then_some(at)
+    }
+    let glance = move |waiter: *const Waiter| {
+        // SAFETY: inside of the stack, which is readable. A waiter of a task that waits is alive, and so is its race. Of
+        // one that does not wait, any bytes are values of the fields that are read.
+        let waiter = unsafe { &*within(waiter, &stack)? };
+        let over = within(waiter.race, &stack).is_some_and(|race| unsafe { (*race).over.as_ptr().cast::<u8>().read() != 0 });
+        let queue = waiter.queue.get();
+        Some(Glance {
+            at: waiter,
+            queue,
+            chosen: over || queue.is_null() || waiter.outcome.load(Ordering::Relaxed) != WAITING,
+            neighbours: [waiter.next.get(), waiter.previous.get()],
+            sibling: waiter.sibling.get(),
+        })
+    };
+    let first = glance(waiter);
+    std::iter::successors(first, move |before| glance(before.sibling)).take(MOST_SIBLINGS)
 }
 
 /// Ends a wait. The caller has taken the waiter from its queue and unparks what this returns, after which the waiter
@@ -186,7 +278,7 @@ impl WaitQueue {
     pub(crate) unsafe fn push_back(&mut self, waiter: &Waiter) {
         waiter.next.set(ptr::null());
         waiter.previous.set(self.tail);
-        waiter.queued.set(true);
+        waiter.queue.set(self);
         if self.tail.is_null() {
             self.head = waiter;
         } else {
@@ -201,7 +293,7 @@ impl WaitQueue {
     pub(crate) unsafe fn push_front(&mut self, waiter: &Waiter) {
         waiter.next.set(self.head);
         waiter.previous.set(ptr::null());
-        waiter.queued.set(true);
+        waiter.queue.set(self);
         if self.head.is_null() {
             self.tail = waiter;
         } else {
@@ -228,7 +320,7 @@ impl WaitQueue {
 
     /// Takes a waiter out if it is still in the queue, and says whether it was. It must have been put into this one.
     pub(crate) fn remove(&mut self, waiter: &Waiter) -> bool {
-        let queued = waiter.queued.get();
+        let queued = !waiter.queue.get().is_null();
         if queued {
             self.unlink(waiter);
         }
@@ -249,7 +341,7 @@ impl WaitQueue {
                 None => self.tail = previous,
             }
         }
-        waiter.queued.set(false);
+        waiter.queue.set(ptr::null());
     }
 }
 

@@ -66,6 +66,11 @@ struct Register {
     next: u64,
 }
 
+/// The numbers of the runtimes that have ended, in order. Their tasks never run again, but for those that a thread is in.
+pub(crate) fn ended() -> Vec<u32> {
+    REGISTER.lock().ended.iter().copied().collect()
+}
+
 static REGISTER: Mutex<Register> = Mutex::new(Register { ended: BTreeSet::new(), joiners: BTreeMap::new(), next: 0 });
 
 /// Says that no task of the runtime will go on.

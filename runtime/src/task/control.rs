@@ -7,7 +7,7 @@
 //! # Who writes what
 //! - the spawner, before the task is started: all of `About`, `sp`, `entry`;
 //! - the worker that runs the task: `epoch`, and `sp` through the switch;
-//! - the task itself: `wait_reason`, `waiting_since`, `labels`, `locals`;
+//! - the task itself: `wait_reason`, `waiting_since`, `waits_on`, `labels`, `locals`;
 //! - the owner of the list the task is in (injector, free list): `next`, `ahead`, `batch`.
 
 use std::{
@@ -16,9 +16,10 @@ use std::{
     sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering},
 };
 
-use super::{WaitReason, local, park::ParkWord};
+use super::{TaskId, WaitReason, local, park::ParkWord};
 use crate::{
     scheduler::Shared,
+    sync::Waiter,
     sys::atomic::{self, fence},
 };
 
@@ -53,9 +54,62 @@ pub(crate) struct Control {
     pub(crate) stack_size: AtomicUsize,
     pub(crate) labels: AtomicU32,
     pub(crate) waiting_since: AtomicU64,
+    /// See [`On`]; meaningful while the task waits.
+    pub(crate) waits_on: AtomicUsize,
     /// The task's task-locals; null until it uses one.
     pub(crate) locals: AtomicPtr<local::Values>,
     pub(crate) about: About,
+}
+
+/// What a task waits on, in one word, for those who look from outside.
+///
+/// ```text
+///   address of a waiter, or 2 * number of a task │ 1 if a timer ends the wait
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct On(usize);
+
+const TIMED: usize = 1;
+
+impl On {
+    /// Nothing that anybody could bring about.
+    pub(crate) const NOTHING: Self = Self(0);
+
+    /// A waiter in a queue. Of a select: any of its waiters.
+    pub(crate) fn waiter(waiter: *const Waiter) -> Self {
+        Self(waiter as usize)
+    }
+
+    /// The end of a task.
+    pub(crate) fn end_of(task: TaskId) -> Self {
+        Self(task.get() as usize * 2)
+    }
+
+    pub(crate) fn timed(self) -> Self {
+        Self(self.0 | TIMED)
+    }
+
+    pub(crate) fn is_timed(self) -> bool {
+        self.0 & TIMED != 0
+    }
+
+    /// The waiter, if it is one; null if it is nothing.
+    pub(crate) fn as_waiter(self) -> *const Waiter {
+        (self.0 & !TIMED) as *const Waiter
+    }
+
+    /// The number of the task, if it is the end of one.
+    pub(crate) fn as_task(self) -> u64 {
+        self.0 as u64 / 2
+    }
+
+    pub(crate) fn bits(self) -> usize {
+        self.0
+    }
+
+    pub(crate) fn from_bits(bits: usize) -> Self {
+        Self(bits)
+    }
 }
 
 /// How the first block of a batch is linked to the batches before and after it.
@@ -121,6 +175,7 @@ impl Control {
                 wait_reason: AtomicU8::new(0),
                 labels: AtomicU32::new(0),
                 waiting_since: AtomicU64::new(0),
+                waits_on: AtomicUsize::new(0),
                 locals: AtomicPtr::new(ptr::null_mut()),
                 about: About {
                     id: AtomicU64::new(0),

@@ -25,7 +25,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Abandoned, TaskId, WaitReason, abandon::Lookout, parker::Parker, scope::Token};
+use super::{Abandoned, TaskId, WaitReason, abandon::Lookout, control::On, parker::Parker, scope::Token};
 use crate::{hooks, sys::clock};
 
 const RUNNING: u8 = 0;
@@ -167,8 +167,8 @@ impl<T> JoinHandle<T> {
                 End::TimedOut
             } else {
                 match deadline {
-                    None => parker.park(WaitReason::Join),
-                    Some(deadline) => parker.park_until(WaitReason::Join, deadline),
+                    None => parker.park(WaitReason::Join, On::end_of(self.id)),
+                    Some(deadline) => parker.park_until(WaitReason::Join, On::end_of(self.id), deadline),
                 }
                 continue;
             };

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use super::{
     WaitReason,
-    control::{Control, TaskRef},
+    control::{Control, On, TaskRef},
 };
 use crate::{
     heap,
@@ -48,23 +48,25 @@ impl Parker {
 
     /// Waits until unparked, or returns at once if that has happened already. May return for no reason.
     ///
-    /// Only its owner may call this. No lock of the runtime may be held: the waker needs it.
+    /// Only its owner may call this. No lock of the runtime may be held: the waker needs it. What `on` names must stay
+    /// where it is until the wait is over: a leak scan reads it.
     #[inline]
-    pub(crate) fn park(self, reason: WaitReason) {
+    pub(crate) fn park(self, reason: WaitReason, on: On) {
         match self {
-            Self::Task(task) => park_task(task.control(), reason),
+            Self::Task(task) => park_task(task.control(), reason, on),
             Self::Thread(thread) => thread.park(None),
         }
     }
 
     /// Like `park`, but returns at `deadline` (of [`clock::now`]) at the latest, give or take what a wake-up takes.
-    pub(crate) fn park_until(self, reason: WaitReason, deadline: u64) {
+    pub(crate) fn park_until(self, reason: WaitReason, on: On, deadline: u64) {
         match self {
             Self::Task(task) => {
                 let worker = current_worker().expect("a task parks on its worker");
                 let timers = worker.shared().timers.clone();
                 let timer = timers.arm(deadline, Action::Unpark(self));
-                park_task(task.control(), reason);
+                // A runtime that has shut down arms no timers.
+                park_task(task.control(), reason, if timer.is_ok() { on.timed() } else { on });
                 // Woken by somebody else, as most waits with a timeout are: the timer must not stay until its time.
                 if let Ok(timer) = timer {
                     timers.disarm(timer);
@@ -95,10 +97,11 @@ impl Parker {
 }
 
 #[inline(never)]
-fn park_task(control: &Control, reason: WaitReason) {
+fn park_task(control: &Control, reason: WaitReason, on: On) {
     // Relaxed: for readers that validate by epoch; the task's departure publishes them.
     control.wait_reason.store(reason as u8, Ordering::Relaxed);
     control.waiting_since.store(clock::coarse(), Ordering::Relaxed);
+    control.waits_on.store(on.bits(), Ordering::Relaxed);
     if control.park.take_token() {
         return;
     }
@@ -204,9 +207,9 @@ mod tests {
         let thread = std::thread::spawn(move || {
             let parker = Parker::current();
             give.send(parker).unwrap();
-            parker.park(WaitReason::ChanReceive);
+            parker.park(WaitReason::ChanReceive, On::NOTHING);
             give.send(parker).unwrap();
-            parker.park(WaitReason::ChanReceive);
+            parker.park(WaitReason::ChanReceive, On::NOTHING);
         });
         let parker = take.recv().unwrap();
         parker.unpark();

@@ -20,6 +20,8 @@
 //! made by plain OS threads outside any runtime live as long as the process.
 
 mod func;
+#[cfg(not(loom))]
+pub(crate) mod roll;
 mod timer;
 mod timers;
 mod wheel;
@@ -34,7 +36,7 @@ use crate::{
     hooks,
     scheduler::current_worker,
     sys::clock,
-    task::{WaitReason, parker::Parker},
+    task::{WaitReason, control::On, parker::Parker},
 };
 
 /// Waits for at least `duration`. A task leaves its worker to others meanwhile; a plain OS thread blocks.
@@ -55,7 +57,7 @@ pub fn sleep(duration: Duration) {
     let wait = hooks::wait_begin();
     // Parks in any case, so that a loop of short sleeps lets others run; the timer will wake it.
     loop {
-        parker.park(WaitReason::Sleep);
+        parker.park(WaitReason::Sleep, On::NOTHING);
         if clock::now() >= deadline {
             break;
         }

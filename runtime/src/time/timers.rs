@@ -111,7 +111,7 @@ impl Timers {
         // A model has one: which processor it runs on would differ from execution to execution.
         let processors = if cfg!(loom) { 1 } else { thread::available_parallelism().map_or(1, std::num::NonZero::get) };
         let shard = |_| CachePadded::new(Mutex::new(Shard { wheel: Wheel::new(), closed: false }));
-        Arc::new(Self {
+        let timers = Arc::new(Self {
             shards: (0..processors.min(MAX_SHARDS)).map(shard).collect(),
             sleeping_until: AtomicU64::new(u64::MAX),
             changes: AtomicU32::new(0),
@@ -119,6 +119,27 @@ impl Timers {
             stopping: AtomicBool::new(false),
             thread: Mutex::new(Thread::default()),
             abandoned: Mutex::new(Vec::new()),
+        });
+        #[cfg(not(loom))]
+        super::roll::enter(&timers);
+        timers
+    }
+
+    /// Gives the address of what each armed timer keeps or leads to; for one who has stopped the world. `false`: somebody
+    /// was stopped while changing a wheel, and it could not be read.
+    #[cfg(not(loom))]
+    pub(crate) fn armed(&self, mut owner: impl FnMut(usize)) -> bool {
+        self.shards.iter().all(|shard| {
+            let free = !shard.is_locked();
+            if free {
+                // SAFETY: nobody runs, and nobody holds the lock, so the shard is whole and does not change.
+                unsafe { &*shard.data_ptr() }.wheel.values().for_each(|action| match action {
+                    Action::Unpark(_) => {}
+                    Action::Fire(alarm) => owner(Arc::as_ptr(alarm).cast::<()>() as usize),
+                    Action::FireIfAlive(alarm) => owner(alarm.as_ptr().cast::<()>() as usize),
+                });
+            }
+            free
         })
     }
 
@@ -262,6 +283,13 @@ impl Timers {
             .iter()
             .map(|shard| shard.lock())
             .fold((0, 0), |(armed, places), shard| (armed + shard.wheel.len(), places + shard.wheel.places()))
+    }
+}
+
+#[cfg(not(loom))]
+impl Drop for Timers {
+    fn drop(&mut self) {
+        super::roll::leave(self);
     }
 }
 
@@ -445,7 +473,7 @@ mod model {
         let parker = Parker::current();
         assert!(timers.arm(0, Action::Fire(Arc::new(Flag(fired.clone(), parker)))).is_ok());
         while !fired.load(Ordering::Acquire) {
-            parker.park(crate::task::WaitReason::Sleep);
+            parker.park(crate::task::WaitReason::Sleep, crate::task::control::On::NOTHING);
         }
     }
 

@@ -174,6 +174,12 @@ impl<T> Wheel<T> {
         Some(start << TICK_BITS)
     }
 
+    /// All entries, in no particular order.
+    #[cfg(not(loom))]
+    pub(super) fn values(&self) -> impl Iterator<Item = &T> {
+        self.entries.iter().filter_map(|entry| entry.value.as_ref())
+    }
+
     /// Takes all entries out.
     pub(super) fn drain(&mut self) -> Vec<T> {
         let mut values = Vec::with_capacity(self.length);

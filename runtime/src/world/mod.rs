@@ -8,8 +8,13 @@ pub mod threads;
 pub mod unwind;
 
 pub use stop::{Patience, stop};
-pub use tasks::{TaskInfo, TaskState, Tasks, tasks};
+pub use tasks::{TaskInfo, TaskState, Tasks, tasks, tasks_of};
 pub use threads::{RunningTask, WorkerThread, workers};
+
+/// The numbers of the runtimes that have ended, in order. Their tasks never run again, but for those that a thread is still in.
+pub fn ended_runtimes() -> Vec<u32> {
+    crate::task::abandon::ended()
+}
 
 /// The words of all handles to primitives, and of all guards, that are alive: what a scan of memory accepts as a
 /// reference. A stale copy of a handle is not among them.

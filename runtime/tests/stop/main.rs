@@ -3,6 +3,7 @@
 #![cfg(not(loom))]
 
 mod late;
+mod lookup;
 mod process;
 mod request;
 mod view;

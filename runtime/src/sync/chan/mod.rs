@@ -18,7 +18,7 @@ use super::{
     handle::{Handle, Locked, Locker},
     waiter::{self, Outcome, Waiter},
 };
-use crate::task::{WaitReason, parker::Parker};
+use crate::task::{WaitReason, control::On, parker::Parker};
 use state::{State, UNLIMITED};
 
 /// A channel of values of type `T`. Clones are handles to the same channel; it exists until the last is dropped.
@@ -259,7 +259,7 @@ impl<T: Send> Chan<T> {
 pub(super) fn wait_for_ever(reason: WaitReason) -> ! {
     let parker = Parker::current();
     loop {
-        parker.park(reason);
+        parker.park(reason, On::NOTHING);
     }
 }
 

@@ -3,18 +3,19 @@
 use std::{
     alloc::{self, Layout},
     marker::PhantomData,
-    ptr,
+    mem, ptr,
 };
 
 use crate::{
     sync::{
-        core::{Body, Kind},
+        core::{Body, Core, Kind},
         waiter::{self, Outcome, WaitQueue, Waiter},
     },
     task::parker::Parker,
 };
 
 /// Guarded by the core's lock. Senders wait only while the buffer is full, receivers only while it is empty.
+#[repr(C)] // so that one who does not know `T` finds the buffer
 pub(crate) struct State<T> {
     buffer: *mut T,
     /// Values that may be in the buffer; `u32::MAX` is no limit.
@@ -60,11 +61,22 @@ impl<T> Body for State<T> {
     const KIND: Kind = Kind::Chan;
 
     fn destroy(&mut self) {
-        while let Some(value) = self.pop() {
+        // Out of the core, in which a leak scan does not look any more: a value's destructor may wait, and those behind it
+        // may be what somebody waits for.
+        let mut rest = mem::replace(self, Self::new(0));
+        while let Some(value) = rest.pop() {
             drop(value);
         }
-        self.free(self.slots());
+        rest.free(rest.slots());
     }
+}
+
+/// The address of the buffer of a channel of whatever values, for one who looks from outside; it need not be that of
+/// memory.
+pub(in crate::sync) fn buffer(core: &Core) -> usize {
+    // SAFETY: the core is that of a channel. Where the buffer's address lies does not depend on the values, and it may have
+    // any value.
+    unsafe { (&raw const (*core.peek::<State<()>>()).buffer).read() as usize }
 }
 
 impl<T> State<T> {

@@ -28,7 +28,8 @@ const INLINE: u32 = if cfg!(loom) { 4 } else { 12 };
 const INLINE_BITS: u64 = (1 << INLINE) - 1;
 const EXTENSION_UNIT: u64 = 1 << 32;
 
-/// The slot of handles beyond all others: one tag for all of them, always live. More than two million handles.
+/// The slot of handles beyond all others: one tag for all of them, live as long as there
+/// are handles in the extension. More than two million handles.
 const SHARED_SLOT: u32 = (1 << SLOT_BITS) - 1;
 
 pub(crate) struct TagTable {
@@ -112,7 +113,8 @@ impl TagTable {
             return live && self.generations[tag.slot as usize].load(Ordering::Acquire) == tag.generation;
         }
         if tag.slot == SHARED_SLOT {
-            return true;
+            // Acquire: as above.
+            return tag.generation == 0 && self.live.load(Ordering::Acquire) >= EXTENSION_UNIT;
         }
         // SAFETY: null, or an extension, which is freed with the core only. Acquire: pairs with the Release in
         // `extension`.

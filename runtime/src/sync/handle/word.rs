@@ -50,6 +50,11 @@ impl Word {
         (self.0 >> TAG_BITS) as u32
     }
 
+    /// Whether it would be the word of a guard that excludes all others.
+    pub(crate) fn is_exclusive(self) -> bool {
+        self.0 & EXCLUSIVE != 0
+    }
+
     pub(crate) fn tag(self) -> Tag {
         Tag { slot: (self.0 >> GENERATION_BITS) as u32 & ((1 << SLOT_BITS) - 1), generation: self.0 as u16 }
     }

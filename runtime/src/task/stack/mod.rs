@@ -12,6 +12,7 @@
 //! Slots are powers of two so that slabs of one size hold them without gaps, and the guard of one slot lies above the
 //! control block of its lower neighbour: an overflow reaches the guard before anything else.
 
+mod index;
 pub(crate) mod overflow;
 pub(crate) mod pool;
 pub(crate) mod slab;

@@ -10,7 +10,7 @@ use std::{
     sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering},
 };
 
-use super::GUARD;
+use super::{GUARD, index};
 use crate::{
     SpawnError, heap,
     sys::memory,
@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Enough for 4096 slabs of 256 MiB: a TiB of stacks.
-const MAX_SLABS: usize = 4096;
+pub(super) const MAX_SLABS: usize = 4096;
 
 /// The most slots that are opened at once.
 pub(crate) const MOST_OPENED: usize = 32;
@@ -26,9 +26,12 @@ const _: () = assert!(MOST_OPENED <= memory::MOST_RANGES);
 
 static SLABS: [AtomicPtr<Slab>; MAX_SLABS] = [const { AtomicPtr::new(ptr::null_mut()) }; MAX_SLABS];
 static SLAB_COUNT: AtomicUsize = AtomicUsize::new(0);
+static SLOT_COUNT: AtomicUsize = AtomicUsize::new(0);
 
 pub(crate) struct Slab {
     base: *mut u8,
+    /// The number of its first slot among those of all slabs.
+    first: usize,
     stride: usize,
     slots: usize,
     /// One bit a slot: set when its control block exists.
@@ -43,20 +46,24 @@ unsafe impl Sync for Slab {}
 impl Slab {
     /// Reserves a slab and enters it in the table. It lives for ever.
     pub(crate) fn reserve(stride: usize, slots: usize) -> Result<&'static Slab, SpawnError> {
-        let base = memory::reserve(stride * slots, stride.min(1 << 21)).map_err(SpawnError::OutOfMemory)?;
+        let bytes = (stride * slots).next_multiple_of(index::UNIT);
+        let base = memory::reserve(bytes, index::UNIT).map_err(SpawnError::OutOfMemory)?;
         let ready = heap::untracked(|| (0..slots.div_ceil(64)).map(|_| AtomicU64::new(0)).collect());
-        let slab = Slab { base, stride, slots, ready };
+        // Relaxed: numbers that no other slab has.
+        let first = SLOT_COUNT.fetch_add(slots, Ordering::Relaxed);
+        let slab = Slab { base, first, stride, slots, ready };
         // Relaxed: the index is only a ticket.
-        let index = SLAB_COUNT.fetch_add(1, Ordering::Relaxed);
-        let Some(entry) = SLABS.get(index) else {
+        let number = SLAB_COUNT.fetch_add(1, Ordering::Relaxed);
+        let Some(entry) = SLABS.get(number) else {
             SLAB_COUNT.fetch_sub(1, Ordering::Relaxed);
             // SAFETY: nobody else knows the mapping.
-            unsafe { memory::unmap(base, stride * slots) };
+            unsafe { memory::unmap(base, bytes) };
             return Err(SpawnError::OutOfMemory(io::Error::from_raw_os_error(libc::ENOMEM)));
         };
         let slab: &'static Slab = heap::untracked(|| Box::leak(Box::new(slab)));
-        // Release: pairs with the Acquire in `all`.
+        // Release: pairs with the Acquire in `all` and in `control_at`.
         entry.store(ptr::from_ref(slab).cast_mut(), Ordering::Release);
+        index::enter(base as usize..base as usize + bytes, number);
         Ok(slab)
     }
 
@@ -66,6 +73,40 @@ impl Slab {
             // SAFETY: null, or a leaked slab. Acquire: pairs with the Release in `reserve`.
             unsafe { slab.load(Ordering::Acquire).as_ref() }
         })
+    }
+
+    /// Above the number of every slot there is.
+    pub(crate) fn bound() -> usize {
+        SLOT_COUNT.load(Ordering::Relaxed)
+    }
+
+    /// Where it lies, and the number of its first slot.
+    pub(crate) fn place(&self) -> (Range<usize>, usize) {
+        let base = self.base as usize;
+        (base..base + self.stride * self.slots, self.first)
+    }
+
+    /// The number of the slot that an address lies in, and its control block; see [`Slab::control_at`].
+    #[inline]
+    pub(crate) fn slot_at(address: usize) -> Option<(usize, NonNull<Control>)> {
+        let (slab, slot) = Self::find(address)?;
+        Some((slab.first + slot, slab.control(slot)))
+    }
+
+    /// The control block of the slot that an address lies in, which may be any word: in the guard, the stack, or the block
+    /// itself. Takes constant time, and neither locks nor allocates.
+    pub(crate) fn control_at(address: usize) -> Option<NonNull<Control>> {
+        let (slab, slot) = Self::find(address)?;
+        Some(slab.control(slot))
+    }
+
+    fn find(address: usize) -> Option<(&'static Slab, usize)> {
+        let entry = &SLABS[index::slab_at(address)?];
+        // SAFETY: null, or a leaked slab. Acquire: pairs with the Release in `reserve`.
+        let slab = unsafe { entry.load(Ordering::Acquire).as_ref() }?;
+        // Strides are powers of two.
+        let slot = (address - slab.base as usize) >> slab.stride.trailing_zeros();
+        (slot < slab.slots && slab.is_ready(slot)).then_some((slab, slot))
     }
 
     pub(crate) fn slots(&self) -> usize {
@@ -115,11 +156,13 @@ impl Slab {
     pub(crate) fn guard_hit(&self, address: usize) -> Option<NonNull<Control>> {
         let offset = address.checked_sub(self.base as usize)?;
         let index = offset / self.stride;
-        let ready = index < self.slots
-            && offset % self.stride < GUARD
-            // Acquire: pairs with the Release in `open`.
-            && self.ready[index / 64].load(Ordering::Acquire) >> (index % 64) & 1 == 1;
-        ready.then(|| self.control(index))
+        (index < self.slots && offset % self.stride < GUARD && self.is_ready(index)).then(|| self.control(index))
+    }
+
+    /// Whether the slot's control block exists.
+    fn is_ready(&self, slot: usize) -> bool {
+        // Acquire: pairs with the Release in `open`.
+        self.ready[slot / 64].load(Ordering::Acquire) >> (slot % 64) & 1 == 1
     }
 }
 
@@ -132,6 +175,7 @@ mod tests {
         let stride = 64 << 10;
         let slab = Slab::reserve(stride, 3).unwrap();
         assert_eq!(slab.controls().count(), 0);
+        assert_eq!(Slab::control_at(slab.base as usize), None, "not opened yet");
         // SAFETY: each slot is opened once.
         let (first, others) = unsafe { (slab.open(0..1).unwrap(), slab.open(1..3).unwrap()) };
         let controls: Vec<_> = first.followed_by(others).into_iter().collect();
@@ -142,10 +186,19 @@ mod tests {
             assert_eq!(stack.start, slab.base as usize + i * stride + GUARD);
             assert_eq!(slab.guard_hit(stack.start - 1), Some(*control));
             assert_eq!(slab.guard_hit(stack.start), None);
+            for address in
+                [stack.start - GUARD, stack.start, stack.start + 12_345, stack.end, stack.start - GUARD + stride - 1]
+            {
+                assert_eq!(Slab::control_at(address), Some(*control));
+            }
             // SAFETY: the lowest word of an unused stack.
             unsafe { (stack.start as *mut usize).write(1) };
         }
-        assert_eq!(slab.guard_hit(slab.base as usize + 3 * stride), None);
+        let end = slab.base as usize + 3 * stride;
+        assert_eq!(slab.guard_hit(end), None);
+        assert_eq!(Slab::control_at(end), None, "the rest of the unit is in no slot");
+        assert_eq!(Slab::control_at(slab.base as usize - 1).filter(|control| controls.contains(control)), None);
+        assert_eq!(Slab::control_at(ptr::from_ref(&end) as usize), None, "the stack of a thread");
         assert!(Slab::all().any(|s| ptr::eq(s, slab)));
     }
 }

@@ -25,6 +25,7 @@
 //! ```
 
 mod census;
+mod frame;
 mod mappings;
 mod pauses;
 mod proc;
@@ -35,6 +36,7 @@ mod table;
 mod task;
 mod thread;
 mod tls;
+mod wait;
 
 use std::{cell::Cell, io, marker::PhantomData, ops::Range, time::Duration};
 
@@ -45,9 +47,14 @@ pub use pauses::{Distribution, Pauses, pauses};
 pub use signal::{DEFAULT_SIGNAL, use_signal};
 pub use task::Task;
 pub use thread::{Missed, Stack, StackKind, Thread, ThreadState};
+pub use wait::{Queued, StackSlot, TaskMark, stack_slots};
 
 use super::{tasks, threads};
-use crate::sys::{clock, memory::PAGE, raw};
+use crate::{
+    sync::Primitive,
+    sys::{clock, memory::PAGE, raw},
+    task::{park::ParkState, stack::slab::Slab},
+};
 use census::{Census, Verdict};
 use slot::Slot;
 use table::Held;
@@ -286,8 +293,33 @@ impl<'w> Stopped<'w> {
                 // SAFETY: control blocks are never unmapped, and only shared references to them are made.
                 unsafe { control.as_ref() }
             })
-            .filter(|control| control.park.load().1 != crate::task::park::ParkState::Dead)
+            .filter(|control| control.park.load().1 != ParkState::Dead)
             .map(|control| Task { world: self, control })
+    }
+
+    /// The task whose stack slot an address lies in, which may be any word: in the stack, used or not, in the guard below
+    /// it, or in the runtime's record above it ([`Task::stack`] and [`Task::stack_in_use`] tell which). Constant time.
+    pub fn task_at(&self, address: usize) -> Option<Task<'_>> {
+        // SAFETY: control blocks are never unmapped, and only shared references to them are made.
+        let control = unsafe { Slab::control_at(address)?.as_ref() };
+        (control.park.load().1 != ParkState::Dead).then_some(Task { world: self, control })
+    }
+
+    /// The primitive that an address, which may be any word, points to: to the first or any other byte of its core. Constant
+    /// time. Programs have no such addresses, but the runtime has them on the stacks of tasks that are inside of it.
+    pub fn primitive_at(&self, address: usize) -> Option<Primitive> {
+        Primitive::at(address)
+    }
+
+    /// The primitive that a word stands for: a handle that is alive, or the guard of a lock that is held. Any other word,
+    /// stale copies of handles among them, has none. Constant time.
+    pub fn primitive_of(&self, word: u64) -> Option<Primitive> {
+        Primitive::held_by(word)
+    }
+
+    /// All primitives in use. Looks at each core that was ever used: some 2 ns for one.
+    pub fn primitives(&self) -> impl Iterator<Item = Primitive> {
+        Primitive::all()
     }
 
     /// The memory map, by address; empty if it cannot be read. The first call reads it: some 2 us a mapping.

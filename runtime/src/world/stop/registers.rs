@@ -79,6 +79,13 @@ impl<'a> Saved<'a> {
         return self.0.uc_mcontext.sp as usize;
     }
 
+    pub(super) fn frame_pointer(self) -> usize {
+        #[cfg(target_arch = "x86_64")]
+        return self.0.uc_mcontext.gregs[libc::REG_RBP as usize] as usize;
+        #[cfg(target_arch = "aarch64")]
+        return self.0.uc_mcontext.regs[29] as usize;
+    }
+
     /// All general registers, in the kernel's order, with a few words beside them that are none (flags, fault address).
     pub(super) fn general(self) -> &'a [usize] {
         #[cfg(target_arch = "x86_64")]

@@ -121,6 +121,10 @@ impl<'w> Thread<'w> {
         }
     }
 
+    pub(super) fn frame_pointer(&self) -> usize {
+        self.saved().map_or(0, Saved::frame_pointer)
+    }
+
     /// The general registers, with a few words beside them that are none; empty if the thread was missed. Of the requester
     /// those that functions preserve: what its callers had in others is on its stack.
     pub fn registers(&self) -> &'w [usize] {

@@ -1,0 +1,131 @@
+//! Roots: what is reachable without a task, and how each of them is to be taken.
+
+use std::{io, ptr, slice};
+
+use greenprof_runtime::world::stop::{StackKind, Stopped, Thread, ThreadState};
+use libc::{c_int, c_void, dl_phdr_info, size_t};
+
+use super::{
+    mark::{Marker, PRECISE, Root, Rule},
+    memory::Stack,
+    report::Incomplete,
+};
+
+/// Writable segments of modules: a program with some hundred libraries has as many.
+const MAX_SEGMENTS: usize = 16_384;
+
+/// Where the variables of all modules lie. Found out before the stop, for it takes the loader's lock.
+pub(super) struct Modules {
+    segments: Stack<(usize, usize)>,
+    overflow: bool,
+    /// How many modules have been loaded and unloaded.
+    changes: (u64, u64),
+}
+
+impl Modules {
+    pub(super) fn list() -> io::Result<Self> {
+        let mut modules = Self { segments: Stack::new(MAX_SEGMENTS)?, overflow: false, changes: (0, 0) };
+        // SAFETY: the callback gets the pointer to `modules`, which outlives the call, and keeps nothing.
+        unsafe { libc::dl_iterate_phdr(Some(add), ptr::from_mut(&mut modules).cast()) };
+        Ok(modules)
+    }
+
+    pub(super) fn place(&self) -> (usize, usize) {
+        self.segments.place()
+    }
+
+    /// Whether modules were loaded or unloaded since.
+    pub(super) fn have_changed(&self) -> io::Result<bool> {
+        Ok(self.changes != Self::list()?.changes)
+    }
+}
+
+unsafe extern "C" fn add(info: *mut dl_phdr_info, size: size_t, modules: *mut c_void) -> c_int {
+    // SAFETY: both are valid for the call; see `list`.
+    let (info, modules) = unsafe { (&*info, &mut *modules.cast::<Modules>()) };
+    if size >= size_of::<dl_phdr_info>() {
+        modules.changes = (info.dlpi_adds, info.dlpi_subs);
+    }
+    // SAFETY: the loader gives the module's own program headers.
+    let headers = unsafe { slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)) };
+    for header in headers.iter().filter(|h| h.p_type == libc::PT_LOAD && h.p_flags & libc::PF_W != 0) {
+        let start = info.dlpi_addr as usize + header.p_vaddr as usize;
+        modules.overflow |= !modules.segments.push((start, start + header.p_memsz as usize));
+    }
+    0
+}
+
+/// Marks what all roots lead to, but for tasks. Why that may not be all, if so.
+pub(super) fn mark(world: &Stopped<'_>, marker: &mut Marker<'_>, modules: &Modules, caller: i32) -> Option<Incomplete> {
+    let mut incomplete = modules.overflow.then_some(Incomplete::Table);
+    for (start, end) in modules.segments.values() {
+        marker.range(*start..*end, PRECISE, Root::Variables);
+    }
+    if world.mappings().is_empty() {
+        incomplete = Some(Incomplete::Mappings);
+    }
+    let mut missed = 0;
+    for thread in world.threads() {
+        match thread.state() {
+            // The detector itself.
+            ThreadState::Requester | ThreadState::Dead | ThreadState::OfKernel => {}
+            ThreadState::Missed(_) => missed += 1,
+            ThreadState::Stopped => {
+                if !mark_thread(marker, &thread, thread.id() == caller) {
+                    incomplete = incomplete.or(Some(Incomplete::ThreadLocals));
+                }
+            }
+        }
+    }
+    if !world.timers(|owner| marker.word(0, owner, PRECISE)) {
+        incomplete = incomplete.or(Some(Incomplete::Busy));
+    }
+    if missed > 0 || !world.complete() {
+        incomplete = Some(Incomplete::Threads(missed));
+    }
+    incomplete
+}
+
+/// `false`: some of its thread-local variables were not found.
+fn mark_thread(marker: &mut Marker<'_>, thread: &Thread<'_>, is_caller: bool) -> bool {
+    let in_system_call = is_in_system_call(thread.pc());
+    // Who has asked for the detection is not in the middle of anything else. A closure is put onto a new stack without
+    // system calls.
+    let program = Rule { plain: !is_caller, stacks: true, new_stacks: !is_caller && !in_system_call };
+    // A worker between two tasks. What it knows of tasks are their saved stack pointers, which wake nobody.
+    let scheduler = Rule { plain: !in_system_call, stacks: false, new_stacks: !in_system_call };
+    let stacks = || thread.stacks();
+    let innermost = stacks().next().map(|stack| stack.kind);
+    let is_worker = thread.worker().is_some();
+    let registers = if is_worker && innermost == Some(StackKind::Thread) { scheduler } else { program };
+    // A worker without a task makes its system calls by calling functions, which preserve no vector registers: what is in
+    // those is left from the task before.
+    let idle = is_worker && innermost == Some(StackKind::Thread) && in_system_call;
+    marker.values(thread.registers(), registers, Root::Registers(thread.id()));
+    if !idle {
+        marker.values(thread.extended_registers(), registers, Root::Registers(thread.id()));
+    }
+    for stack in stacks() {
+        let rule = if is_worker && stack.kind == StackKind::Thread { scheduler } else { program };
+        marker.range(stack.range, rule, Root::Stack(thread.id()));
+    }
+    if let Some(locals) = thread.thread_locals() {
+        marker.range(locals, PRECISE, Root::Locals(thread.id()));
+    }
+    thread.dynamic_thread_locals(|block| marker.range(block, PRECISE, Root::Locals(thread.id())))
+}
+
+/// Whether a thread was stopped in the kernel, where it was at its own request.
+fn is_in_system_call(pc: usize) -> bool {
+    const LENGTH: usize = if cfg!(target_arch = "x86_64") { 2 } else { 4 };
+    let Some(at) = pc.checked_sub(LENGTH).filter(|at| *at != 0) else { return false };
+    // SAFETY: the thread was about to execute what is at `pc`. The instruction before it may be on the page before, which need
+    // not be there: then it is not looked at.
+    unsafe {
+        if cfg!(target_arch = "x86_64") {
+            at >> 12 == pc >> 12 && (at as *const [u8; 2]).read() == [0x0f, 0x05]
+        } else {
+            at >> 12 == pc >> 12 && (at as *const u32).read_unaligned() & 0xffe0_001f == 0xd400_0001
+        }
+    }
+}

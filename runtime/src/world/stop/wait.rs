@@ -1,0 +1,144 @@
+//! What a task of the stopped world waits on, and what else can wake it.
+
+use std::{ops::Range, sync::atomic::Ordering};
+
+use super::{Stopped, task::Task};
+use crate::{
+    sync::{
+        Primitive,
+        waiter::{self, Waiter},
+    },
+    task::{
+        WaitReason,
+        control::{NAME_BYTES, On, TaskRef},
+        park::ParkState,
+        stack::slab::Slab,
+    },
+    time::roll,
+};
+
+/// A queue that a task waits in. A select waits in several.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Queued {
+    /// The primitive whose queue it is; `None` if the task has been taken out of it.
+    pub primitive: Option<Primitive>,
+    /// Whether the task has been chosen to be woken, and somebody is about to do so.
+    pub chosen: bool,
+    /// The record of the wait, on the task's stack. Nothing of the program's points there.
+    pub record: Range<usize>,
+    /// Addresses on the stacks of the tasks before and behind it in the queue; 0 if there is none. Whoever wakes several at
+    /// once may know only the first.
+    pub neighbours: [usize; 2],
+}
+
+/// A stack slot: room for a task's stack, whether it has a task or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StackSlot {
+    /// Below [`stack_slots`], to index a table with.
+    pub number: usize,
+    /// Where the runtime's record of the task lies: the end of the stack.
+    pub end: usize,
+}
+
+/// Remembers a task at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TaskMark {
+    pub(in crate::world) task: TaskRef,
+    epoch: u64,
+}
+
+impl TaskMark {
+    /// Whether the task has run since.
+    pub fn has_run(&self) -> bool {
+        let control = self.task.control();
+        control.epoch() != self.epoch || control.park.load().0 != self.task.generation
+    }
+}
+
+impl Task<'_> {
+    /// The number of its stack slot.
+    pub fn slot(&self) -> usize {
+        Slab::slot_at(std::ptr::from_ref(self.control) as usize).map_or(0, |(number, _)| number)
+    }
+
+    /// The part of its stack in which something of the program's may lie: what is in use, without what the runtime keeps
+    /// above the first frame. Pointers to it lead to values of the program's.
+    pub fn frames(&self) -> Range<usize> {
+        let used = self.stack_in_use();
+        let start = self.control.closure.load(Ordering::Relaxed) as usize;
+        // The closure has been moved out when the task begins.
+        let end = if self.control.is_fresh() || !used.contains(&start) { used.end } else { start };
+        used.start..end
+    }
+
+    /// What it waits for, if it has left its thread and nobody has woken it.
+    pub fn parked(&self) -> Option<WaitReason> {
+        (self.control.park.load().1 == ParkState::Parked).then(|| self.control.wait_reason())
+    }
+
+    /// Whether it is what [`Runtime::run`](crate::Runtime::run) was called with, or else was named `main` by a thread.
+    pub fn is_main(&self) -> bool {
+        self.parent() == 0 && self.name(&mut [0; NAME_BYTES]) == "main"
+    }
+
+    fn on(&self) -> On {
+        On::from_bits(self.control.waits_on.load(Ordering::Relaxed))
+    }
+
+    /// Whether a timer ends its wait, too. For a parked task.
+    pub fn is_timed(&self) -> bool {
+        self.on().is_timed() || self.control.wait_reason() == WaitReason::Sleep
+    }
+
+    /// The number of the task that it joins. For a parked task.
+    pub fn joins(&self) -> Option<u64> {
+        (self.control.wait_reason() == WaitReason::Join).then(|| self.on().as_task())
+    }
+
+    /// The queues that it waits in. For a parked task; none if it waits for nothing that has a queue.
+    pub fn queues(&self) -> impl Iterator<Item = Queued> {
+        let waiter = match self.control.wait_reason() {
+            WaitReason::Join | WaitReason::Sleep => std::ptr::null(),
+            _ => self.on().as_waiter(),
+        };
+        // SAFETY: all of a task's stack is readable.
+        unsafe { waiter::glances(waiter, self.stack()) }.map(|glance| Queued {
+            primitive: Primitive::at(glance.queue as usize),
+            chosen: glance.chosen,
+            record: glance.at as usize..glance.at as usize + size_of::<Waiter>(),
+            neighbours: glance.neighbours.map(|waiter| waiter as usize),
+        })
+    }
+
+    /// The task as of now, to ask later whether it has run.
+    pub fn mark(&self) -> TaskMark {
+        let generation = self.control.park.load().0;
+        TaskMark { task: TaskRef { control: self.control.into(), generation }, epoch: self.control.epoch() }
+    }
+}
+
+/// Above the number of every stack slot. It grows.
+pub fn stack_slots() -> usize {
+    Slab::bound()
+}
+
+impl Stopped<'_> {
+    /// The stack slot that an address lies in, which may be any word: in the guard, the stack, or the runtime's record. Constant
+    /// time.
+    #[inline]
+    pub fn slot_at(&self, address: usize) -> Option<StackSlot> {
+        Slab::slot_at(address).map(|(number, control)| StackSlot { number, end: control.as_ptr() as usize })
+    }
+
+    /// Where stack slots lie: in several ranges.
+    pub fn slabs(&self) -> impl Iterator<Item = Range<usize>> {
+        Slab::all().map(|slab| slab.place().0)
+    }
+
+    /// Gives the address of what each armed timer keeps or leads to, blocks of the heap; not tasks that sleep. `false`: a thread
+    /// was stopped while changing timers, and some were not found. In an incomplete stop it gives none, and `false`.
+    pub fn timers(&self, mut owner: impl FnMut(usize)) -> bool {
+        // SAFETY: every other thread is stopped.
+        self.complete() && unsafe { roll::all() }.all(|timers| timers.armed(&mut owner))
+    }
+}
