@@ -10,12 +10,7 @@ use clap::{Args, Parser, Subcommand, value_parser};
 use greenprof_demos::{
     catalog, churn, console,
     interrupt::Interrupt,
-    leaks::{
-        self, LeaksError,
-        detector::{DETECTORS, Detector},
-        program::Kind,
-        scene::Frame,
-    },
+    leaks::{self, LeaksError, detector::DETECTORS, program::Kind, scene::Frame},
     retain,
     scenario::ScenarioError,
     serve::{self, ServeError},
@@ -59,17 +54,6 @@ enum Command {
     Churn(ScenarioArgs),
     /// Runs programs of which is known what leaks, and compares it with what a detector reports
     Leaks(LeaksArgs),
-    /// Runs one form of one program once; what `leaks` starts for each run
-    #[command(name = leaks::CHILD, hide = true)]
-    LeaksRun {
-        program: String,
-        form: String,
-        frame: String,
-        #[arg(long, value_parser = detector_name)]
-        detector: &'static str,
-        #[arg(long)]
-        workers: Option<NonZero<usize>>,
-    },
     /// Holds memory in tasks that wait, then not; shows both heap profiles, and checks them
     Retain(ScenarioArgs),
     /// Looks at the orders demo through its port: captures, explains and checks every profile
@@ -136,6 +120,9 @@ struct LeaksArgs {
     /// The least mean recall with the frame alive, in percent, without failure
     #[arg(long, value_name = "PERCENT", default_value_t = 80.0)]
     floor: f64,
+    /// Says of what was missed why the detector takes it for alive
+    #[arg(long)]
+    why: bool,
     /// Prints the results as JSON
     #[arg(long)]
     json: bool,
@@ -149,19 +136,13 @@ fn kind(text: &str) -> Result<Kind, String> {
 }
 
 fn frame(text: &str) -> Result<Frame, String> {
-    let frames = [Frame::Alive, Frame::Returned];
-    frames.into_iter().find(|frame| frame.name() == text).ok_or_else(|| "choose alive or returned".to_owned())
+    Frame::named(text).ok_or_else(|| "choose alive or returned".to_owned())
 }
 
 fn detector_name(text: &str) -> Result<&'static str, String> {
     let names: Vec<&'static str> = DETECTORS.iter().map(|entry| entry.name).collect();
     let found = names.iter().copied().find(|name| *name == text);
     found.ok_or_else(|| format!("choose one of {}", names.join(", ")))
-}
-
-fn detector(name: &str) -> Result<Box<dyn Detector>> {
-    let entry = DETECTORS.iter().find(|entry| entry.name == name);
-    entry.map(|entry| (entry.make)()).ok_or_else(|| anyhow::anyhow!("there is no detector {name}"))
 }
 
 /// What every demo that serves understands.
@@ -176,6 +157,9 @@ struct ServiceArgs {
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = leaks::child::main() {
+        return code;
+    }
     let cli = Cli::parse();
     match run(cli.command) {
         Ok(true) => ExitCode::SUCCESS,
@@ -204,13 +188,6 @@ fn run(command: Command) -> Result<bool> {
             Ok(churn::run(&churn::Settings { workers: workers.map(NonZero::get), out, json })?)
         }
         Command::Leaks(arguments) => run_leaks(arguments),
-        Command::LeaksRun { program, form, frame: state, detector: name, workers } => {
-            let program = leaks::program(&program).ok_or(LeaksError::NoProgram(program))?;
-            let form = leaks::form(program, &form).ok_or(LeaksError::NoForm)?;
-            let state = frame(&state).map_err(anyhow::Error::msg)?;
-            leaks::child::run(form, state, workers.map(NonZero::get), detector(name)?)?;
-            Ok(true)
-        }
         Command::Retain(ScenarioArgs { workers, out, json }) => {
             Ok(retain::run(&retain::Settings { workers: workers.map(NonZero::get), out, json })?)
         }
@@ -252,6 +229,7 @@ fn run_leaks(arguments: LeaksArgs) -> Result<bool> {
         detector: arguments.detector,
         jobs: arguments.jobs.map_or(processors, NonZero::get),
         floor: arguments.floor,
+        why: arguments.why,
         sort,
     })?)
 }

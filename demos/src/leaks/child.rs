@@ -3,19 +3,18 @@
 //! The detector is called on the main task of the program's runtime, or, in the program that asks for it, on another.
 
 use std::{
-    io,
-    process::exit,
+    process::{ExitCode, exit},
     sync::{Arc, Mutex, PoisonError},
     time::Instant,
 };
 
-use greenprof_runtime::{BuildError, Runtime, time::sleep};
+use greenprof_runtime::{BuildError, Runtime, time::sleep, world::TaskInfo};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{
-    detector::{Detector, unfinished},
-    program::{Form, Kind},
+    detector::{self, DETECTORS, Detector, unfinished, unfinished_tasks},
+    program::{Form, Kind, Program, Site},
     scene::{Frame, Moment, Scene, Stage, poll},
     sites::{Counted, Sites},
 };
@@ -30,9 +29,9 @@ pub enum RunError {
     /// The result cannot be written.
     #[error("the result could not be written as JSON: {0}")]
     Json(#[from] serde_json::Error),
-    /// The result cannot be handed over.
-    #[error("the result could not be handed over: {0}")]
-    Write(#[from] io::Error),
+    /// There is no such detector.
+    #[error("there is no such detector")]
+    NoDetector,
 }
 
 /// What was seen in one run.
@@ -46,6 +45,9 @@ pub struct Observation {
     pub incomplete: Option<String>,
     /// How long it took, in microseconds.
     pub micros: u64,
+    /// Why tasks that should be reported were not, if that was asked for and the detector can tell.
+    #[serde(default)]
+    pub why: Vec<String>,
     /// What had not ended after the program had woken whom it could.
     pub left: Vec<Counted>,
 }
@@ -60,6 +62,7 @@ struct Judge {
     runtime_id: u32,
     form: &'static Form,
     detector: Box<dyn Detector>,
+    asks_why: bool,
     /// What was seen; nothing before the first look.
     seen: Mutex<Option<Observation>>,
 }
@@ -68,6 +71,15 @@ impl Judge {
     /// The sites whose tasks must be there for the form to be looked at.
     fn expected(&self) -> Sites {
         Sites::of(self.form.leaks, 1).plus(Sites::of(self.form.held, 1))
+    }
+
+    /// Why what should be reported is not.
+    fn why(&self) -> Vec<String> {
+        let why = |task: TaskInfo| {
+            let Site(name, ..) = self.form.leaks.iter().find(|site| task.name.as_deref() == Some(site.0))?;
+            Some(format!("{name} (task {}): {}", task.id.get(), self.detector.why_not(task.id)?))
+        };
+        unfinished_tasks(self.runtime_id).into_iter().filter_map(why).collect()
     }
 
     /// Waits until the program is what it should be, or is not going to be.
@@ -108,6 +120,7 @@ impl Stage for Run {
         let start = Instant::now();
         let report = judge.detector.look(judge.runtime_id);
         let micros = start.elapsed().as_micros() as u64;
+        let why = if judge.asks_why { judge.why() } else { Vec::new() };
         let mut seen = judge.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let before = seen.take().map(|seen| seen.reported.into_iter().collect::<Sites>()).unwrap_or_default();
         *seen = Some(Observation {
@@ -115,6 +128,7 @@ impl Stage for Run {
             reported: before.plus(report.leaked).counted(),
             incomplete: report.incomplete,
             micros,
+            why,
             left: Vec::new(),
         });
     }
@@ -149,23 +163,78 @@ fn play(form: &'static Form, scene: &Scene) {
     (form.run)(scene);
 }
 
-/// Runs a form once and writes what was seen to standard output.
+/// How to run a form.
+#[derive(Clone, Copy, Debug)]
+pub struct Order {
+    /// Whether to look with the program's frame alive.
+    pub frame: Frame,
+    /// The detector's name.
+    pub detector: &'static str,
+    /// Threads that run tasks; the runtime's own default if nothing is said.
+    pub workers: Option<usize>,
+    /// Whether to say why leaks were missed.
+    pub asks_why: bool,
+}
+
+/// The first argument of a process that is to run one form once.
+const COMMAND: &str = "leaks-run";
+
+impl Order {
+    /// The arguments with which this binary runs the form.
+    pub fn arguments(&self, program: &Program, form: &Form) -> [String; 7] {
+        let workers = self.workers.map_or_else(|| "default".to_owned(), |workers| workers.to_string());
+        let why = if self.asks_why { "why" } else { "-" };
+        [COMMAND, program.id, &form.name(), self.frame.name(), self.detector, &workers, why].map(str::to_owned)
+    }
+
+    /// What such arguments mean.
+    fn read(arguments: &[String]) -> Option<(&'static Form, Self)> {
+        let [command, program, form, frame, detector, workers, why] = arguments else { return None };
+        let entry = DETECTORS.iter().find(|entry| entry.name == detector)?;
+        let order = Self {
+            frame: Frame::named(frame)?,
+            detector: entry.name,
+            workers: workers.parse().ok(),
+            asks_why: why == "why",
+        };
+        let form = super::form(super::program(program)?, form)?;
+        (command == COMMAND).then_some((form, order))
+    }
+}
+
+/// Runs a form once, if the process was started for that.
 ///
-/// # Errors
-/// If there is no runtime, or the result cannot be written.
-pub fn run(
-    form: &'static Form,
-    frame: Frame,
-    workers: Option<usize>,
-    detector: Box<dyn Detector>,
-) -> Result<(), RunError> {
+/// Before anything else, without the command line's parser, and freeing nothing: what others leave on this thread's stack
+/// may lead to blocks that the program gets, as the same blocks are used again.
+pub fn main() -> Option<ExitCode> {
+    if std::env::args_os().nth(1).is_none_or(|first| first != COMMAND) {
+        return None;
+    }
+    let arguments: &'static [String] = std::env::args().skip(1).collect::<Vec<_>>().leak();
+    let Some((form, order)) = Order::read(arguments) else {
+        console::note("greenprof-demos: leaks-run is for `greenprof-demos leaks` only: use that");
+        return Some(ExitCode::from(2));
+    };
+    match run(form, order) {
+        Ok(()) => Some(ExitCode::SUCCESS),
+        Err(error) => {
+            console::note(&format!("greenprof-demos: {error}"));
+            Some(ExitCode::FAILURE)
+        }
+    }
+}
+
+/// Runs a form once and writes what was seen to standard output.
+fn run(form: &'static Form, order: Order) -> Result<(), RunError> {
+    let Order { frame, detector, workers, asks_why } = order;
+    let detector = detector::named(detector).ok_or(RunError::NoDetector)?;
     let mut builder = Runtime::builder();
     if let Some(workers) = workers {
         builder = builder.workers(workers);
     }
     let runtime = builder.build()?;
     let runtime_id = runtime.handle().runtime_id();
-    let judge = Arc::new(Judge { runtime_id, form, detector, seen: Mutex::new(None) });
+    let judge = Arc::new(Judge { runtime_id, form, detector, asks_why, seen: Mutex::new(None) });
     let natural = form.kind == Kind::Natural;
     let looks_in_frame = !form.held.is_empty() || (frame == Frame::Alive && !natural);
     let scene = Scene::new(runtime_id, !natural, looks_in_frame, Box::new(Run(judge.clone())));

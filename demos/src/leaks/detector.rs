@@ -1,11 +1,16 @@
-//! What a detector is to the corpus, and two simple ones to compare with.
+//! What a detector is to the corpus; the project's own, and simple ones to compare with.
 
 use std::time::Duration;
 
+use greenprof_profiler::{
+    leak::{self, Link},
+    symbolize,
+    tasks::Task,
+};
 use greenprof_runtime::{
-    task::WaitReason,
+    task::{TaskId, WaitReason},
     time::sleep,
-    world::{self, TaskState},
+    world::{self, TaskInfo, TaskState},
 };
 
 use super::sites::Sites;
@@ -23,6 +28,12 @@ pub struct Report {
 pub trait Detector: Send + Sync {
     /// Looks once.
     fn look(&self, runtime_id: u32) -> Report;
+
+    /// Why a task is not reported, if the detector can tell; nothing if it is.
+    fn why_not(&self, task: TaskId) -> Option<String> {
+        _ = task;
+        None
+    }
 }
 
 /// A detector's name on the command line, what it does, and how to get one.
@@ -37,6 +48,11 @@ pub struct Entry {
 
 /// The detectors that there are.
 pub const DETECTORS: &[Entry] = &[
+    Entry {
+        name: "leak",
+        what: "every task that nobody alive can wake: greenprof's own",
+        make: || Box::new(Reachability),
+    },
     Entry {
         name: "unfinished",
         what: "every task that has not ended, as leak checkers at the end of a test do",
@@ -54,18 +70,71 @@ pub const DETECTORS: &[Entry] = &[
     },
 ];
 
+/// The detector with that name.
+pub fn named(name: &str) -> Option<Box<dyn Detector>> {
+    DETECTORS.iter().find(|entry| entry.name == name).map(|entry| (entry.make)())
+}
+
 /// The task in which a program runs.
 pub(super) const MAIN: &str = "main";
 
 /// The tasks of the runtime that have not ended, the main task and the calling one left out.
 pub(super) fn unfinished(runtime_id: u32) -> Sites {
+    unfinished_tasks(runtime_id).into_iter().map(|task| (task.name.unwrap_or_default(), task.state)).collect()
+}
+
+/// The same, as tasks.
+pub(super) fn unfinished_tasks(runtime_id: u32) -> Vec<TaskInfo> {
     let caller = greenprof_runtime::task::current_id();
     let tasks = world::tasks(0);
-    tasks
-        .iter()
-        .filter(|task| task.runtime_id == runtime_id && Some(task.id) != caller && task.name.as_deref() != Some(MAIN))
-        .map(|task| (task.name.clone().unwrap_or_default(), task.state))
-        .collect()
+    let of_program = |task: &&TaskInfo| {
+        task.runtime_id == runtime_id && Some(task.id) != caller && task.name.as_deref() != Some(MAIN)
+    };
+    tasks.iter().filter(of_program).cloned().collect()
+}
+
+struct Reachability;
+
+impl Detector for Reachability {
+    fn look(&self, runtime_id: u32) -> Report {
+        let mut options = leak::Options::default();
+        options.runtime = Some(runtime_id);
+        match leak::detect_with(&options) {
+            Ok(report) => Report {
+                leaked: report.leaked().iter().map(|leak| (name_of(&leak.task), leak.task.state)).collect(),
+                incomplete: report.incomplete().map(ToString::to_string),
+            },
+            Err(error) => Report { leaked: Sites::default(), incomplete: Some(error.to_string()) },
+        }
+    }
+
+    fn why_not(&self, task: TaskId) -> Option<String> {
+        let why = leak::why_alive(task).ok()??;
+        let links: Vec<String> = why.chain.iter().map(shown).collect();
+        Some(if links.is_empty() { "it is not blocked".to_owned() } else { links.join(" > ") })
+    }
+}
+
+/// A link of a chain, with the name of the function whose frame it is.
+fn shown(link: &Link) -> String {
+    match *link {
+        Link::Frame(task, _, 0) => format!("stack of task {}", task.get()),
+        Link::Frame(task, _, function) => {
+            let frames = symbolize::shared().lock().resolve(function);
+            let name = frames.first().map_or_else(|| format!("{function:#x}"), |frame| frame.function.to_string());
+            format!("stack of task {}, in {name}", task.get())
+        }
+        Link::Block(_, size, at) => format!("block of {size} bytes, at {at}"),
+        Link::Primitive(_, kind, made) => {
+            let made = made.map_or_else(String::new, |made| format!(", made at {made}"));
+            format!("{kind:?}{made}")
+        }
+        ref other => format!("{other:x?}"),
+    }
+}
+
+fn name_of(task: &Task) -> String {
+    task.name.clone().unwrap_or_default()
 }
 
 struct Unfinished;
@@ -82,15 +151,11 @@ impl Detector for LongerThan {
     fn look(&self, runtime_id: u32) -> Report {
         // Twice: the age of a wait is known to a kernel tick only.
         sleep(self.0 * 2);
-        let caller = greenprof_runtime::task::current_id();
-        let tasks = world::tasks(0);
-        let leaked = tasks
-            .iter()
-            .filter(|task| task.runtime_id == runtime_id && Some(task.id) != caller)
-            .filter(|task| task.name.as_deref() != Some(MAIN))
+        let leaked = unfinished_tasks(runtime_id)
+            .into_iter()
             .filter(|task| matches!(task.state, TaskState::Waiting(reason) if reason != WaitReason::Sleep))
             .filter(|task| u128::from(task.waiting_for) > self.0.as_nanos())
-            .map(|task| (task.name.clone().unwrap_or_default(), task.state))
+            .map(|task| (task.name.unwrap_or_default(), task.state))
             .collect();
         Report { leaked, incomplete: None }
     }

@@ -31,7 +31,7 @@ use scene::Frame;
 
 use crate::table::Table;
 
-pub use runner::{CHILD, LeaksError, Settings, Sort, run};
+pub use runner::{LeaksError, Settings, Sort, run};
 
 /// What the files of the programs need.
 mod prelude {

@@ -24,6 +24,8 @@ pub struct Row {
     pub defects: Vec<String>,
     /// Runs that the detector called incomplete, and why in the first of them.
     pub incomplete: Vec<String>,
+    /// Why some were missed, in the first run in which that was so and was asked for.
+    pub why: Vec<String>,
     /// Runs in which something leaked.
     pub leaking: u32,
     /// The median of the detector's times.
@@ -42,6 +44,7 @@ impl Row {
             false_positives: Sites::default(),
             defects: Vec::new(),
             incomplete: Vec::new(),
+            why: Vec::new(),
             leaking: 0,
             micros: 0,
         };
@@ -55,6 +58,9 @@ impl Row {
             row.false_positives = row.false_positives.plus(verdict.false_positives);
             row.defects.extend(verdict.defect);
             row.incomplete.extend(verdict.incomplete);
+            if row.why.is_empty() {
+                row.why = verdict.why;
+            }
         }
         row
     }
@@ -160,6 +166,7 @@ struct Line<'a> {
     median_micros: u64,
     defects: &'a [String],
     incomplete: &'a [String],
+    why: &'a [String],
 }
 
 impl<'a> Line<'a> {
@@ -178,6 +185,7 @@ impl<'a> Line<'a> {
             median_micros: row.micros,
             defects: &row.defects,
             incomplete: &row.incomplete,
+            why: &row.why,
         }
     }
 }

@@ -15,7 +15,7 @@ use std::{
 use thiserror::Error;
 
 use super::{
-    child::Observation,
+    child::{Observation, Order},
     frames,
     program::{Form, Kind, Program},
     report::{Row, Summary},
@@ -44,6 +44,8 @@ pub struct Settings {
     pub jobs: usize,
     /// The least mean recall, in percent, while the creating frame is alive.
     pub floor: f64,
+    /// Whether to say why leaks were missed.
+    pub why: bool,
     /// How to show the result.
     pub sort: Sort,
 }
@@ -80,9 +82,6 @@ pub enum LeaksError {
     #[error("the report could not be written as JSON: {0}")]
     Json(#[from] serde_json::Error),
 }
-
-/// The name of the subcommand that runs one form once.
-pub const CHILD: &str = "leaks-run";
 
 #[derive(Clone, Copy)]
 struct Case {
@@ -177,11 +176,10 @@ fn run_all(cases: &[Case], settings: &Settings) -> Result<Vec<Row>, LeaksError> 
 }
 
 fn run_one(path: &std::path::Path, case: &Case, settings: &Settings) -> io::Result<Verdict> {
+    let order =
+        Order { frame: case.frame, detector: settings.detector, workers: settings.workers, asks_why: settings.why };
     let mut command = Command::new(path);
-    command.args([CHILD, case.program.id, &case.form.name(), case.frame.name(), "--detector", settings.detector]);
-    if let Some(workers) = settings.workers {
-        command.args(["--workers", &workers.to_string()]);
-    }
+    command.args(order.arguments(case.program, case.form));
     let output = command.stdin(Stdio::null()).output()?;
     let complaint = || {
         let text = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -27,6 +27,11 @@ pub enum Frame {
 }
 
 impl Frame {
+    /// The one with that name.
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Alive, Self::Returned].into_iter().find(|frame| frame.name() == name)
+    }
+
     /// Its name on the command line.
     pub const fn name(self) -> &'static str {
         match self {

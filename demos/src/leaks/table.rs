@@ -36,7 +36,8 @@ pub fn render(rows: &[Row], summary: &Summary, settings: &Settings, paint: Paint
         text.push_str(&line);
         text.push('\n');
     }
-    let wrong: Vec<&Row> = rows.iter().filter(|row| !row.is_sound() || !row.incomplete.is_empty()).collect();
+    let wrong: Vec<&Row> =
+        rows.iter().filter(|row| !row.is_sound() || !row.incomplete.is_empty() || !row.why.is_empty()).collect();
     if !wrong.is_empty() {
         text.push('\n');
     }
@@ -52,6 +53,7 @@ pub fn render(rows: &[Row], summary: &Summary, settings: &Settings, paint: Paint
         if let Some(why) = row.incomplete.first() {
             text.push_str(&format!("{which}: incomplete in {} of {} runs: {why}\n", row.incomplete.len(), row.runs));
         }
+        row.why.iter().for_each(|why| text.push_str(&format!("{which}: missed {why}\n")));
     }
     text.push('\n');
     let mut means = Table::new(["mean recall", "", ">programs", ">recall", ">floor"]);

@@ -19,6 +19,8 @@ pub struct Verdict {
     pub defect: Option<String>,
     /// Why the detector may have missed some, in its own words.
     pub incomplete: Option<String>,
+    /// Why some were missed, if that was asked for.
+    pub why: Vec<String>,
     /// How long the detector took, in microseconds.
     pub micros: u64,
 }
@@ -50,6 +52,7 @@ impl Verdict {
             expected,
             defect,
             incomplete: seen.incomplete,
+            why: seen.why,
             micros: seen.micros,
         }
     }

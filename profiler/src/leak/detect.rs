@@ -137,11 +137,7 @@ fn look(world: &Stopped<'_>, tables: &mut Tables, caller: i32, explain: Option<T
         looked.incomplete = Some(Incomplete::Table);
         return looked;
     }
-    looked.counts = Counts {
-        tasks: population.tasks,
-        blocked: population.blocked,
-        suppressed: population.suppressed,
-    };
+    looked.counts = Counts { tasks: population.tasks, blocked: population.blocked, suppressed: population.suppressed };
     let collected = Instant::now();
     looked.cost.collecting = collected - began;
     let mut marker = Marker::new(world, blocks, population, lists, trail.as_mut());

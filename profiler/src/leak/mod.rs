@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 
 use greenprof_runtime::{heap, task::TaskId, world, world::Patience};
 
-pub use why::{Link, WhyAlive};
 pub use report::{Cost, Counts, Deadlock, DetectError, Incomplete, Leak, Primitive, Report, WaitsOn};
+pub use why::{Link, WhyAlive};
 
 /// How to look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
