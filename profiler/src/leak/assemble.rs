@@ -18,7 +18,7 @@ use crate::tasks;
 /// Frames kept of each stack, as in the task profile.
 const DEPTH: usize = 128;
 
-pub(super) fn report(raw: Raw, options: &Options) -> Report {
+pub(super) fn report(raw: Raw, options: &Options) -> Box<Report> {
     let found = heap::untracked(|| {
         let found = world::tasks_of(raw.tables.found.iter().map(|found| found.mark), DEPTH);
         found
@@ -35,12 +35,12 @@ pub(super) fn report(raw: Raw, options: &Options) -> Report {
         .collect();
     leaks.sort_by_key(Leak::id);
     let _ = (HashMap::<TaskId, ()>::new(), Duration::ZERO);
-    Report {
+    Box::new(Report {
         tasks: leaks,
         incomplete: raw.incomplete,
         deadlocks: Vec::new(),
         counts: raw.counts,
         cost: raw.cost,
         errors: 0,
-    }
+    })
 }

@@ -14,6 +14,7 @@ use greenprof_runtime::{
 use super::{
     Options,
     blocks::Blocks,
+    caller::Caller,
     mark::{Marker, Trail, Worklists},
     population::{CANDIDATE, ENDED, LIVE, Population, RESTS},
     report::{Cost, Counts, DetectError, Incomplete},
@@ -70,7 +71,7 @@ pub(super) struct Raw {
 }
 
 /// Runs on a thread of its own: the detector's stack, with words of what it has seen before, is no root.
-pub(super) fn on_own_thread(options: &Options, caller: i32, explain: Option<TaskId>) -> Result<Raw, DetectError> {
+pub(super) fn on_own_thread(options: &Options, caller: Caller, explain: Option<TaskId>) -> Result<Raw, DetectError> {
     let options = *options;
     let spawned = heap::untracked(|| {
         thread::Builder::new()
@@ -84,7 +85,7 @@ pub(super) fn on_own_thread(options: &Options, caller: i32, explain: Option<Task
     }
 }
 
-fn detect(options: &Options, caller: i32, explain: Option<TaskId>) -> Result<Raw, DetectError> {
+fn detect(options: &Options, caller: Caller, explain: Option<TaskId>) -> Result<Raw, DetectError> {
     let mut scale = 1;
     let mut attempt = 1;
     loop {
@@ -123,7 +124,7 @@ struct Looked {
 }
 
 /// The look at the stopped world.
-fn look(world: &Stopped<'_>, tables: &mut Tables, caller: i32, explain: Option<TaskId>) -> Looked {
+fn look(world: &Stopped<'_>, tables: &mut Tables, caller: Caller, explain: Option<TaskId>) -> Looked {
     let began = Instant::now();
     let mut looked = Looked { incomplete: None, counts: Counts::default(), cost: Cost::default(), alive: false };
     // SAFETY: every other thread is stopped, and this one does not use the allocator before the release. In an incomplete
@@ -141,7 +142,7 @@ fn look(world: &Stopped<'_>, tables: &mut Tables, caller: i32, explain: Option<T
     let collected = Instant::now();
     looked.cost.collecting = collected - began;
     let mut marker = Marker::new(world, blocks, population, lists, trail.as_mut());
-    looked.incomplete = roots::mark(world, &mut marker, modules, caller);
+    looked.incomplete = roots::mark(world, &mut marker, modules, &caller);
     marker.root_tasks();
     marker.run();
     (looked.cost.words, looked.cost.blocks, looked.cost.bytes) = (marker.words, marker.count, marker.bytes);

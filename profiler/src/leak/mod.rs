@@ -6,6 +6,7 @@
 
 mod assemble;
 mod blocks;
+mod caller;
 mod detect;
 mod mark;
 mod memory;
@@ -16,6 +17,7 @@ mod why;
 
 use std::time::{Duration, Instant};
 
+use caller::Caller;
 use greenprof_runtime::{heap, task::TaskId, world, world::Patience};
 
 pub use report::{Cost, Counts, Deadlock, DetectError, Incomplete, Leak, Primitive, Report, WaitsOn};
@@ -38,21 +40,32 @@ pub struct Options {
 ///
 /// # Errors
 /// See [`DetectError`].
-pub fn detect() -> Result<Report, DetectError> {
-    detect_with(&Options::default())
+#[inline(never)]
+pub fn detect() -> Result<Box<Report>, DetectError> {
+    let caller = Caller::here();
+    run(&Options::default(), &caller)
 }
 
 /// As [`detect`], with options.
 ///
 /// # Errors
 /// See [`DetectError`].
-pub fn detect_with(options: &Options) -> Result<Report, DetectError> {
+#[inline(never)]
+pub fn detect_with(options: &Options) -> Result<Box<Report>, DetectError> {
+    let caller = Caller::here();
+    run(options, &caller)
+}
+
+/// Not inlined, so that the frames from which the caller's registers are taken are small: they are scanned.
+#[inline(never)]
+fn run(options: &Options, caller: &Caller) -> Result<Box<Report>, DetectError> {
     if !heap::is_active() {
         return Err(DetectError::NoHeap);
     }
     settle(options.settle);
-    scrub();
-    let raw = detect::on_own_thread(options, thread_id(), None)?;
+    // Only now: while it waited, the caller may have come to another thread.
+    let caller = Caller { thread: thread_id(), ..*caller };
+    let raw = detect::on_own_thread(options, caller, None)?;
     Ok(assemble::report(raw, options))
 }
 
@@ -61,11 +74,19 @@ pub fn detect_with(options: &Options) -> Result<Report, DetectError> {
 ///
 /// # Errors
 /// See [`DetectError`].
+#[inline(never)]
 pub fn why_alive(task: TaskId) -> Result<Option<WhyAlive>, DetectError> {
+    let caller = Caller::here();
+    explain(task, &caller)
+}
+
+#[inline(never)]
+fn explain(task: TaskId, caller: &Caller) -> Result<Option<WhyAlive>, DetectError> {
     if !heap::is_active() {
         return Err(DetectError::NoHeap);
     }
-    let raw = detect::on_own_thread(&Options::default(), thread_id(), Some(task))?;
+    let caller = Caller { thread: thread_id(), ..*caller };
+    let raw = detect::on_own_thread(&Options::default(), caller, Some(task))?;
     Ok(raw.alive.then(|| WhyAlive { chain: raw.tables.links.iter().rev().copied().collect() }))
 }
 
@@ -76,17 +97,6 @@ fn settle(most: Duration) {
         greenprof_runtime::sleep(SETTLING);
     }
 }
-
-/// Wipes what functions that have returned have left below the caller's frame, where the next frames will be: those have gaps
-/// that are never written, and what is in them is scanned.
-#[inline(never)]
-fn scrub() {
-    let mut below = [0_usize; SCRUBBED / size_of::<usize>()];
-    std::hint::black_box(&mut below);
-}
-
-/// More than the frames below have, and less than the smallest task's stack leaves.
-const SCRUBBED: usize = 4 << 10;
 
 /// How often it is looked whether tasks have settled.
 const SETTLING: Duration = Duration::from_millis(1);

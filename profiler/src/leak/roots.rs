@@ -2,10 +2,14 @@
 
 use std::{io, ptr, slice};
 
-use greenprof_runtime::world::stop::{StackKind, Stopped, Thread, ThreadState};
+use greenprof_runtime::world::{
+    WorkerThread,
+    stop::{StackKind, Stopped, Thread, ThreadState},
+};
 use libc::{c_int, c_void, dl_phdr_info, size_t};
 
 use super::{
+    caller::Caller,
     mark::{Marker, PRECISE, Root, Rule},
     memory::Stack,
     report::Incomplete,
@@ -56,7 +60,7 @@ unsafe extern "C" fn add(info: *mut dl_phdr_info, size: size_t, modules: *mut c_
 }
 
 /// Marks what all roots lead to, but for tasks. Why that may not be all, if so.
-pub(super) fn mark(world: &Stopped<'_>, marker: &mut Marker<'_>, modules: &Modules, caller: i32) -> Option<Incomplete> {
+pub(super) fn mark(world: &Stopped<'_>, marker: &mut Marker<'_>, modules: &Modules, caller: &Caller) -> Option<Incomplete> {
     let mut incomplete = modules.overflow.then_some(Incomplete::Table);
     for (start, end) in modules.segments.values() {
         marker.range(*start..*end, PRECISE, Root::Variables);
@@ -71,7 +75,7 @@ pub(super) fn mark(world: &Stopped<'_>, marker: &mut Marker<'_>, modules: &Modul
             ThreadState::Requester | ThreadState::Dead | ThreadState::OfKernel => {}
             ThreadState::Missed(_) => missed += 1,
             ThreadState::Stopped => {
-                if !mark_thread(marker, &thread, thread.id() == caller) {
+                if !mark_thread(marker, &thread, Some(caller).filter(|caller| caller.thread == thread.id())) {
                     incomplete = incomplete.or(Some(Incomplete::ThreadLocals));
                 }
             }
@@ -87,27 +91,33 @@ pub(super) fn mark(world: &Stopped<'_>, marker: &mut Marker<'_>, modules: &Modul
 }
 
 /// `false`: some of its thread-local variables were not found.
-fn mark_thread(marker: &mut Marker<'_>, thread: &Thread<'_>, is_caller: bool) -> bool {
-    let in_system_call = is_in_system_call(thread.pc());
-    // Who has asked for the detection is not in the middle of anything else. A closure is put onto a new stack without
-    // system calls.
-    let program = Rule { plain: !is_caller, stacks: true, new_stacks: !is_caller && !in_system_call };
-    // A worker between two tasks. What it knows of tasks are their saved stack pointers, which wake nobody.
-    let scheduler = Rule { plain: !in_system_call, stacks: false, new_stacks: !in_system_call };
-    let stacks = || thread.stacks();
-    let innermost = stacks().next().map(|stack| stack.kind);
-    let is_worker = thread.worker().is_some();
-    let registers = if is_worker && innermost == Some(StackKind::Thread) { scheduler } else { program };
-    // A worker without a task makes its system calls by calling functions, which preserve no vector registers: what is in
-    // those is left from the task before.
-    let idle = is_worker && innermost == Some(StackKind::Thread) && in_system_call;
-    marker.values(thread.registers(), registers, Root::Registers(thread.id()));
-    if !idle {
-        marker.values(thread.extended_registers(), registers, Root::Registers(thread.id()));
+fn mark_thread(marker: &mut Marker<'_>, thread: &Thread<'_>, caller: Option<&Caller>) -> bool {
+    // A closure is put onto a new stack without system calls.
+    let new_stacks = caller.is_none() && !is_in_system_call(thread.pc());
+    // Who has asked for the detection is not in the middle of anything else.
+    let program = Rule { plain: caller.is_none(), stacks: true, new_stacks };
+    // What a worker knows of tasks, on its own stack, are their saved stack pointers, which wake nobody.
+    let scheduler = Rule { plain: true, stacks: false, new_stacks };
+    let worker = thread.worker();
+    let is_own = |kind| worker.is_some() && kind == StackKind::Thread;
+    let has_values = |kind| !is_own(kind) || worker.is_some_and(WorkerThread::fires);
+    let rule = |kind| if is_own(kind) { scheduler } else { program };
+    let innermost = thread.stacks().next().map_or(StackKind::Other, |stack| stack.kind);
+    if has_values(innermost) {
+        let root = Root::Registers(thread.id());
+        match caller {
+            Some(caller) => marker.values(&caller.registers, rule(innermost), root),
+            None => {
+                marker.values(thread.registers(), rule(innermost), root);
+                marker.values(thread.extended_registers(), rule(innermost), root);
+            }
+        }
     }
-    for stack in stacks() {
-        let rule = if is_worker && stack.kind == StackKind::Thread { scheduler } else { program };
-        marker.range(stack.range, rule, Root::Stack(thread.id()));
+    for mut stack in thread.stacks().filter(|stack| has_values(stack.kind)) {
+        if let Some(caller) = caller.filter(|caller| stack.range.contains(&caller.sp)) {
+            stack.range.start = caller.sp;
+        }
+        marker.range(stack.range, rule(stack.kind), Root::Stack(thread.id()));
     }
     if let Some(locals) = thread.thread_locals() {
         marker.range(locals, PRECISE, Root::Locals(thread.id()));

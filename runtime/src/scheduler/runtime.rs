@@ -72,7 +72,8 @@ impl Builder {
             runtime.threads.push(thread);
         }
         let shared = runtime.shared.clone();
-        let monitor = thread::Builder::new().name("greenprof-sysmon".into()).spawn(move || sysmon::monitor(&shared));
+        let monitor = || thread::Builder::new().name("greenprof-sysmon".into()).spawn(move || sysmon::monitor(&shared));
+        let monitor = heap::untracked(monitor);
         runtime.threads.push(monitor.map_err(BuildError::Thread)?);
         Ok(runtime)
     }

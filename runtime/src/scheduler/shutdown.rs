@@ -34,6 +34,7 @@ use std::{
 
 use super::{Runtime, Shared, Worker, current_worker};
 use crate::{
+    heap,
     SpawnError,
     sys::{clock, futex},
     task::{self, abandon},
@@ -136,11 +137,14 @@ impl Shared {
     pub(super) fn start_worker(self: &Arc<Self>, index: usize) -> io::Result<thread::JoinHandle<()>> {
         self.employed.fetch_add(1, Ordering::Relaxed);
         let employment = Employment(self.clone());
-        thread::Builder::new().name(format!("greenprof-w{index}")).spawn(move || {
+        let work = move || {
             // Who makes a surplus worker holds this lock until its processor is there.
             employment.0.surplus.wait_until_made();
             Worker::run(employment.0.clone(), index);
-        })
+        };
+        // The C library remembers where the closure was for as long as the thread lives; no value of the program's should
+        // come to lie there, which a leak scan would take for reachable.
+        heap::untracked(|| thread::Builder::new().name(format!("greenprof-w{index}")).spawn(work))
     }
 
     /// Lets a thread in that is about to spawn, whichever it is.

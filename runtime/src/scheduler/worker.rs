@@ -304,7 +304,7 @@ impl Worker {
         let ticks = processor.ticks.load(Ordering::Relaxed);
         if ticks.is_multiple_of(INJECTOR_INTERVAL) {
             // The kernel may not get round to the timer thread while all processors are busy.
-            self.shared.timers.help();
+            self.shared.timers.help(Some(self.thread));
             if let Some(task) = self.shared.injector.pop() {
                 return Some(task);
             }

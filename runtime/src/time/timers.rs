@@ -31,6 +31,7 @@ use crossbeam_utils::CachePadded;
 
 use super::wheel::{Expired, Key, Wheel};
 use crate::{
+    heap,
     scheduler::{self, current_worker},
     sys::{
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
@@ -39,6 +40,7 @@ use crate::{
         thread::processor,
     },
     task::parker::Parker,
+    world::threads::WorkerThread,
 };
 
 /// Beyond so many processors several share a wheel. A wheel is 3 KiB and its timers.
@@ -193,7 +195,8 @@ impl Timers {
         let mut thread = self.thread.lock();
         if thread.handle.is_none() && !thread.stopped {
             let timers = self.clone();
-            match thread::Builder::new().name("greenprof-timer".into()).spawn(move || timers.work()) {
+            let spawn = || thread::Builder::new().name("greenprof-timer".into()).spawn(move || timers.work());
+            match heap::untracked(spawn) {
                 Ok(handle) => thread.handle = Some(handle),
                 Err(error) => {
                     drop(thread);
@@ -256,7 +259,7 @@ impl Timers {
 
     /// Fires what is due, from a worker's loop: when all processors are busy, the system does not run the timer thread at
     /// once. Costs a look at a word when nothing is armed, and one at the clock when nothing is due.
-    pub(crate) fn help(&self) {
+    pub(crate) fn help(&self, worker: Option<&WorkerThread>) {
         // Relaxed: a hint. AWAKE is before every moment: the thread may be up and not running.
         let until = self.sleeping_until.load(Ordering::Relaxed);
         if until == u64::MAX {
@@ -266,6 +269,7 @@ impl Timers {
         if until > now {
             return;
         }
+        worker.inspect(|worker| worker.set_fires(true));
         let mut due = Vec::new();
         for (index, shard) in self.shards.iter().enumerate() {
             // Who holds it is at it already.
@@ -274,6 +278,8 @@ impl Timers {
             }
         }
         fire(&mut due);
+        drop(due);
+        worker.inspect(|worker| worker.set_fires(false));
     }
 
     /// Timers that are armed at this moment, and places for timers.
@@ -425,7 +431,7 @@ mod tests {
         timers.arm(clock::now(), Action::Fire(bell.clone())).ok().unwrap();
         timers.arm(u64::MAX - 1, Action::Fire(bell.clone())).ok().unwrap();
         timers.sleeping_until.store(AWAKE, Ordering::SeqCst);
-        timers.help();
+        timers.help(None);
         assert_eq!(bell.0.lock().len(), 1);
         timers.stop();
     }

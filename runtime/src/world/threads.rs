@@ -6,7 +6,7 @@
 use std::{
     ops::Range,
     ptr,
-    sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicUsize, Ordering, compiler_fence},
 };
 
 use parking_lot::Mutex;
@@ -29,6 +29,8 @@ pub struct WorkerThread {
     stack_high: AtomicUsize,
     /// Where the worker's first frame on its own stack is, or a little below.
     first_frame: AtomicUsize,
+    /// Whether it fires timers: only then is there something of the program's on its own stack.
+    fires: AtomicBool,
     task: AtomicPtr<Control>,
     /// The record made before this one; never changes.
     next: Option<&'static WorkerThread>,
@@ -90,6 +92,7 @@ pub(crate) fn register(runtime_id: u32, index: usize) -> Registration {
                     stack_high: AtomicUsize::new(0),
                     first_frame: AtomicUsize::new(0),
                     task: AtomicPtr::new(ptr::null_mut()),
+                    fires: AtomicBool::new(false),
                     next: all().next(),
                 }))
             };
@@ -160,6 +163,12 @@ impl WorkerThread {
         })
     }
 
+    /// Whether it is firing timers, in its loop: they may hold values of the program's. At other times a worker's own stack and
+    /// its registers, while it is on that stack, hold none.
+    pub fn fires(&self) -> bool {
+        self.fires.load(Ordering::Relaxed)
+    }
+
     /// The control block of the task that the worker has switched to.
     pub(super) fn control(&self) -> Option<&'static Control> {
         // SAFETY: null, or a control block, which is never unmapped. Relaxed: as in `task`.
@@ -170,6 +179,12 @@ impl WorkerThread {
     /// scheduler that the switch left, which hold nothing but its own pointers.
     pub(super) fn stack_in_use(&self) -> Range<usize> {
         self.first_frame.load(Ordering::Relaxed)..self.stack_high.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_fires(&self, fires: bool) {
+        // Relaxed: for one who has stopped this thread, and sees its stores in order.
+        self.fires.store(fires, Ordering::Relaxed);
+        compiler_fence(Ordering::SeqCst);
     }
 
     pub(crate) fn set_task(&self, task: *mut Control) {

@@ -15,12 +15,25 @@ use super::{
 use crate::sys::atomic::{AtomicU64, Ordering};
 
 /// The generations of a core's exclusive guards.
-#[derive(Default)]
 pub(crate) struct Generations {
     /// Of the guard that holds the lock. Written by its owner.
     current: AtomicU64,
     /// A second valid one, while a guard that has moved changes from one to the other; else 0.
     moved: AtomicU64,
+}
+
+/// How far apart the first generations of two locks are: more than a lock goes through, most of the time, and no round
+/// number.
+const APART: u64 = 0x09_e377_9b97;
+
+impl Default for Generations {
+    /// For a new lock, whose words are unlike those of one that had the core before.
+    fn default() -> Self {
+        /// A hint, and none of loom's atomics: a model repeats itself.
+        static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(APART);
+        let first = if cfg!(loom) { APART } else { NEXT.fetch_add(APART, std::sync::atomic::Ordering::Relaxed) };
+        Self { current: AtomicU64::new(first), moved: AtomicU64::new(0) }
+    }
 }
 
 /// A body with an exclusive lock.

@@ -47,7 +47,8 @@ impl TagTable {
             live: AtomicU64::new(0),
             extension: AtomicPtr::new(ptr::null_mut()),
             cursor: std::sync::atomic::AtomicU32::new(0),
-            generations: std::array::from_fn(|_| AtomicU16::new(0)),
+            // Not from 0: the first words would be round numbers, which memory is full of.
+            generations: std::array::from_fn(|slot| AtomicU16::new(0xa5c3 ^ (slot as u16) << 9)),
         }
     }
 

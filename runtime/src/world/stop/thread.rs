@@ -151,8 +151,9 @@ impl<'w> Thread<'w> {
         }
     }
 
-    /// Where its static thread-local variables and the first values of `pthread_setspecific` lie, a little more than that; it
-    /// is part of the thread's own stack's mapping. Nothing if the thread was missed. To be read with [`Stopped::words`].
+    /// Where its static thread-local variables and the first values of `pthread_setspecific` lie; it is part of the thread's
+    /// own stack's mapping. Those of a module that was loaded just before the stop may be missing: compare `dlpi_adds` of
+    /// `dl_iterate_phdr` before and after. Nothing if the thread was missed. To be read with [`Stopped::words`].
     pub fn thread_locals(&self) -> Option<Range<usize>> {
         let pointer = self.thread_pointer();
         if pointer == 0 {

@@ -10,8 +10,7 @@
 //! ```
 //!
 //! The static blocks are at the same distance from the thread pointer in every thread. How far they reach is measured
-//! in the requester, before the stop, and made larger by what glibc keeps free for modules that are loaded later. The
-//! control block holds the first values of `pthread_setspecific`; the others are in memory of `malloc`.
+//! in the requester, before the stop; a module that is loaded between that and the stop is not seen. The control block holds the first values of `pthread_setspecific`; the others are in memory of `malloc`.
 //!
 //! Modules that were loaded by `dlopen` have blocks of `malloc`'s, one a thread, which the thread's vector (DTV) points to.
 //! The vector of a stopped thread may be in the middle of being replaced; what it says is therefore read as one reads
@@ -23,8 +22,6 @@ use libc::{c_int, c_void, dl_phdr_info, size_t};
 
 use crate::sys::raw;
 
-/// What glibc keeps free in the static part for later modules: 1664 bytes unless a tunable says otherwise.
-const SURPLUS: usize = 8 << 10;
 /// More than a control block has: 2304 bytes in glibc 2.36.
 const CONTROL_BLOCK: usize = 4096;
 /// A static part that is larger would be larger than the stacks that contain it.
@@ -103,7 +100,7 @@ impl Modules {
     /// The range around a thread pointer that holds the static blocks and the control block; it may reach a little over
     /// the mapping that contains them.
     pub(super) fn around(&self, thread_pointer: usize) -> Range<usize> {
-        let reach = self.reach + SURPLUS;
+        let reach = self.reach;
         let (below, above) = if cfg!(target_arch = "x86_64") { (reach, CONTROL_BLOCK) } else { (CONTROL_BLOCK, reach) };
         thread_pointer.saturating_sub(below)..thread_pointer.saturating_add(above)
     }

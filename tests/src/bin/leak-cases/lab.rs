@@ -7,10 +7,13 @@ use std::{
 };
 
 use greenprof_profiler::{
-    leak::{self, DetectError, Link, Options, Report},
+    leak::{self, DetectError, Leak, Link, Options, Report},
     symbolize,
 };
-use greenprof_runtime::{JoinHandle, task, world};
+use greenprof_runtime::{
+    JoinHandle, task,
+    world::{self, Patience},
+};
 
 /// How long a task that is to be found alive sleeps: longer than a detection takes, most of the time; if it does not, nothing is
 /// lost but the point.
@@ -18,6 +21,9 @@ pub const NAP: Duration = Duration::from_millis(400);
 
 /// How long a detection waits for tasks to block.
 const SETTLE: Duration = Duration::from_millis(150);
+
+/// Other processes may keep a thread from stopping for long.
+const PATIENCE: Patience = Patience { deadline: Duration::from_secs(2), attempts: 5 };
 
 /// Counts what detections have reported.
 pub struct Lab {
@@ -37,6 +43,7 @@ impl Lab {
     pub fn detect(&self) {
         let mut options = Options::default();
         options.settle = SETTLE;
+        options.patience = PATIENCE;
         let report = leak::detect_with(&options);
         self.judge(report);
     }
@@ -48,20 +55,29 @@ impl Lab {
         self.judge(report);
     }
 
+    /// As `detect`, where a situation cannot do without a leaked task.
+    #[inline(never)]
+    pub fn detect_expecting(&self, leaked: &[&str]) {
+        let mut options = Options::default();
+        options.settle = SETTLE;
+        options.patience = PATIENCE;
+        let report = leak::detect_with(&options).expect("a report");
+        let mut names: Vec<String> = report.leaked().iter().map(shown).collect();
+        leaked.iter().for_each(|name| assert!(names.iter().any(|other| other == name), "{name} is not in {names:?}"));
+        names.retain(|name| !leaked.contains(&name.as_str()));
+        self.seen.lock().unwrap().push(names);
+    }
+
     /// On a frame of its own, so that the detection's caller has as small a one as a program would.
     #[inline(never)]
-    fn judge(&self, report: Result<Report, DetectError>) {
+    fn judge(&self, report: Result<Box<Report>, DetectError>) {
         let report = report.expect("a report");
         if let Some(reason) = report.incomplete() {
             println!("incomplete: {reason}");
             return;
         }
         assert_eq!(report.errors, 0, "a task that was reported has run");
-        let mut names: Vec<String> = report
-            .leaked()
-            .iter()
-            .map(|leak| leak.task.name.clone().unwrap_or_else(|| format!("? ({})", leak.reason())))
-            .collect();
+        let mut names: Vec<String> = report.leaked().iter().map(shown).collect();
         names.sort();
         for name in &names {
             if !self.expected.contains(&name.as_str()) {
@@ -119,6 +135,11 @@ impl Lab {
         }
         code
     }
+}
+
+/// The task's name, or what it waits for.
+fn shown(leak: &Leak) -> String {
+    leak.task.name.clone().unwrap_or_else(|| format!("? ({})", leak.reason()))
 }
 
 /// What is in the first and not in the second; of equal ones, as many as the second has are left out.
