@@ -77,23 +77,24 @@ pub fn render(rows: &[Row], summary: &Summary, settings: &Settings, paint: Paint
     text
 }
 
-/// Which of the leaks are left in Rust, from what ran: a table in Markdown.
+/// Which of the leaks are left in Rust: a table in Markdown. Of a form that ran otherwise than it claims, it says so.
 pub fn markdown(rows: &[Row]) -> String {
     let mut text = "| program | leaks as in Go | in Rust | why |\n|---|---|---|---|\n".to_owned();
     for row in rows.iter().filter(|row| row.form.kind == Kind::Rust) {
         let forced = row.program.forms.iter().filter(|form| form.kind == Kind::Forced);
         let leaks = |form: &Form| Sites::of(form.leaks, 1).to_string();
         let as_in_go: Vec<String> = forced.map(leaks).collect();
-        // Runs are alike, so what leaked in each is the sum divided by their number.
-        let in_rust = match row.leaking {
-            0 => "**none**".to_owned(),
-            _ => leaks(row.form),
+        let in_rust = match leaks(row.form) {
+            _ if row.form.leaks.is_empty() => "**none**".to_owned(),
+            same if as_in_go.contains(&same) => "the same".to_owned(),
+            other => other,
         };
         let wrong = if row.defects.is_empty() { "" } else { " (went wrong)" };
         text.push_str(&format!(
-            "| {} | {} | {in_rust}{wrong} | {} |\n",
+            "| {}{} | {} | {in_rust}{wrong} | {} |\n",
             row.program.id.rsplit('/').next().unwrap_or(row.program.id),
-            as_in_go.join(" *or* "),
+            if row.form.variant.is_empty() { String::new() } else { format!(", {}", row.form.variant) },
+            as_in_go.join("; or "),
             row.form.note
         ));
     }
