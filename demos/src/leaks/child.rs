@@ -15,7 +15,7 @@ use thiserror::Error;
 use super::{
     detector::{self, DETECTORS, Detector, unfinished, unfinished_tasks},
     program::{Form, Kind, Program, Site},
-    scene::{Frame, Moment, Scene, Stage, poll},
+    scene::{Frame, Moment, Scene, Stage, poll, wipe},
     sites::{Counted, Sites},
 };
 use crate::console;
@@ -242,6 +242,7 @@ fn run(form: &'static Form, order: Order) -> Result<(), RunError> {
         for _ in 0..form.instances {
             play(form, &scene);
         }
+        wipe();
         if judge.seen.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
             Run(judge.clone()).look(Moment::AtRest);
         }

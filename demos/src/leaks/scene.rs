@@ -68,6 +68,17 @@ fn poll_with(nap: Duration, mut condition: impl FnMut() -> bool) -> bool {
     condition()
 }
 
+/// Wipes the stack below the caller's frame, as far as a program's functions came. The frames of who looks will lie there,
+/// and they have gaps that are never written, in which a detector that reads all of them would find what others left.
+#[inline(never)]
+pub(super) fn wipe() {
+    let mut below = [0_usize; WIPED / size_of::<usize>()];
+    std::hint::black_box(&mut below);
+}
+
+/// More than functions of the programs use, and less than what is left of the smallest stack.
+const WIPED: usize = 48 << 10;
+
 /// The surroundings of one run of a program. Clones are the same scene; a scene leads to no primitive.
 #[derive(Clone)]
 pub struct Scene(Arc<Inner>);
@@ -158,17 +169,23 @@ impl Scene {
         tasks.iter().filter(waits).count()
     }
 
+    /// Looks, with frames of its own in which nothing of the program is left.
+    fn look_when(&self, when: Moment) {
+        wipe();
+        self.0.stage.look(when);
+    }
+
     /// The program has done all that it does: it may be looked at. What it made and does not use any more is dropped
     /// or moved away by now.
     pub fn settled(&self) {
         if self.0.looks_in_frame {
-            self.0.stage.look(Moment::AtRest);
+            self.look_when(Moment::AtRest);
         }
     }
 
     /// Looks at the program now, whatever state it is in.
     pub fn look(&self) {
-        self.0.stage.look(Moment::Now);
+        self.look_when(Moment::Now);
     }
 
     /// Takes a profile that nobody reads.
@@ -178,7 +195,7 @@ impl Scene {
 
     /// Looks at the program and ends the process, on any task.
     pub fn look_and_end(&self) -> ! {
-        self.0.stage.look(Moment::AtRest);
+        self.look_when(Moment::AtRest);
         self.0.stage.end()
     }
 }
