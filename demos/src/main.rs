@@ -99,6 +99,9 @@ struct LeaksArgs {
     /// Says which programs and detectors there are
     #[arg(long, exclusive = true)]
     list: bool,
+    /// Runs one program slowly, and shows its growth, the leak report, who waits for whom, and the fix
+    #[arg(long, value_name = "ID", exclusive = true)]
+    explain: Option<String>,
     /// Runs of each form
     #[arg(long, value_name = "N", default_value_t = NonZero::<u32>::MIN)]
     runs: NonZero<u32>,
@@ -204,6 +207,10 @@ fn run_leaks(arguments: LeaksArgs) -> Result<bool> {
         console::print(&leaks::list());
         return Ok(true);
     }
+    if let Some(id) = arguments.explain {
+        leaks::explain(&id, console::Paint::for_stdout())?;
+        return Ok(true);
+    }
     let sort = match (arguments.json, arguments.markdown) {
         (true, _) => leaks::Sort::Json,
         (_, true) => leaks::Sort::Markdown,
@@ -239,7 +246,7 @@ fn could_not_begin(error: &anyhow::Error) -> bool {
     error.is::<SetupError>()
         || matches!(
             error.downcast_ref(),
-            Some(LeaksError::NoProgram(_) | LeaksError::NoForm | LeaksError::Start { .. })
+            Some(LeaksError::NoProgram(_) | LeaksError::NoForm | LeaksError::NoLeak(_) | LeaksError::Start { .. })
         )
         || matches!(error.downcast_ref(), Some(ServeError::Setup(_)))
         || matches!(error.downcast_ref(), Some(ScenarioError::Setup(_) | ScenarioError::Write { .. }))

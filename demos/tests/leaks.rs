@@ -65,6 +65,16 @@ fn a_detector_that_reports_what_can_be_woken_fails() {
 }
 
 #[test]
+fn a_program_is_explained() {
+    let output = leaks(&["--explain", "goker/moby_4951"]);
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let grows = ["run 1:   2 tasks", "run 5:  10 tasks", "deleter", "sync.Mutex.Lock", "moby_4951.rs", "Fix: "];
+    assert!(grows.iter().all(|part| text.contains(part)), "{text}");
+    assert_eq!(leaks(&["--explain", "sound/sleeper"]).status.code(), Some(2), "nothing leaks there");
+}
+
+#[test]
 fn a_detector_that_misses_all_fails() {
     let output = leaks(&["simple/chan_recv", "--detector", "none"]);
     assert_eq!(output.status.code(), Some(1));

@@ -14,6 +14,7 @@
 
 pub mod child;
 pub mod detector;
+mod explain;
 pub mod goker;
 pub mod patterns;
 pub mod program;
@@ -31,6 +32,7 @@ use scene::Frame;
 
 use crate::table::Table;
 
+pub use explain::explain;
 pub use runner::{LeaksError, Settings, Sort, run};
 
 /// What the files of the programs need.

@@ -67,6 +67,12 @@ pub enum LeaksError {
     /// There is no such program.
     #[error("there is no program {0}: `greenprof-demos leaks --list` says which there are")]
     NoProgram(String),
+    /// Nothing leaks in it.
+    #[error("nothing leaks in {0}: choose a program of the groups simple, patterns or goker")]
+    NoLeak(String),
+    /// There is no runtime.
+    #[error(transparent)]
+    Build(#[from] greenprof_runtime::BuildError),
     /// What was asked for has no such form.
     #[error("none of these programs has such a form with such a frame: leave out --form or --frame")]
     NoForm,
