@@ -8,6 +8,7 @@
 use greenprof_runtime::{
     select,
     sync::{Chan, TryRecvError, WaitGroup, channel},
+    yield_now,
 };
 
 use crate::leaks::prelude::*;
@@ -57,6 +58,7 @@ fn run(scene: &Scene) {
             }
             group.done();
         });
+        yield_now();
         took_one.pass();
         stage.until("producer", ChanSend, 1);
         stop.close();

@@ -41,6 +41,7 @@ fn run(scene: &Scene) {
     let (theirs, mine, other) = (table.clone(), has_names.clone(), has_lease.clone());
     scene.spawn("acquirer", move || {
         theirs.names.lock();
+        yield_now();
         mine.open();
         other.pass();
         theirs.lease.lock();

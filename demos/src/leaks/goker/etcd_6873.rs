@@ -38,15 +38,6 @@ struct Broadcasts {
 fn run(scene: &Scene) {
     let all = Arc::new(Broadcasts { lock: RawMutex::new(), updates: Chan::with_capacity(1), done: Chan::new() });
     let (updated, closed) = (scene.gate(), scene.gate());
-    let (theirs, may_run) = (all.clone(), closed.clone());
-    scene.spawn("broadcaster", move || {
-        may_run.pass();
-        for _ in &theirs.updates {
-            theirs.lock.lock();
-            theirs.lock.unlock();
-        }
-        theirs.done.close();
-    });
     let (theirs, has_updated) = (all.clone(), updated.clone());
     scene.spawn("updater", move || {
         select! {
@@ -55,13 +46,23 @@ fn run(scene: &Scene) {
         }
         has_updated.open();
     });
+    let (theirs, has_closed) = (all.clone(), closed.clone());
     scene.spawn("stopper", move || {
         updated.pass();
-        all.lock.lock();
-        all.updates.close();
-        closed.open();
-        all.done.recv();
-        all.lock.unlock();
+        theirs.lock.lock();
+        theirs.updates.close();
+        has_closed.open();
+        theirs.done.recv();
+        theirs.lock.unlock();
+    });
+    let (theirs, may_run) = (all, closed);
+    scene.spawn("broadcaster", move || {
+        may_run.pass();
+        for _ in &theirs.updates {
+            theirs.lock.lock();
+            theirs.lock.unlock();
+        }
+        theirs.done.close();
     });
     scene.settled();
 }

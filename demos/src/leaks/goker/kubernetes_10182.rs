@@ -7,7 +7,10 @@
 
 use std::sync::Arc;
 
-use greenprof_runtime::sync::{Chan, RawRwLock, RwLock, channel};
+use greenprof_runtime::{
+    sync::{Chan, RawRwLock, RwLock, channel},
+    yield_now,
+};
 
 use crate::leaks::prelude::*;
 
@@ -37,6 +40,7 @@ fn run(scene: &Scene) {
     scene.spawn("syncer", move || {
         for _ in 0..2 {
             theirs.updates.recv();
+            yield_now();
             stage.until("setter", ChanSend, 1);
             theirs.lock.write_lock();
             theirs.lock.write_unlock();

@@ -81,10 +81,10 @@ fn spawn_signaller(scene: &Scene, controller: &Arc<Controller>, rounds: u32) {
 
 fn natural(scene: &Scene) {
     let controller = Arc::new(Controller::default());
-    spawn_worker(scene, &controller, 0);
-    spawn_worker(scene, &controller, 1);
     spawn_signaller(scene, &controller, ROUNDS);
+    spawn_worker(scene, &controller, 0);
     spawn_syncer(scene, &controller, ROUNDS);
+    spawn_worker(scene, &controller, 1);
     drop(controller);
     scene.settled();
 }
