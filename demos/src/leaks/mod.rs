@@ -110,7 +110,8 @@ mod tests {
         let all = programs();
         let ids: HashSet<&str> = all.iter().map(|program| program.id).collect();
         assert_eq!(ids.len(), all.len(), "ids are unique");
-        let (sound, leaky): (Vec<_>, Vec<_>) = all.iter().partition(|program| program.id.starts_with("sound/"));
+        let (sound, leaky): (Vec<&Program>, Vec<&Program>) =
+            all.iter().partition(|program| program.id.starts_with("sound/"));
         assert_eq!(leaky.len(), 56);
         assert!(sound.len() >= leaky.len(), "{} programs of which nothing may be reported", sound.len());
         assert!(sound.iter().all(|program| program.must_not_be_reported()));
@@ -118,8 +119,8 @@ mod tests {
             for kind in Kind::ALL {
                 assert!(program.forms.iter().any(|form| form.kind == kind), "{} has no {kind:?} form", program.id);
             }
-            let noted = |form: &&Form| form.kind == Kind::Rust && !form.note.is_empty();
-            assert!(program.forms.iter().any(|form| noted(&form)), "{} says nothing of Rust", program.id);
+            let noted = |form: &Form| form.kind == Kind::Rust && !form.note.is_empty();
+            assert!(program.forms.iter().any(noted), "{} says nothing of Rust", program.id);
         }
         for program in &all {
             let names: HashSet<String> = program.forms.iter().map(Form::name).collect();
