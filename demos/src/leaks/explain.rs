@@ -58,10 +58,9 @@ pub fn explain(id: &str, paint: Paint) -> Result<(), LeaksError> {
 #[inline(never)]
 fn grow(runtime: &Runtime, form: &'static Form, paint: Paint) -> Result<Box<Report>, leak::DetectError> {
     let id = runtime.handle().runtime_id();
-    let scene = Scene::new(id, true, false, Box::new(Quiet));
     for time in 1..=TIMES {
         let expected = Sites::of(form.leaks, time);
-        (form.run)(&scene);
+        (form.run)(&Scene::new(id, true, false, Box::new(Quiet)));
         poll(|| unfinished(id) == expected);
         let blocked = unfinished(id);
         console::print(&format!(

@@ -88,6 +88,8 @@ struct Inner {
     forced: bool,
     /// Whether [`Scene::settled`] is the moment to look.
     looks_in_frame: bool,
+    /// Tasks with greater numbers are of this scene.
+    after: u64,
     stage: Box<dyn Stage>,
 }
 
@@ -111,9 +113,10 @@ pub trait Stage: Send + Sync {
 }
 
 impl Scene {
-    /// A scene in that runtime.
+    /// A scene in that runtime. What earlier scenes have left there is no part of it.
     pub(super) fn new(runtime_id: u32, forced: bool, looks_in_frame: bool, stage: Box<dyn Stage>) -> Self {
-        Self(Arc::new(Inner { runtime_id, forced, looks_in_frame, stage }))
+        let after = world::tasks(0).iter().map(|task| task.id.get()).max().unwrap_or(0);
+        Self(Arc::new(Inner { runtime_id, forced, looks_in_frame, after, stage }))
     }
 
     /// Spawns a task with a name.
@@ -163,6 +166,7 @@ impl Scene {
         let tasks = world::tasks(0);
         let waits = |task: &&world::TaskInfo| {
             task.runtime_id == self.0.runtime_id
+                && task.id.get() > self.0.after
                 && task.state == TaskState::Waiting(waits_for)
                 && task.name.as_deref() == Some(name)
         };
