@@ -18,7 +18,7 @@ use std::{cell::Cell, ops::Range, ptr};
 use crate::{
     hooks,
     sys::{
-        atomic::{AtomicBool, AtomicU8, Ordering},
+        atomic::{AtomicU8, Ordering},
         clock,
     },
     task::{WaitReason, control::On, parker::Parker},
@@ -40,14 +40,15 @@ const WAITING: u8 = 0;
 
 /// Decides which of several waiters, or a timeout, ends a wait.
 pub(crate) struct Race {
-    over: AtomicBool,
+    /// 1 when it is. Not a bool: who looks at a stopped world may read any byte here.
+    over: AtomicU8,
     /// The waiters that share it. Written by their owner, before it waits.
     first: Cell<*const Waiter>,
 }
 
 impl Default for Race {
     fn default() -> Self {
-        Self { over: AtomicBool::new(false), first: Cell::new(ptr::null()) }
+        Self { over: AtomicU8::new(0), first: Cell::new(ptr::null()) }
     }
 }
 
@@ -55,7 +56,7 @@ impl Race {
     /// Ends the race. Only one caller is told that it has won.
     pub(crate) fn win(&self) -> bool {
         // AcqRel: the winner sees what the waiter did before it queued; pairs with itself.
-        !self.over.swap(true, Ordering::AcqRel)
+        self.over.swap(1, Ordering::AcqRel) == 0
     }
 
     /// One of the waiters that share it; null if none does.
@@ -229,8 +230,8 @@ pub(crate) unsafe fn glances(waiter: *const Waiter, stack: Range<usize>) -> impl
         // SAFETY: inside of the stack, which is readable. A waiter of a task that waits is alive, and so is its race. Of
         // one that does not wait, any bytes are values of the fields that are read.
         let waiter = unsafe { &*within(waiter, &stack)? };
-        // SAFETY: as above.
-        let over = within(waiter.race, &stack).is_some_and(|race| unsafe { (*race).over.load(Ordering::Relaxed) });
+        // SAFETY: as above. Relaxed: the world is stopped.
+        let over = within(waiter.race, &stack).is_some_and(|race| unsafe { (*race).over.load(Ordering::Relaxed) != 0 });
         let queue = waiter.queue.get();
         Some(Glance {
             at: waiter,
