@@ -8,6 +8,7 @@
 //! * [`self_test`]: whether the program was built so that its stacks can be walked.
 //! * [`metrics`]: what `/metrics` tells.
 //! * [`watch`]: captures that a threshold makes.
+//! * [`ui`]: the page at `/debug/pprof/ui/`.
 //! * [`http`]: the port, and the traits through which profilers plug into it.
 
 #![warn(missing_docs)]
@@ -28,6 +29,7 @@ pub mod symbolize;
 pub mod tasks;
 pub mod text;
 pub mod threads;
+pub mod ui;
 mod unwind;
 pub mod wall;
 pub mod watch;
@@ -76,6 +78,7 @@ pub fn registry() -> Registry {
     registry.register_lost("block", contention::block_lost);
     registry.register_lost("mutex", contention::mutex_lost);
     http::register_pages(&registry).expect("an empty registry takes different paths");
+    ui::register(&registry).expect("an empty registry takes different paths");
     registry
 }
 
