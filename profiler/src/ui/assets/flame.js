@@ -136,8 +136,9 @@ export function start(kinds) {
     const negative = data.negative_samples > 0 ? ` ${data.negative_samples} samples that shrank are left out.` : "";
     const compared = other
       ? ` Before: ${quantity(data.total_before, unit)}. Red has grown, blue has shrunk, in percent of the whole.` : "";
+    const what = unit === "count" ? ` of ${kind}` : "";
     byId("summary").textContent = data.total > 0 || data.svg
-      ? `${quantity(data.total, unit)}${spans}, ${data.samples} stacks.${compared}${negative}`
+      ? `${quantity(data.total, unit)}${what}${spans}, ${data.samples} stacks.${compared}${negative}`
       : `Nothing to draw: no sample has a value${byId("label").value.trim() ? " with these labels" : ""}.${negative}`;
     byId("detail").textContent = "";
     if (data.svg) {

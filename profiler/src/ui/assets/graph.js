@@ -10,7 +10,11 @@ const LETTER = 7.3;
 
 // Frames of a picture, callers before callees.
 export function frames(text) {
-  const picture = new DOMParser().parseFromString(text, "image/svg+xml");
+  // Only the frames are read: around them are the script and the style that a saved picture needs.
+  const start = text.indexOf('<svg id="frames"');
+  const inside = text.slice(start, text.indexOf("</svg>", start) + "</svg>".length);
+  const whole = `<svg xmlns="http://www.w3.org/2000/svg" xmlns:fg="frames">${inside}</svg>`;
+  const picture = new DOMParser().parseFromString(whole, "image/svg+xml");
   if (picture.querySelector("parsererror")) throw new Error("the picture cannot be read");
   const found = [];
   for (const group of picture.querySelectorAll("#frames g")) {
@@ -37,6 +41,14 @@ export function frames(text) {
     (last[frame.depth] ??= []).push(frame);
   }
   return found;
+}
+
+// What fits: the whole, or the end of its path, which says more than its beginning, or as much of that as there is room for.
+function shortened(name, letters) {
+  if (name.length <= letters) return name;
+  const end = /[^:]+(?:::\{\{closure\}\})*$/.exec(name)?.[0];
+  const best = end === undefined || name.includes("<") ? name : end;
+  return best.length <= letters ? best : `${best.slice(0, letters - 1)}…`;
 }
 
 export class Graph {
@@ -108,7 +120,7 @@ export class Graph {
         onmouseenter: () => this.detail(this.text(frame)) },
       drawn("rect", { x: x.toFixed(2), y: frame.depth * ROW, width: wide.toFixed(2), height: ROW - 1, rx: 1, fill: frame.fill }));
       if (letters >= 3) {
-        const name = frame.name.length > letters ? `${frame.name.slice(0, letters - 1)}…` : frame.name;
+        const name = shortened(frame.name, letters);
         node.append(drawn("text", { x: (x + 3).toFixed(2), y: frame.depth * ROW + 12.5, "aria-hidden": "true" }, name));
       }
       this.nodes.set(frame, node);
