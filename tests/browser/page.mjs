@@ -104,6 +104,26 @@ try {
   await capture("goroutine");
   await picture("tasks");
 
+  // What has a view of its own, where the program has it.
+  const has = (view) => browser.value(`document.querySelector('#views a[href="#${view}"]') !== null`);
+  if (await has("leaks")) {
+    await browser.value("location.hash = '#leaks'");
+    await browser.until("document.getElementById('leak-text')?.textContent");
+    if (!(await browser.value("document.getElementById('detect').disabled"))) {
+      await click("detect");
+      await browser.until("!document.getElementById('leak-report').hidden");
+      assert.match(await text("leak-report"), /^goroutineleak profile: total \d+/);
+    }
+    await picture("leaks");
+  }
+  if (await has("trace")) {
+    await browser.value("location.hash = '#trace'");
+    await browser.until("document.querySelector('#record button[type=submit]')");
+    await browser.value("document.querySelector('#record button[type=submit]').click()");
+    await browser.until("document.getElementById('trace-result').textContent.includes('go tool trace')");
+    await picture("trace");
+  }
+
   assert.deepEqual([...asked].filter((it) => it.protocol === "http:" && it.origin !== address).map(String), [], "asked elsewhere");
   assert.deepEqual(wrong, [], "errors in the console");
 } catch (error) {
