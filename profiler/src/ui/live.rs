@@ -80,7 +80,7 @@ fn figures(registry: &Registry) -> Value {
 
 /// Pairs of a bucket's exclusive upper bound in nanoseconds, nothing for the last, and how many were in it since the start.
 fn latencies(all: &Distribution) -> Vec<Value> {
-    let bound = |bound: Duration| (bound != Duration::MAX).then(|| bound.as_nanos() as u64);
+    let bound = |bound: Duration| (bound != Duration::MAX).then_some(bound.as_nanos() as u64);
     all.buckets().map(|(upper, count)| json!([bound(upper), count])).collect()
 }
 
