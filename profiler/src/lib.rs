@@ -9,6 +9,7 @@
 //! * [`metrics`]: what `/metrics` tells.
 //! * [`watch`]: captures that a threshold makes.
 //! * [`trace`]: execution traces and the flight recorder, as the port offers them.
+//! * [`ui`]: the page at `/debug/pprof/ui/`.
 //! * [`http`]: the port, and the traits through which profilers plug into it.
 
 #![warn(missing_docs)]
@@ -31,6 +32,7 @@ pub mod tasks;
 pub mod text;
 pub mod threads;
 pub mod trace;
+pub mod ui;
 mod unwind;
 pub mod wall;
 pub mod watch;
@@ -82,6 +84,7 @@ pub fn registry() -> Registry {
     registry.register_lost("block", contention::block_lost);
     registry.register_lost("mutex", contention::mutex_lost);
     http::register_pages(&registry).expect("an empty registry takes different paths");
+    ui::register(&registry).expect("an empty registry takes different paths");
     registry
 }
 

@@ -78,7 +78,8 @@ pub(super) fn render(registry: &Registry) -> String {
     if has_tasks {
         html.push_str("<p><a href=\"goroutine?debug=2\">full goroutine stack dump</a></p>\n");
     }
-    let pages = registry.pages();
+    let mut pages = registry.pages();
+    pages.retain(|page| !page.description().is_empty());
     if !pages.is_empty() {
         html.push_str("<h2>Pages</h2>\n<dl>\n");
         for page in &pages {

@@ -123,8 +123,13 @@ pub trait Page: Send + Sync {
     /// Its whole path (`/metrics`, `/debug/greenprof/rates`).
     fn path(&self) -> &str;
 
-    /// One sentence for the index page.
+    /// One sentence for the index page, which does not list pages with an empty one: those belong to another.
     fn description(&self) -> &str;
+
+    /// The most bytes that may be sent along: 1 MiB, unless it needs more.
+    fn max_body(&self) -> usize {
+        1 << 20
+    }
 
     /// Methods besides GET and HEAD, for pages that change something. The port lets them through only with its token, or
     /// with the header `X-Greenprof`, which no form and no link of a foreign web page can send.

@@ -20,8 +20,8 @@ pub enum RegisterError {
     /// Empty, with a slash, or the name of a built-in page.
     #[error("{0:?} cannot be the name of a profile")]
     BadName(String),
-    /// No absolute path, or one under `/debug/pprof/`, where profiles and captures are.
-    #[error("{0:?} cannot be the path of a page: it begins with a slash, and is not under /debug/pprof")]
+    /// No absolute path, or one that a profile or capture could have.
+    #[error("{0:?} cannot be the path of a page: it begins with a slash, and is not directly under /debug/pprof")]
     BadPath(String),
     /// There is one of that name.
     #[error("a profile named {0:?} is registered already")]
@@ -110,7 +110,9 @@ impl Registry {
     /// Adds a page.
     pub fn register_page(&self, page: Arc<dyn Page>) -> Result<(), RegisterError> {
         let path = page.path().to_owned();
-        if !path.starts_with('/') || path == "/" || path == "/debug/pprof" || path.starts_with("/debug/pprof/") {
+        // Names of profiles have no slash, so deeper paths are free.
+        let is_name = path.strip_prefix("/debug/pprof/").is_some_and(|rest| !rest.contains('/'));
+        if !path.starts_with('/') || path == "/" || path == "/debug/pprof" || is_name {
             return Err(RegisterError::BadPath(path));
         }
         let mut inner = self.inner.write();

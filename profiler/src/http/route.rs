@@ -50,16 +50,18 @@ where
     }
     let name = path.strip_prefix(ROOT);
     let is_root = path == "/" || path == ROOT.trim_end_matches('/');
-    if name.is_none() && !is_root {
-        return match registry.page(&path) {
-            Some(page) => pages::answer(registry, limits, page, may_change, request).await,
-            None => reply::not_found(),
-        };
+    if !is_root {
+        if let Some(page) = registry.page(&path) {
+            return pages::answer(registry, limits, page, may_change, request).await;
+        }
+        if name.is_none() {
+            return reply::not_found();
+        }
     }
     let is_symbol = name == Some("symbol");
     let is_read = request.method() == Method::GET || request.method() == Method::HEAD;
     if !is_read && is_symbol && request.method() == Method::POST {
-        return match body(limits, request.into_body()).await {
+        return match body(limits, MAX_BODY, request.into_body()).await {
             Ok(list) => symbol(&String::from_utf8_lossy(&list)).await,
             Err(refusal) => refusal,
         };
@@ -89,6 +91,10 @@ where
 
 async fn named(registry: &Registry, limits: &Limits, name: &str, query: &Query) -> Reply {
     let Some(profile) = registry.get(name) else {
+        let folder = format!("{ROOT}{name}/");
+        if registry.page(&folder).is_some() {
+            return reply::redirect(&query::encode(&folder), None);
+        }
         return reply::error(StatusCode::NOT_FOUND, "Unknown profile");
     };
     let profile = match heap::tracked(|| profile.view(query)) {
@@ -117,13 +123,13 @@ fn command_line() -> Vec<u8> {
 }
 
 /// Reads what was posted.
-pub(super) async fn body<B>(limits: &Limits, body: B) -> Result<Bytes, Reply>
+pub(super) async fn body<B>(limits: &Limits, longest: usize, body: B) -> Result<Bytes, Reply>
 where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let _room = limits.bytes(MAX_BODY)?;
-    match timeout(BODY_PATIENCE, Limited::new(body, MAX_BODY).collect()).await {
+    let _room = limits.bytes(longest)?;
+    match timeout(BODY_PATIENCE, Limited::new(body, longest).collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) => {
             Err(reply::error(StatusCode::BAD_REQUEST, format_args!("the request's body could not be read: {error}")))

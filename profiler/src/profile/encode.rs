@@ -10,7 +10,7 @@
 //! only if all addresses have them; no reader acts on that.
 
 use std::collections::HashMap;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::sync::Arc;
 
 use flate2::Compression;
@@ -260,8 +260,17 @@ impl<'a> Builder<'a> {
 
 /// Unpacks and decodes what [`encode`] made; for tests and for tools that read their own profiles.
 pub fn decode(bytes: &[u8]) -> Result<proto::Profile, DecodeError> {
+    decode_at_most(bytes, usize::MAX)
+}
+
+/// The same, of bytes that nobody vouches for: refuses what is larger than `limit` bytes when it is unpacked.
+pub fn decode_at_most(bytes: &[u8], limit: usize) -> Result<proto::Profile, DecodeError> {
     let mut plain = Vec::new();
-    std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(bytes), &mut plain)?;
+    let mut unpacked = flate2::read::GzDecoder::new(bytes).take((limit as u64).saturating_add(1));
+    unpacked.read_to_end(&mut plain)?;
+    if plain.len() > limit {
+        return Err(DecodeError::TooLarge(limit));
+    }
     Ok(proto::Profile::decode(plain.as_slice())?)
 }
 
@@ -271,6 +280,9 @@ pub enum DecodeError {
     /// Not gzip, or cut short.
     #[error("the profile cannot be unpacked: {0}")]
     Unpack(#[from] std::io::Error),
+    /// More than was allowed.
+    #[error("the profile is larger than {0} bytes when it is unpacked")]
+    TooLarge(usize),
     /// Not a `profile.proto` message.
     #[error("the profile cannot be decoded: {0}")]
     Decode(#[from] prost::DecodeError),

@@ -55,7 +55,7 @@ where
     let query = Query::parse(request.uri().query().unwrap_or(""));
     let body = match method {
         Method::GET => Bytes::new(),
-        _ => match route::body(limits, request.into_body()).await {
+        _ => match route::body(limits, page.max_body(), request.into_body()).await {
             Ok(body) => body,
             Err(refusal) => return refusal,
         },
