@@ -68,7 +68,7 @@ impl NamedProfile for LeakProfile {
 }
 
 /// The reported tasks; those of an incomplete scan, too, which are marked.
-fn snapshot(report: &Report) -> Snapshot {
+pub(super) fn snapshot(report: &Report) -> Snapshot {
     Snapshot { tasks: report.tasks.iter().map(|leak| leak.task.clone()).collect() }
 }
 
@@ -78,7 +78,7 @@ fn profile(report: &Report, snapshot: &Snapshot) -> Profile {
     profile
 }
 
-fn remarks(report: &Report) -> String {
+pub(super) fn remarks(report: &Report) -> String {
     let mut text = String::new();
     if let Some(reason) = report.incomplete() {
         text.push_str(&format!("# candidates only, not leaks: {reason}\n"));

@@ -10,11 +10,14 @@ mod caller;
 mod deadlock;
 mod detect;
 mod endpoint;
+mod growth;
 mod mark;
 mod memory;
 mod population;
 mod report;
 mod roots;
+mod suspects;
+mod verify;
 mod watch;
 mod why;
 
@@ -27,8 +30,11 @@ use caller::Caller;
 use greenprof_runtime::{heap, task::TaskId, world, world::Patience};
 
 pub use endpoint::LeakProfile;
+pub use growth::{Growth, SiteGrowth, Snapshot, Tasks};
 pub use why::{Link, WhyAlive};
 pub use report::{Cost, Counts, Deadlock, DetectError, Incomplete, Leak, Primitive, Report, WaitsOn};
+pub use suspects::{Suspects, blocked_longer_than};
+pub use verify::verify_none;
 
 /// How to look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,0 +1,192 @@
+//! Looking at a copy of the process: threads are stopped only while the copy is made.
+//!
+//! What is leaked in the copy is leaked in the process, for nobody can wake it there any more either. The copy hands its results over
+//! bit by bit, through memory that both share: it has the same program at the same addresses, so what points to statics
+//! and to the runtime's own memory, which is never given back, means the same here.
+//!
+//! Where the copy is not the process, nothing is reported: memory that both share may have changed since the stop, memory
+//! that children do not get is missing. Then, as after a failure, the look is repeated in the stopped process.
+
+use std::{
+    io, mem, ptr,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use greenprof_runtime::{
+    heap,
+    sync::Primitive,
+    task::TaskId,
+    world::stop::{Ended, Stopped, ThreadState},
+};
+
+use super::{
+    detect::{Found, Looked, On, Tables},
+    report::NotCopied,
+    why::Link,
+};
+
+/// How long the copy may take. It runs beside the program, so there is no hurry.
+pub(super) const LIMIT: Duration = Duration::from_secs(60);
+
+/// Memory that the process shares with its copy.
+pub(super) struct Room {
+    start: *mut u8,
+    bytes: usize,
+}
+
+/// At the start of it. Zeroes: nothing was found yet.
+#[repr(C)]
+struct Header {
+    /// Whether all the rest has been written.
+    done: AtomicU32,
+    /// Whether the copy is what the process was.
+    same: bool,
+    lengths: [usize; 4],
+    looked: mem::MaybeUninit<Looked>,
+}
+
+/// A list's place, from the start of the room.
+fn place<T>(end: &mut usize, most: usize) -> usize {
+    let start = end.next_multiple_of(align_of::<T>());
+    *end = start + most * size_of::<T>();
+    start
+}
+
+/// Where each of the lists lies, and the end of the last.
+fn places(tables: &Tables) -> ([usize; 4], usize) {
+    let mut end = size_of::<Header>();
+    let places = [
+        place::<Found>(&mut end, tables.found.capacity()),
+        place::<On>(&mut end, tables.on.capacity()),
+        place::<(u32, TaskId)>(&mut end, tables.held.capacity()),
+        place::<Link>(&mut end, tables.links.capacity()),
+    ];
+    (places, end)
+}
+
+impl Room {
+    pub(super) fn new(tables: &Tables) -> io::Result<Self> {
+        let (_, bytes) = places(tables);
+        // SAFETY: a fresh anonymous mapping touches no memory of ours.
+        let start = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                bytes,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                -1,
+                0,
+            )
+        };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Self { start: start.cast(), bytes })
+    }
+
+    fn header(&self) -> *mut Header {
+        self.start.cast()
+    }
+
+    /// In the copy: writes what was found. Neither allocates nor panics.
+    pub(super) fn put(&self, world: &Stopped<'_>, tables: &Tables, looked: Looked) {
+        let (at, _) = places(tables);
+        let same = looked.unreadable == 0 && is_same(world, tables, self);
+        // SAFETY: the mapping has room for all that the lists can hold, and nobody looks before `done`.
+        unsafe {
+            let header = self.header();
+            (*header).same = same;
+            (*header).looked.write(looked);
+            (*header).lengths = [
+                self.put_list(at[0], &tables.found),
+                self.put_list(at[1], &tables.on),
+                self.put_list(at[2], &tables.held),
+                self.put_list(at[3], &tables.links),
+            ];
+            // Release: pairs with the Acquire in `take`.
+            (*header).done.store(1, Ordering::Release);
+        }
+    }
+
+    /// # Safety
+    /// There is room at the place for all that the list has.
+    unsafe fn put_list<T: Copy>(&self, at: usize, list: &[T]) -> usize {
+        // SAFETY: the caller's promise; the list is not in the mapping.
+        unsafe { ptr::copy_nonoverlapping(list.as_ptr(), self.start.add(at).cast(), list.len()) };
+        list.len()
+    }
+
+    /// In the process, when the copy has ended: takes what it has found.
+    pub(super) fn take(&self, ended: Ended, tables: &mut Tables) -> Result<Looked, NotCopied> {
+        if ended == Ended::Killed {
+            return Err(NotCopied::Slow);
+        }
+        let (at, _) = places(tables);
+        // SAFETY: what `put` has written, all of it if `done` is set; the copy has ended, so nobody writes.
+        unsafe {
+            let header = self.header();
+            // Acquire: pairs with the Release in `put`.
+            if (*header).done.load(Ordering::Acquire) == 0 {
+                return Err(NotCopied::Died);
+            }
+            if !(*header).same {
+                return Err(NotCopied::Differs);
+            }
+            let lengths = (*header).lengths;
+            self.take_list(at[0], lengths[0], &mut tables.found);
+            self.take_list(at[1], lengths[1], &mut tables.on);
+            self.take_list(at[2], lengths[2], &mut tables.held);
+            self.take_list(at[3], lengths[3], &mut tables.links);
+            Ok((*header).looked.assume_init_read())
+        }
+    }
+
+    /// # Safety
+    /// So many values have been put there.
+    unsafe fn take_list<T: Copy>(&self, at: usize, length: usize, list: &mut Vec<T>) {
+        // SAFETY: the caller's promise, and a mapping is aligned for any type.
+        list.extend_from_slice(unsafe { std::slice::from_raw_parts(self.start.add(at).cast(), length) });
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        // SAFETY: our mapping, to which nobody has a reference.
+        unsafe { libc::munmap(self.start.cast(), self.bytes) };
+    }
+}
+
+/// Whether all that was looked at is as it was when the process was stopped.
+fn is_same(world: &Stopped<'_>, tables: &Tables, room: &Room) -> bool {
+    let own = room.start as usize;
+    let mut same = true;
+    let known = world.differs(|other| {
+        if (other.start..other.end).contains(&own) {
+            return; // which the kernel joins with nothing: neighbours of another origin differ
+        }
+        let meets = |start: usize, end: usize| start < other.end && other.start < end;
+        let (heap, cores) = (heap::extent(), Primitive::region());
+        let looked_at = meets(heap.start, heap.end)
+            || meets(cores.start, cores.end)
+            || world.slabs().any(|slab| meets(slab.start, slab.end))
+            || tables.modules.segments().iter().any(|(start, end)| meets(*start, *end));
+        let of_thread = world.threads().filter(|thread| thread.state() == ThreadState::Stopped).any(|thread| {
+            let registers = thread.registers().as_ptr() as usize;
+            let places = [thread.sp(), thread.thread_pointer(), registers];
+            places.iter().any(|place| other.contains(place)) || thread.stacks().any(|s| meets(s.range.start, s.range.end))
+        });
+        same &= !looked_at && !of_thread;
+    });
+    known && same
+}
+
+/// Page faults of the process so far that needed no device.
+pub(super) fn faults() -> u64 {
+    // SAFETY: all-zero is a valid `rusage`, and the kernel writes one.
+    unsafe {
+        let mut usage: libc::rusage = mem::zeroed();
+        libc::getrusage(libc::RUSAGE_SELF, &mut usage);
+        u64::try_from(usage.ru_minflt).unwrap_or(0)
+    }
+}
