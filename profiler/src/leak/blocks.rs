@@ -148,7 +148,10 @@ impl Blocks {
     fn whole(&self, start: usize) -> usize {
         let first = (start - self.base) >> PAGE_BITS;
         let pages = self.pages.get(first..).unwrap_or_default();
-        let length = pages.iter().enumerate().take_while(|(page, entry)| **entry & KNOWN != 0 && **entry as u32 as usize == *page);
+        let length = pages
+            .iter()
+            .enumerate()
+            .take_while(|(page, entry)| **entry & KNOWN != 0 && **entry as u32 as usize == *page);
         length.count() * PAGE
     }
 

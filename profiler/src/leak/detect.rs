@@ -48,9 +48,9 @@ pub(super) struct Tables {
     pub(super) blocks: Blocks,
     pub(super) population: Population,
     lists: Worklists,
-    modules: Modules,
+    pub(super) modules: Modules,
     pub(super) found: Vec<Found>,
-    on: Vec<On>,
+    pub(super) on: Vec<On>,
     /// The index of a primitive, and a leaked task that has a word of it.
     pub(super) held: Vec<(u32, TaskId)>,
     ended: Vec<u32>,
@@ -89,6 +89,8 @@ pub(super) struct Raw {
     pub(super) incomplete: Option<Incomplete>,
     pub(super) counts: Counts,
     pub(super) cost: Cost,
+    pub(super) mode: Mode,
+    pub(super) not_copied: Option<NotCopied>,
     pub(super) alive: bool,
 }
 
@@ -110,17 +112,22 @@ pub(super) fn on_own_thread(options: &Options, caller: Caller, explain: Option<T
 fn detect(options: &Options, caller: Caller, explain: Option<TaskId>) -> Result<Raw, DetectError> {
     let mut scale = 1;
     let mut attempt = 1;
+    // Why no copy is looked at, if not.
+    let mut copied = if options.mode == Mode::Fork { Ok(()) } else { Err(None) };
     loop {
         let mut tables = Tables::new(scale, explain.is_some()).map_err(DetectError::Memory)?;
         let began = Instant::now();
-        let stop = world::stop(options.patience, |world| look(world, &mut tables, caller, explain))?;
-        let mut looked = stop.value;
-        looked.cost.stopping = stop.pause.stopping;
-        looked.cost.stopped = stop.pause.stopped;
+        let (mut looked, mode) = match copied {
+            Ok(()) => match look_at_copy(options, &mut tables, caller, explain)? {
+                Ok(looked) => looked,
+                Err(reason) => {
+                    copied = Err(reason);
+                    continue;
+                }
+            },
+            Err(_) => (look_here(options, &mut tables, caller, explain)?, Mode::Stop),
+        };
         looked.cost.total = began.elapsed();
-        if looked.incomplete.is_none() && tables.modules.have_changed().map_err(DetectError::Memory)? {
-            looked.incomplete = Some(Incomplete::Busy);
-        }
         let again = match looked.incomplete {
             Some(Incomplete::Table) => {
                 scale *= 2;
@@ -130,17 +137,76 @@ fn detect(options: &Options, caller: Caller, explain: Option<TaskId>) -> Result<
             _ => false,
         };
         if !again || attempt == ATTEMPTS {
-            let Looked { incomplete, counts, cost, alive } = looked;
-            return Ok(Raw { tables, incomplete, counts, cost, alive });
+            let Looked { incomplete, counts, cost, alive, .. } = looked;
+            let not_copied = copied.err().flatten();
+            return Ok(Raw { tables, incomplete, counts, cost, mode, not_copied, alive });
         }
         attempt += 1;
     }
 }
 
-struct Looked {
+/// Looks while the world is stopped.
+fn look_here(
+    options: &Options,
+    tables: &mut Tables,
+    caller: Caller,
+    explain: Option<TaskId>,
+) -> Result<Looked, DetectError> {
+    let stop = world::stop(options.patience, |world| look(world, tables, caller, explain))?;
+    let mut looked = stop.value;
+    (looked.cost.stopping, looked.cost.stopped) = (stop.pause.stopping, stop.pause.stopped);
+    looked.check(tables)?;
+    Ok(looked)
+}
+
+/// Stops the world to copy the process, and looks at the copy. A stop that is not complete is not worth one.
+#[expect(clippy::type_complexity, reason = "a failure that ends the detection, and one that does not")]
+fn look_at_copy(
+    options: &Options,
+    tables: &mut Tables,
+    caller: Caller,
+    explain: Option<TaskId>,
+) -> Result<Result<(Looked, Mode), Option<NotCopied>>, DetectError> {
+    let room = Room::new(tables).map_err(DetectError::Memory)?;
+    let before = copy::faults();
+    let stop = world::stop(options.patience, |world| {
+        if !world.complete() {
+            return Err(look(world, tables, caller, explain));
+        }
+        Ok(world.fork(|world| {
+            let looked = look(world, tables, caller, explain);
+            room.put(world, tables, looked);
+        }))
+    })?;
+    let (mut looked, mode, cloning) = match stop.value {
+        Err(looked) => (looked, Mode::Stop, Duration::ZERO),
+        Ok(Err(error)) => return Ok(Err(Some(NotCopied::Refused(error.raw_os_error().unwrap_or(0))))),
+        Ok(Ok(copy)) => {
+            // Modules that come and go while the copy is looked at do not matter.
+            let changed = tables.modules.have_changed().map_err(DetectError::Memory)?;
+            let cloning = copy.cloning();
+            match room.take(copy.wait(copy::LIMIT), tables) {
+                Ok(mut looked) => {
+                    looked.changed = changed;
+                    (looked, Mode::Fork, cloning)
+                }
+                Err(reason) => return Ok(Err(Some(reason))),
+            }
+        }
+    };
+    looked.cost.faults = copy::faults() - before;
+    looked.cost.cloning = cloning;
+    (looked.cost.stopping, looked.cost.stopped) = (stop.pause.stopping, stop.pause.stopped);
+    looked.check(tables)?;
+    Ok(Ok((looked, mode)))
+}
+
+pub(super) struct Looked {
     incomplete: Option<Incomplete>,
     counts: Counts,
     cost: Cost,
+    /// Bytes of roots that could not be read: what guards stacks, mostly.
+    pub(super) unreadable: u64,
     /// Whether the task that is asked about is alive.
     alive: bool,
 }
@@ -171,11 +237,7 @@ fn look(world: &Stopped<'_>, tables: &mut Tables, caller: Caller, explain: Optio
         looked.incomplete = Some(Incomplete::Table);
         return looked;
     }
-    looked.counts = Counts {
-        tasks: population.tasks,
-        blocked: population.blocked,
-        suppressed: population.suppressed,
-    };
+    looked.counts = Counts { tasks: population.tasks, blocked: population.blocked, suppressed: population.suppressed };
     let collected = Instant::now();
     looked.cost.collecting = collected - began;
     let mut marker = Marker::new(world, blocks, population, lists, trail.as_mut());

@@ -160,7 +160,8 @@ impl Population {
         }
         let next = std::mem::replace(&mut self.by_number[hash], at as u32 + 1);
         // The end of the frames is not the end of the stack, where the task is found.
-        self.slots[at] = Slot { low: frames.start, high: frames.end, record: 0, flags, joiners: NONE, next_by_number: next };
+        self.slots[at] =
+            Slot { low: frames.start, high: frames.end, record: 0, flags, joiners: NONE, next_by_number: next };
         self.tasks += usize::from(flags & ENDED == 0);
     }
 

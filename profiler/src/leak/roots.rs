@@ -34,6 +34,10 @@ impl Modules {
         Ok(modules)
     }
 
+    pub(super) fn segments(&self) -> &[(usize, usize)] {
+        self.segments.values()
+    }
+
     /// Whether modules were loaded or unloaded since.
     pub(super) fn have_changed(&self) -> io::Result<bool> {
         Ok(self.changes != Self::list()?.changes)
@@ -56,7 +60,12 @@ unsafe extern "C" fn add(info: *mut dl_phdr_info, size: size_t, modules: *mut c_
 }
 
 /// Marks what all roots lead to, but for tasks. Why that may not be all, if so.
-pub(super) fn mark(world: &Stopped<'_>, marker: &mut Marker<'_>, modules: &Modules, caller: &Caller) -> Option<Incomplete> {
+pub(super) fn mark(
+    world: &Stopped<'_>,
+    marker: &mut Marker<'_>,
+    modules: &Modules,
+    caller: &Caller,
+) -> Option<Incomplete> {
     let mut incomplete = modules.overflow.then_some(Incomplete::Table);
     for (start, end) in modules.segments.values() {
         marker.range(*start..*end, PRECISE, Root::Variables);

@@ -34,8 +34,7 @@ use std::{
 
 use super::{Runtime, Shared, Worker, current_worker};
 use crate::{
-    heap,
-    SpawnError,
+    SpawnError, heap,
     sys::{clock, futex},
     task::{self, abandon},
 };

@@ -20,7 +20,7 @@ use std::{
 };
 
 use super::{
-    core::{self, Body, Core, Kind, LazyCore},
+    core::{Body, Core, Kind, LazyCore},
     handle::{
         exclusive::{Exclusive, ExclusiveWord, Generations},
         tagged::Tagged,
@@ -153,7 +153,7 @@ pub struct RwLockReadGuard<'a, T: ?Sized> {
 impl<'a, T: ?Sized> RwLockReadGuard<'a, T> {
     #[inline]
     fn new(lock: &'a RwLock<T>, index: u32, core: &Core) -> Self {
-        Self { lock, word: Tagged::new(Word::new(index, core.tags.allocate())), value: PhantomData }
+        Self { lock, word: Tagged::new(Word::new(index, core.tags.allocate()), core), value: PhantomData }
     }
 
     /// The lock that it holds.
@@ -174,8 +174,7 @@ impl<T: ?Sized> Deref for RwLockReadGuard<'_, T> {
 
 impl<T: ?Sized> Drop for RwLockReadGuard<'_, T> {
     fn drop(&mut self) {
-        let word = self.word.end().expect("a guard has a core");
-        let core = core::core(word.index());
+        let (word, core) = self.word.end_at().expect("a guard has a core");
         // SAFETY: the guard's core is that of a reader-writer lock.
         let state = unsafe { &*core.body::<State>() };
         let held = state.lock.unlock_read(core);
@@ -271,7 +270,7 @@ impl<T> From<T> for RwLock<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sync::live_words;
+    use crate::sync::{core, live_words};
 
     fn live(bits: u64) -> bool {
         live_words().contains(&bits)

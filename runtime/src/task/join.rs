@@ -61,12 +61,18 @@ unsafe impl<T: Send> Send for Packet<T> {}
 
 impl<T> Packet<T> {
     pub(super) fn new(scope: Option<Token>) -> Arc<Self> {
-        Arc::new(Self {
-            state: AtomicU8::new(RUNNING),
-            joiner: UnsafeCell::new(None),
-            result: UnsafeCell::new(None),
-            scope,
-        })
+        // In zeroed memory, field by field: what is not written yet would be bytes of whatever was there or on the stack
+        // before, which a leak scan takes for words.
+        let mut packet = Arc::<Self>::new_zeroed();
+        let at = Arc::get_mut(&mut packet).expect("made above").as_mut_ptr();
+        // SAFETY: the fields of a fresh packet, each of them once.
+        unsafe {
+            (&raw mut (*at).state).write(AtomicU8::new(RUNNING));
+            (&raw mut (*at).joiner).write(UnsafeCell::new(None));
+            (&raw mut (*at).result).write(UnsafeCell::new(None));
+            (&raw mut (*at).scope).write(scope);
+            packet.assume_init()
+        }
     }
 
     /// Called once, by the task.

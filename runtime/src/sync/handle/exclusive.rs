@@ -82,7 +82,7 @@ impl<B: Exclusive> ExclusiveWord<B> {
     /// For a guard of the lock that the caller has just taken, in the core with that index.
     #[inline]
     pub(crate) fn new(index: u32, generations: &Generations) -> Self {
-        let word = generations.next(index).made();
+        let word = generations.next(index).made(generations);
         Self { word: AtomicU64::new(word), home: Home::of_made(), body: PhantomData }
     }
 
@@ -135,7 +135,7 @@ impl<B: Exclusive> ExclusiveWord<B> {
         // Release: whoever sees one of these stores sees those before it, so the word in memory is one of the two valid
         // generations at every moment. Pairs with the Acquire in `words`.
         generations.moved.store(generation, Ordering::Release);
-        self.word.store(Word::exclusive(self.index(), generation).made(), Ordering::Release);
+        self.word.store(Word::exclusive(self.index(), generation).made(generations), Ordering::Release);
         generations.current.store(generation, Ordering::Release);
         generations.moved.store(0, Ordering::Release);
         self.home.set();
@@ -145,7 +145,7 @@ impl<B: Exclusive> ExclusiveWord<B> {
     #[inline]
     pub(crate) fn end(&mut self) -> &'static Core {
         // Relaxed: nobody else has the guard any more.
-        core::core(Word::consumed(self.word.load(Ordering::Relaxed)).index())
+        Word::consumed_at(self.word.load(Ordering::Relaxed)).1
     }
 
     /// The word as a scan of the memory sees it. Acquire: with what was done before it was stored.

@@ -9,7 +9,7 @@ use super::{
     super::core::{self, Body},
     Locker,
     tagged::Tagged,
-    word::Word,
+    word::{Word, core_of},
 };
 use crate::sys::atomic::const_unless_loom;
 
@@ -28,7 +28,7 @@ impl<B: Body> LazyHandle<B> {
     /// The core, if there is one yet.
     #[inline]
     pub(crate) fn existing(&self) -> Option<Locker<'_, B>> {
-        (!self.tagged.is_nil()).then(|| Locker::new(core::core(self.tagged.touch().index())))
+        (!self.tagged.is_nil()).then(|| Locker::new(core_of(self, core::core(self.tagged.touch().index()))))
     }
 }
 
@@ -40,7 +40,7 @@ impl<B: Body + Default> LazyHandle<B> {
         if self.tagged.is_nil() {
             self.make();
         }
-        Locker::new(core::core(self.tagged.touch().index()))
+        Locker::new(core_of(self, core::core(self.tagged.touch().index())))
     }
 
     #[cold]

@@ -39,7 +39,7 @@ use std::{
 
 use super::core::{self, Body, Core};
 use tagged::Tagged;
-use word::Word;
+use word::{Word, core_of};
 
 /// A counted reference to a core of kind `B`.
 pub(crate) struct Handle<B: Body> {
@@ -50,8 +50,8 @@ pub(crate) struct Handle<B: Body> {
 impl<B: Body> Handle<B> {
     pub(crate) fn new(body: B, created_at: &'static Location<'static>) -> Self {
         let index = core::allocate(body, created_at);
-        let tag = core::core(index).tags.allocate();
-        Self::from_word(Word::new(index, tag))
+        let core = core::core(index);
+        Self::from_word(Word::new(index, core.tags.allocate()), core)
     }
 
     /// A handle to nothing. It must not be asked for its core.
@@ -64,14 +64,14 @@ impl<B: Body> Handle<B> {
         self.tagged.is_nil()
     }
 
-    fn from_word(word: Word) -> Self {
-        Self { tagged: Tagged::new(word), body: PhantomData }
+    fn from_word(word: Word, core: &Core) -> Self {
+        Self { tagged: Tagged::new(word, core), body: PhantomData }
     }
 
     /// The core, for the duration of a borrow. Every use of a handle comes through here: it is the touch.
     #[inline]
     pub(crate) fn core(&self) -> Locker<'_, B> {
-        Locker::new(core::core(self.tagged.touch().index()))
+        Locker::new(core_of(self, core::core(self.tagged.touch().index())))
     }
 
     /// The word as it is in memory now.
@@ -87,7 +87,7 @@ impl<B: Body> Clone for Handle<B> {
             return Self::nil();
         }
         let locker = self.core();
-        Self::from_word(Word::new(self.tagged.word().index(), locker.core.tags.allocate()))
+        Self::from_word(Word::new(self.tagged.word().index(), locker.core.tags.allocate()), locker.core)
     }
 }
 

@@ -2,7 +2,11 @@
 //!
 //! The module above tells what the tag is for, and the retag protocol.
 
-use super::{super::core, home::Home, word::Word};
+use super::{
+    super::core::{self, Core},
+    home::Home,
+    word::Word,
+};
 use crate::sys::atomic::{AtomicU64, Ordering, const_unless_loom};
 
 /// How many words were found to be bitwise copies.
@@ -19,8 +23,8 @@ pub(crate) struct Tagged {
 
 impl Tagged {
     #[inline]
-    pub(crate) fn new(word: Word) -> Self {
-        Self { word: AtomicU64::new(word.made()), home: Home::of_made() }
+    pub(in crate::sync) fn new(word: Word, core: &Core) -> Self {
+        Self { word: AtomicU64::new(word.made(core)), home: Home::of_made() }
     }
 
     const_unless_loom! {
@@ -39,7 +43,10 @@ impl Tagged {
     /// Gives a word to one that is nil. `false`: another thread was first.
     pub(crate) fn publish(&self, word: Word) -> bool {
         // AcqRel: publishes the core, or sees the one that another thread has made.
-        let first = self.word.compare_exchange(NIL, word.made(), Ordering::AcqRel, Ordering::Acquire).is_ok();
+        let first = self
+            .word
+            .compare_exchange(NIL, word.made(std::ptr::null::<()>()), Ordering::AcqRel, Ordering::Acquire)
+            .is_ok();
         if first {
             self.home.set();
         }
@@ -89,7 +96,7 @@ impl Tagged {
         if core.tags.is_live(old.tag()) {
             let fresh = Word::new(old.index(), core.tags.allocate());
             // AcqRel: the new tag is allocated before the word is seen; pairs with the Acquire above.
-            let swap = self.word.compare_exchange(old.bits(), fresh.made(), Ordering::AcqRel, Ordering::Acquire);
+            let swap = self.word.compare_exchange(old.bits(), fresh.made(core), Ordering::AcqRel, Ordering::Acquire);
             let unused = if swap.is_ok() { old } else { fresh };
             let last = core.tags.release(unused.tag());
             debug_assert!(!last, "the owner's own tag is left");
@@ -106,6 +113,14 @@ impl Tagged {
         // Relaxed: nobody else has the owner any more.
         let word = Word::consumed(self.word.load(Ordering::Relaxed));
         (word.bits() != NIL).then_some(word)
+    }
+
+    /// As `end`, with its core.
+    #[inline]
+    pub(in crate::sync) fn end_at(&mut self) -> Option<(Word, &'static Core)> {
+        // Relaxed: as above.
+        let bits = self.word.load(Ordering::Relaxed);
+        (bits != NIL).then(|| Word::consumed_at(bits))
     }
 
     /// As if the owner had just been moved here.

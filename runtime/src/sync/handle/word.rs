@@ -9,7 +9,7 @@
 //!  └──────────────┴──────┴────────────────────────────┘
 //! ```
 
-use super::super::core::INDEX_BITS;
+use super::super::core::{self, Core, INDEX_BITS};
 
 pub(crate) const TAG_BITS: u32 = 64 - INDEX_BITS;
 pub(crate) const GENERATION_BITS: u32 = 16;
@@ -59,29 +59,51 @@ impl Word {
         Tag { slot: (self.0 >> GENERATION_BITS) as u32 & ((1 << SLOT_BITS) - 1), generation: self.0 as u16 }
     }
 
-    /// The bits of a word that comes into being: to the compiler, a value it knows nothing about.
+    /// The bits of a word that comes into being: to the compiler, a value it knows nothing about. A pointer into the core, if
+    /// it is given, exists until the whole word does: a thread that is stopped in between is in the middle of an operation,
+    /// where pointers to cores count.
     #[inline(always)]
-    pub(crate) fn made(self) -> u64 {
-        opaque(self.0)
+    pub(crate) fn made<T>(self, inside_core: *const T) -> u64 {
+        opaque(self.0, inside_core).0
     }
 
     /// The word that a handle ends with: to the compiler, a use of all its bits.
     #[inline(always)]
     pub(crate) fn consumed(bits: u64) -> Self {
-        Self(opaque(bits))
+        Self(opaque(bits, std::ptr::null::<()>()).0)
+    }
+
+    /// As `consumed`, with the address of its core, which exists before the word ends.
+    #[inline(always)]
+    pub(in crate::sync) fn consumed_at(bits: u64) -> (Self, &'static Core) {
+        let (bits, core) = opaque(bits, core::core(Self(bits).index()));
+        // SAFETY: the reference, unchanged.
+        (Self(bits), unsafe { &*core })
     }
 }
 
-/// Returns its argument. Not `pure`, so the compiler can neither compute the result itself nor drop the call.
+/// The core of an owner of a word. The owner's address exists until that of the core does: it may be all by which a scan finds
+/// the word.
 #[inline(always)]
-fn opaque(#[cfg_attr(miri, expect(unused_mut))] mut word: u64) -> u64 {
+pub(in crate::sync) fn core_of<T>(owner: &T, core: &'static Core) -> &'static Core {
+    let (_, core) = opaque(std::ptr::from_ref(owner) as u64, core);
+    // SAFETY: the reference, unchanged.
+    unsafe { &*core }
+}
+
+/// Returns its arguments. Not `pure`, so the compiler can neither compute the results itself nor drop the call.
+#[inline(always)]
+fn opaque<T>(
+    #[cfg_attr(miri, expect(unused_mut))] mut word: u64,
+    #[cfg_attr(miri, expect(unused_mut))] mut beside: *const T,
+) -> (u64, *const T) {
     // Miri knows no assembly, and does not optimise.
     #[cfg(not(miri))]
     // SAFETY: no instruction at all.
     unsafe {
-        std::arch::asm!("/* {0} */", inout(reg) word, options(nomem, nostack, preserves_flags))
+        std::arch::asm!("/* {0} {1} */", inout(reg) word, inout(reg) beside, options(nomem, nostack, preserves_flags))
     };
-    word
+    (word, beside)
 }
 
 #[cfg(test)]
@@ -94,7 +116,7 @@ mod tests {
             for slot in [0, 5, (1 << SLOT_BITS) - 1] {
                 for generation in [0, 1, u16::MAX] {
                     let tag = Tag { slot, generation };
-                    let word = Word::consumed(Word::new(index, tag).made());
+                    let word = Word::consumed(Word::new(index, tag).made(std::ptr::null::<()>()));
                     assert_eq!((word.index(), word.tag()), (index, tag));
                     let guard = Word::exclusive(index, word.bits());
                     assert_eq!(guard.index(), index);

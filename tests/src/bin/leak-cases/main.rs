@@ -28,7 +28,9 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let cases: Vec<&Case> = live::CASES.iter().chain(leaked::CASES).collect();
     let Some(name) = arguments.next() else {
-        cases.iter().for_each(|case| println!("{} {}", if case.leaked.is_empty() { "live" } else { "leaked" }, case.name));
+        cases
+            .iter()
+            .for_each(|case| println!("{} {}", if case.leaked.is_empty() { "live" } else { "leaked" }, case.name));
         return ExitCode::SUCCESS;
     };
     let Some(case) = cases.into_iter().find(|case| case.name == name) else {
