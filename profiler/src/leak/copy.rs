@@ -17,20 +17,81 @@ use greenprof_runtime::{
     heap,
     sync::Primitive,
     task::TaskId,
-    world::stop::{Ended, Stopped, ThreadState},
+    world::{
+        self,
+        stop::{Ended, Stopped, ThreadState},
+    },
 };
 
 use super::{
-    detect::{Found, Looked, On, Tables},
-    report::NotCopied,
+    Options,
+    caller::Caller,
+    detect::{Found, Looked, On, Tables, look},
+    report::{DetectError, Incomplete, Mode, NotCopied},
     why::Link,
 };
 
 /// How long the copy may take. It runs beside the program, so there is no hurry.
-pub(super) const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Why a look at a copy gave nothing.
+pub(super) enum Failure {
+    /// The stopped process can be looked at instead.
+    Copy(NotCopied),
+    Detect(DetectError),
+}
+
+impl From<DetectError> for Failure {
+    fn from(error: DetectError) -> Self {
+        Self::Detect(error)
+    }
+}
+
+/// Stops the world to copy the process, and looks at the copy. If the stop is not complete, it is the process that is looked at.
+pub(super) fn look_at_copy(
+    options: &Options,
+    tables: &mut Tables,
+    caller: Caller,
+    explain: Option<TaskId>,
+) -> Result<(Looked, Mode), Failure> {
+    let room = Room::new(tables).map_err(DetectError::Memory)?;
+    let before = faults();
+    let stop = world::stop(options.patience, |world| {
+        if !world.complete() {
+            return Err(look(world, tables, caller, explain));
+        }
+        Ok(world.fork(|world| {
+            let looked = look(world, tables, caller, explain);
+            room.put(world, tables, looked);
+        }))
+    });
+    let stop = stop.map_err(DetectError::from)?;
+    let (mut looked, mode) = match stop.value {
+        Err(mut looked) => {
+            looked.check(tables)?;
+            (looked, Mode::Stop)
+        }
+        Ok(copy) => {
+            let copy = copy.map_err(|error| Failure::Copy(NotCopied::Refused(error.raw_os_error().unwrap_or(0))))?;
+            // At once: modules that come and go while the copy is looked at do not matter.
+            let changed = tables.modules.have_changed().map_err(DetectError::Memory)?;
+            let cloning = copy.cloning();
+            let ended = copy.wait(LIMIT);
+            let faults = faults() - before;
+            let mut looked = room.take(ended, tables).map_err(Failure::Copy)?;
+            if changed {
+                looked.incomplete = looked.incomplete.or(Some(Incomplete::Busy));
+            }
+            (looked.cost.cloning, looked.cost.faults) = (cloning, faults);
+            (looked, Mode::Fork)
+        }
+    };
+    (looked.cost.stopping, looked.cost.stopped) = (stop.pause.stopping, stop.pause.stopped);
+    Ok((looked, mode))
+}
 
 /// Memory that the process shares with its copy.
-pub(super) struct Room {
+struct Room {
     start: *mut u8,
     bytes: usize,
 }
@@ -66,7 +127,7 @@ fn places(tables: &Tables) -> ([usize; 4], usize) {
 }
 
 impl Room {
-    pub(super) fn new(tables: &Tables) -> io::Result<Self> {
+    fn new(tables: &Tables) -> io::Result<Self> {
         let (_, bytes) = places(tables);
         // SAFETY: a fresh anonymous mapping touches no memory of ours.
         let start = unsafe {
@@ -90,7 +151,7 @@ impl Room {
     }
 
     /// In the copy: writes what was found. Neither allocates nor panics.
-    pub(super) fn put(&self, world: &Stopped<'_>, tables: &Tables, looked: Looked) {
+    fn put(&self, world: &Stopped<'_>, tables: &Tables, looked: Looked) {
         let (at, _) = places(tables);
         let same = looked.unreadable == 0 && is_same(world, tables, self);
         // SAFETY: the mapping has room for all that the lists can hold, and nobody looks before `done`.
@@ -118,7 +179,7 @@ impl Room {
     }
 
     /// In the process, when the copy has ended: takes what it has found.
-    pub(super) fn take(&self, ended: Ended, tables: &mut Tables) -> Result<Looked, NotCopied> {
+    fn take(&self, ended: Ended, tables: &mut Tables) -> Result<Looked, NotCopied> {
         if ended == Ended::Killed {
             return Err(NotCopied::Slow);
         }
@@ -182,7 +243,7 @@ fn is_same(world: &Stopped<'_>, tables: &Tables, room: &Room) -> bool {
 }
 
 /// Page faults of the process so far that needed no device.
-pub(super) fn faults() -> u64 {
+fn faults() -> u64 {
     // SAFETY: all-zero is a valid `rusage`, and the kernel writes one.
     unsafe {
         let mut usage: libc::rusage = mem::zeroed();

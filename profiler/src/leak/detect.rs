@@ -16,9 +16,10 @@ use super::{
     Options,
     blocks::Blocks,
     caller::Caller,
+    copy::{self, Failure},
     mark::{Marker, Trail, Worklists},
     population::{CANDIDATE, ENDED, LIVE, Population, RESTS, Slot},
-    report::{Cost, Counts, DetectError, Incomplete},
+    report::{Cost, Counts, DetectError, Incomplete, Mode, NotCopied},
     roots::{self, Modules},
     why::{self, Link},
 };
@@ -118,12 +119,13 @@ fn detect(options: &Options, caller: Caller, explain: Option<TaskId>) -> Result<
         let mut tables = Tables::new(scale, explain.is_some()).map_err(DetectError::Memory)?;
         let began = Instant::now();
         let (mut looked, mode) = match copied {
-            Ok(()) => match look_at_copy(options, &mut tables, caller, explain)? {
+            Ok(()) => match copy::look_at_copy(options, &mut tables, caller, explain) {
                 Ok(looked) => looked,
-                Err(reason) => {
-                    copied = Err(reason);
+                Err(Failure::Copy(reason)) => {
+                    copied = Err(Some(reason));
                     continue;
                 }
+                Err(Failure::Detect(error)) => return Err(error),
             },
             Err(_) => (look_here(options, &mut tables, caller, explain)?, Mode::Stop),
         };
@@ -159,56 +161,25 @@ fn look_here(
     Ok(looked)
 }
 
-/// Stops the world to copy the process, and looks at the copy. A stop that is not complete is not worth one.
-#[expect(clippy::type_complexity, reason = "a failure that ends the detection, and one that does not")]
-fn look_at_copy(
-    options: &Options,
-    tables: &mut Tables,
-    caller: Caller,
-    explain: Option<TaskId>,
-) -> Result<Result<(Looked, Mode), Option<NotCopied>>, DetectError> {
-    let room = Room::new(tables).map_err(DetectError::Memory)?;
-    let before = copy::faults();
-    let stop = world::stop(options.patience, |world| {
-        if !world.complete() {
-            return Err(look(world, tables, caller, explain));
-        }
-        Ok(world.fork(|world| {
-            let looked = look(world, tables, caller, explain);
-            room.put(world, tables, looked);
-        }))
-    })?;
-    let (mut looked, mode, cloning) = match stop.value {
-        Err(looked) => (looked, Mode::Stop, Duration::ZERO),
-        Ok(Err(error)) => return Ok(Err(Some(NotCopied::Refused(error.raw_os_error().unwrap_or(0))))),
-        Ok(Ok(copy)) => {
-            // Modules that come and go while the copy is looked at do not matter.
-            let changed = tables.modules.have_changed().map_err(DetectError::Memory)?;
-            let cloning = copy.cloning();
-            match room.take(copy.wait(copy::LIMIT), tables) {
-                Ok(mut looked) => {
-                    looked.changed = changed;
-                    (looked, Mode::Fork, cloning)
-                }
-                Err(reason) => return Ok(Err(Some(reason))),
-            }
-        }
-    };
-    looked.cost.faults = copy::faults() - before;
-    looked.cost.cloning = cloning;
-    (looked.cost.stopping, looked.cost.stopped) = (stop.pause.stopping, stop.pause.stopped);
-    looked.check(tables)?;
-    Ok(Ok((looked, mode)))
-}
-
+/// What a look has found, without the lists.
 pub(super) struct Looked {
-    incomplete: Option<Incomplete>,
+    pub(super) incomplete: Option<Incomplete>,
     counts: Counts,
-    cost: Cost,
+    pub(super) cost: Cost,
     /// Bytes of roots that could not be read: what guards stacks, mostly.
     pub(super) unreadable: u64,
     /// Whether the task that is asked about is alive.
     alive: bool,
+}
+
+impl Looked {
+    /// After the release: whether the modules were those that had been listed.
+    pub(super) fn check(&mut self, tables: &Tables) -> Result<(), DetectError> {
+        if self.incomplete.is_none() && tables.modules.have_changed().map_err(DetectError::Memory)? {
+            self.incomplete = Some(Incomplete::Busy);
+        }
+        Ok(())
+    }
 }
 
 /// Adds if there is room: nothing may be allocated.
@@ -219,9 +190,9 @@ fn push<T>(list: &mut Vec<T>, value: T) {
 }
 
 /// The look at the stopped world.
-fn look(world: &Stopped<'_>, tables: &mut Tables, caller: Caller, explain: Option<TaskId>) -> Looked {
+pub(super) fn look(world: &Stopped<'_>, tables: &mut Tables, caller: Caller, explain: Option<TaskId>) -> Looked {
     let began = Instant::now();
-    let mut looked = Looked { incomplete: None, counts: Counts::default(), cost: Cost::default(), alive: false };
+    let mut looked = Looked { incomplete: None, counts: Counts::default(), cost: Cost::default(), unreadable: 0, alive: false };
     let view = if world.complete() {
         // SAFETY: every other thread is stopped, and this one does not use the allocator before the release.
         unsafe { View::of_stopped_world() }
@@ -245,6 +216,7 @@ fn look(world: &Stopped<'_>, tables: &mut Tables, caller: Caller, explain: Optio
     marker.root_tasks();
     marker.run();
     (looked.cost.words, looked.cost.blocks, looked.cost.bytes) = (marker.words, marker.count, marker.bytes);
+    looked.unreadable = marker.unreadable;
     if marker.overflow {
         looked.incomplete = Some(Incomplete::Table);
     }
