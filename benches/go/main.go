@@ -36,6 +36,10 @@ func main() {
 		values = crowd(operations, batches)
 	case "sleepers":
 		values = map[string]float64{"p99": sleepers(operations)}
+	case "leak-own":
+		values = leaks(operations, batches, false)
+	case "leak-shared":
+		values = leaks(operations, batches, true)
 	default:
 		run, known := timed[name]
 		if !known {

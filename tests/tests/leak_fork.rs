@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use greenprof_profiler::leak::{self, Mode, Options, Report};
+use greenprof_profiler::{
+    http::NamedProfile,
+    leak::{self, Mode, Options, Report, View},
+};
 use greenprof_runtime::{Runtime, heap::Heap, sync::Chan, task, world::Patience};
 
 #[global_allocator]
@@ -114,6 +117,9 @@ fn a_copy_gives_the_same_answers() {
             assert!(now > turned, "the program goes on");
             most = most.max(copied.leaked().len());
         }
+        let view = View::parse(|name| (name == "mode").then_some("fork")).expect("a view");
+        let page = String::from_utf8(view.write(1).expect("a page")).expect("text");
+        assert!(page.contains("# looked for in a copy of the process") && page.contains("forgotten"), "{page}");
         let again = detect(Mode::Stop);
         // A word on this stack may hide a task at one time, and not at another.
         assert!(names(&here).len() >= LEAKED - 4 && most >= LEAKED - 4, "{} and {most}", names(&here).len());

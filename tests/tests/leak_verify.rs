@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use greenprof_profiler::leak::{self, Snapshot};
+use greenprof_profiler::{
+    http::NamedProfile,
+    leak::{self, Snapshot, View},
+};
 use greenprof_runtime::{JoinHandle, Runtime, heap::Heap, spawn, sync::Chan, task};
 
 #[global_allocator]
@@ -105,6 +108,10 @@ fn long_waits_are_suspected_and_leaks_are_not() {
         assert!(rest.tasks.len() <= before - leaked.min(1));
         assert!(has(&rest, name), "somebody can still come through the gate");
         assert!(!has(&leak::blocked_longer_than(Duration::from_secs(3600)), name));
+        let view = View::Blocked(Duration::from_millis(50));
+        let page = String::from_utf8(view.write(1).expect("a page")).expect("text");
+        assert!(page.starts_with("# heuristic") && page.contains(name), "{page}");
+        assert_eq!(&view.write(0).expect("a profile")[..2], b"\x1f\x8b");
         gate.close();
         assert_eq!(waits.join().expect("an end"), None);
         sleeps.expect("a task").join().expect("an end");
@@ -139,6 +146,10 @@ fn growth_is_by_spawn_site() {
         let back = before.diff(&now);
         assert!(back.sites.iter().any(|site| site.alive() == -20));
         assert!(now.diff(&now).sites.is_empty());
+        let view = View::Growth(Duration::from_millis(1));
+        let page = String::from_utf8(view.write(1).expect("a page")).expect("text");
+        assert!(page.starts_with("# heuristic: tasks by spawn site"), "{page}");
+        assert!(view.write(0).expect_err("no profile").to_string().contains("debug=1"));
         gate.close();
     });
 }

@@ -19,6 +19,7 @@ mod report;
 mod roots;
 mod suspects;
 mod verify;
+mod view;
 mod watch;
 mod why;
 
@@ -35,6 +36,7 @@ pub use growth::{Growth, SiteGrowth, Snapshot, Tasks};
 pub use report::{Cost, Counts, Deadlock, DetectError, Incomplete, Leak, Mode, NotCopied, Primitive, Report, WaitsOn};
 pub use suspects::{Suspects, blocked_longer_than};
 pub use verify::verify_none;
+pub use view::View;
 pub use why::{Link, WhyAlive};
 
 /// How to look.
