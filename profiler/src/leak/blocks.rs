@@ -139,7 +139,7 @@ impl Blocks {
             return Some(Reached { start: self.base + (first << PAGE_BITS), size: 0, mark: first * WORDS * 64 });
         }
         let size = self.sizes.get(number as usize)?;
-        let index = ((offset - (first << PAGE_BITS)) as u64 * size.reciprocal >> SHIFT) as usize;
+        let index = (((offset - (first << PAGE_BITS)) as u64 * size.reciprocal) >> SHIFT) as usize;
         let start = self.base + (first << PAGE_BITS) + index * size.bytes;
         Some(Reached { start, size: size.bytes, mark: first * WORDS * 64 + index })
     }

@@ -193,7 +193,8 @@ impl<'w> Marker<'w> {
         lists: &'w mut Worklists,
         trail: Option<&'w mut Trail>,
     ) -> Self {
-        let slabs = world.slabs().fold(usize::MAX..0, |all, slab| all.start.min(slab.start)..all.end.max(slab.end));
+        let (low, high) =
+            world.slabs().fold((usize::MAX, 0), |(low, high), slab| (low.min(slab.start), high.max(slab.end)));
         Self {
             world,
             blocks,
@@ -202,7 +203,7 @@ impl<'w> Marker<'w> {
             woken: &mut lists.woken,
             primitives: Primitive::bound(),
             cores: Primitive::region(),
-            slabs: if slabs.start > slabs.end { 0..0 } else { slabs },
+            slabs: if low > high { 0..0 } else { low..high },
             words: 0,
             count: 0,
             bytes: 0,

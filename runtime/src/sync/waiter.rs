@@ -226,8 +226,8 @@ pub(crate) unsafe fn glances(waiter: *const Waiter, stack: Range<usize>) -> impl
         // SAFETY: inside of the stack, which is readable. A waiter of a task that waits is alive, and so is its race. Of
         // one that does not wait, any bytes are values of the fields that are read.
         let waiter = unsafe { &*within(waiter, &stack)? };
-        let over =
-            within(waiter.race, &stack).is_some_and(|race| unsafe { (*race).over.as_ptr().cast::<u8>().read() != 0 });
+        // SAFETY: as above.
+        let over = within(waiter.race, &stack).is_some_and(|race| unsafe { (*race).over.load(Ordering::Relaxed) });
         let queue = waiter.queue.get();
         Some(Glance {
             at: waiter,

@@ -51,7 +51,7 @@ fn retag_by_two_threads_under_a_scan() {
         let index = core::allocate(Probe::default(), Location::caller());
         let tags = &core::core(index).tags;
         // Never touched, which is the same as moved.
-        let tagged = Arc::new(Tagged::new(Word::new(index, tags.allocate())));
+        let tagged = Arc::new(Tagged::new(Word::new(index, tags.allocate()), core::core(index)));
         let touchers = [(); 2].map(|()| {
             let tagged = tagged.clone();
             thread::spawn(move || assert_eq!(tagged.touch().index(), index))

@@ -99,9 +99,10 @@ fn opaque<T>(
 ) -> (u64, *const T) {
     // Miri knows no assembly, and does not optimise.
     #[cfg(not(miri))]
+    #[expect(clippy::pointers_in_nomem_asm_block, reason = "only the address matters")]
     // SAFETY: no instruction at all.
     unsafe {
-        std::arch::asm!("/* {0} {1} */", inout(reg) word, inout(reg) beside, options(nomem, nostack, preserves_flags))
+        std::arch::asm!("/* {0} {1} */", inout(reg) word, inout(reg) beside, options(nomem, nostack, preserves_flags));
     };
     (word, beside)
 }
