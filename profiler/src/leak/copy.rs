@@ -19,7 +19,7 @@ use greenprof_runtime::{
     task::TaskId,
     world::{
         self,
-        stop::{Ended, Stopped, ThreadState},
+        stop::{Ended, Fork, Stopped, ThreadState},
     },
 };
 
@@ -47,6 +47,12 @@ impl From<DetectError> for Failure {
     }
 }
 
+/// What was done in the stopped world.
+enum Met {
+    Looked(Looked),
+    Copied(io::Result<Fork>),
+}
+
 /// Stops the world to copy the process, and looks at the copy. If the stop is not complete, it is the process that is looked at.
 pub(super) fn look_at_copy(
     options: &Options,
@@ -58,20 +64,20 @@ pub(super) fn look_at_copy(
     let before = faults();
     let stop = world::stop(options.patience, |world| {
         if !world.complete() {
-            return Err(look(world, tables, caller, explain));
+            return Met::Looked(look(world, tables, caller, explain));
         }
-        Ok(world.fork(|world| {
+        Met::Copied(world.fork(|world| {
             let looked = look(world, tables, caller, explain);
             room.put(world, tables, looked);
         }))
     });
     let stop = stop.map_err(DetectError::from)?;
     let (mut looked, mode) = match stop.value {
-        Err(mut looked) => {
+        Met::Looked(mut looked) => {
             looked.check(tables)?;
             (looked, Mode::Stop)
         }
-        Ok(copy) => {
+        Met::Copied(copy) => {
             let copy = copy.map_err(|error| Failure::Copy(NotCopied::Refused(error.raw_os_error().unwrap_or(0))))?;
             // At once: modules that come and go while the copy is looked at do not matter.
             let changed = tables.modules.have_changed().map_err(DetectError::Memory)?;
@@ -235,7 +241,8 @@ fn is_same(world: &Stopped<'_>, tables: &Tables, room: &Room) -> bool {
         let of_thread = world.threads().filter(|thread| thread.state() == ThreadState::Stopped).any(|thread| {
             let registers = thread.registers().as_ptr() as usize;
             let places = [thread.sp(), thread.thread_pointer(), registers];
-            places.iter().any(|place| other.contains(place)) || thread.stacks().any(|s| meets(s.range.start, s.range.end))
+            places.iter().any(|place| other.contains(place))
+                || thread.stacks().any(|s| meets(s.range.start, s.range.end))
         });
         same &= !looked_at && !of_thread;
     });

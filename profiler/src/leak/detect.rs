@@ -192,7 +192,8 @@ fn push<T>(list: &mut Vec<T>, value: T) {
 /// The look at the stopped world.
 pub(super) fn look(world: &Stopped<'_>, tables: &mut Tables, caller: Caller, explain: Option<TaskId>) -> Looked {
     let began = Instant::now();
-    let mut looked = Looked { incomplete: None, counts: Counts::default(), cost: Cost::default(), unreadable: 0, alive: false };
+    let mut looked =
+        Looked { incomplete: None, counts: Counts::default(), cost: Cost::default(), unreadable: 0, alive: false };
     let view = if world.complete() {
         // SAFETY: every other thread is stopped, and this one does not use the allocator before the release.
         unsafe { View::of_stopped_world() }

@@ -110,7 +110,9 @@ pub enum NotCopied {
 impl fmt::Display for NotCopied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Refused(error) => write!(f, "the process cannot be copied: {}", std::io::Error::from_raw_os_error(*error)),
+            Self::Refused(error) => {
+                write!(f, "the process cannot be copied: {}", std::io::Error::from_raw_os_error(*error))
+            }
             Self::Died => f.write_str("the copy of the process ended before it had looked at everything"),
             Self::Slow => f.write_str("the copy of the process took too long"),
             Self::Differs => f.write_str("memory of the program is shared with other processes or kept from children"),

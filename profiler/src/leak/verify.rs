@@ -73,8 +73,7 @@ fn run<T: Send>(runtime: &Runtime, body: impl FnOnce() -> T + Send) -> T {
 #[inline(never)]
 fn judge(runtime: u32) -> Result<(), String> {
     settle(runtime);
-    let mut options = Options::default();
-    options.runtime = Some(runtime);
+    let options = Options { runtime: Some(runtime), ..Options::default() };
     for attempt in 1.. {
         let report = match detect_with(&options) {
             Ok(report) => report,

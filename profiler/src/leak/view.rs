@@ -40,13 +40,12 @@ impl View {
     /// One sentence that says what may be asked for.
     pub fn parse<'q>(get: impl Fn(&str) -> Option<&'q str>) -> Result<Self, String> {
         let duration = |name: &str| get(name).map(|text| duration(name, text)).transpose();
-        let mut options = Options::default();
-        options.mode = match get("mode") {
+        let mode = match get("mode") {
             None | Some("stop") => Mode::Stop,
             Some("fork") => Mode::Fork,
             Some(other) => return Err(format!("there is no mode {other:?}: say stop or fork")),
         };
-        options.settle = duration("settle")?.unwrap_or_default();
+        let options = Options { mode, settle: duration("settle")?.unwrap_or_default(), ..Options::default() };
         match (get("tier"), duration("longer")?, duration("growth")?) {
             (None | Some("1"), None, None) => Ok(Self::Leaked(options)),
             (None | Some("1"), _, _) => Err("`longer` and `growth` belong to `tier=2`".to_owned()),

@@ -114,8 +114,7 @@ fn keep(live: usize, arrived: &Arc<WaitGroup>) -> Vec<Chan<u8>> {
 
 /// Nodes that point to each other at random.
 fn fill(count: usize) -> Vec<Box<Node>> {
-    let mut nodes: Vec<Box<Node>> =
-        (0..count).map(|_| Box::new(Node { links: [std::ptr::null(); LINKS] })).collect();
+    let mut nodes: Vec<Box<Node>> = (0..count).map(|_| Box::new(Node { links: [std::ptr::null(); LINKS] })).collect();
     let places: Vec<*const Node> = nodes.iter().map(|node| &raw const **node).collect();
     let mut state = 1_u64;
     for link in nodes.iter_mut().flat_map(|node| &mut node.links) {

@@ -17,11 +17,7 @@ use greenprof_profiler::{
     http::NamedProfile,
     leak::{self, LeakProfile, Mode, Options, Report},
 };
-use greenprof_runtime::{
-    Runtime,
-    heap::Heap,
-    world::Patience,
-};
+use greenprof_runtime::{Runtime, heap::Heap, world::Patience};
 
 #[global_allocator]
 static HEAP: Heap = Heap::new();
