@@ -42,6 +42,10 @@ func main() {
 	case "mutex-profile":
 		fraction := func(rate int) { runtime.SetMutexProfileFraction(rate) }
 		values = offAndOn(operations, batches, fraction, mutexShared)
+	case "leak-own":
+		values = leaks(operations, batches, false)
+	case "leak-shared":
+		values = leaks(operations, batches, true)
 	default:
 		run, known := timed[name]
 		if !known {

@@ -46,7 +46,16 @@ pub(super) fn report(mut raw: Raw, options: &Options) -> Box<Report> {
     if let Some(runtime) = options.runtime {
         leaks.retain(|leak| leak.task.runtime_id == runtime);
     }
-    Box::new(Report { tasks: leaks, incomplete: raw.incomplete, deadlocks, counts: raw.counts, cost: raw.cost, errors })
+    Box::new(Report {
+        tasks: leaks,
+        incomplete: raw.incomplete,
+        deadlocks,
+        counts: raw.counts,
+        cost: raw.cost,
+        mode: raw.mode,
+        not_copied: raw.not_copied,
+        errors,
+    })
 }
 
 /// By the index of a primitive: the leaked tasks that have something that could wake those who wait on it.

@@ -25,6 +25,7 @@
 //! ```
 
 mod census;
+mod fork;
 mod frame;
 mod mappings;
 mod pauses;
@@ -42,6 +43,7 @@ use std::{cell::Cell, io, marker::PhantomData, ops::Range, time::Duration};
 
 use thiserror::Error;
 
+pub use fork::{Ended, Fork};
 pub use mappings::Mapping;
 pub use pauses::{Distribution, Pauses, pauses};
 pub use signal::{DEFAULT_SIGNAL, use_signal};
@@ -152,6 +154,8 @@ pub struct Stopped<'w> {
     here: registers::Preserved,
     thread_pointer: usize,
     process: i32,
+    /// The process whose memory is read: this one, or in a copy of it, that.
+    readable: Cell<i32>,
     modules: &'w tls::Modules,
     /// The number of mappings read, once they have been.
     mappings: Cell<Option<usize>>,
@@ -192,6 +196,7 @@ pub fn stop<R>(patience: impl Into<Patience>, look: impl FnOnce(&Stopped<'_>) ->
             here,
             thread_pointer: raw::thread_pointer(),
             process: raw::process_id(),
+            readable: Cell::new(raw::process_id()),
             modules: &modules,
             mappings: Cell::new(None),
             _here: PhantomData,
@@ -369,7 +374,7 @@ impl<'w> Stopped<'w> {
         let mut chunk = [0_usize; CHUNK];
         while at < end {
             let wanted = CHUNK.min((end - at) / WORD);
-            let copied = raw::copy(self.process, at, &mut chunk[..wanted]);
+            let copied = raw::copy(self.readable.get(), at, &mut chunk[..wanted]);
             let copied = usize::try_from(copied).unwrap_or(0) / WORD;
             for (i, value) in chunk[..copied].iter().enumerate() {
                 word(at + i * WORD, *value);
