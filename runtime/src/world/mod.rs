@@ -2,6 +2,7 @@
 //! thread runs which task. Nothing here disturbs a task, but for [`stop()`], which stops all threads at once.
 
 pub mod caller;
+mod reader;
 pub mod stop;
 pub mod tasks;
 pub mod threads;
@@ -10,7 +11,7 @@ pub mod unwind;
 pub use crate::scheduler::{Figures, figures};
 pub use crate::sys::histogram::Distribution;
 pub use stop::{Patience, stop};
-pub use tasks::{States, TaskInfo, TaskState, Tasks, states, tasks};
+pub use tasks::{States, TaskInfo, TaskState, TaskView, Tasks, states, tasks};
 pub use threads::{RunningTask, WorkerThread, workers};
 
 /// The words of all handles to primitives, and of all guards, that are alive: what a scan of memory accepts as a
