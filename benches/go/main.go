@@ -37,6 +37,8 @@ func main() {
 		values = crowd(operations, batches)
 	case "sleepers":
 		values = map[string]float64{"p99": sleepers(operations)}
+	case "task-profile":
+		values = taskProfiles(operations, batches)
 	case "block-profile":
 		values = offAndOn(operations, batches, runtime.SetBlockProfileRate, pingPong)
 	case "mutex-profile":

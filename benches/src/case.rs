@@ -37,6 +37,7 @@ pub enum Case {
     BlockProfile,
     MutexProfile,
     HooksOff,
+    TaskProfile,
 }
 
 /// How much of a case a sample does.
@@ -79,6 +80,7 @@ impl Case {
             Self::BlockProfile => "block-profile",
             Self::MutexProfile => "mutex-profile",
             Self::HooksOff => "hooks-off",
+            Self::TaskProfile => "task-profile",
         }
     }
 
@@ -107,6 +109,8 @@ impl Case {
             Self::HeapInstructions => (1_000_000, 1),
             Self::HeapResident => (1_000_000, 1),
             Self::StopWorld => (2000, 1),
+            // Tasks that wait, and profiles of them.
+            Self::TaskProfile => (100_000, 11),
         };
         Effort { operations, batches }
     }

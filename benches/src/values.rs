@@ -21,6 +21,12 @@ pub const PEAK: &str = "peak";
 pub const P99: &str = "p99";
 /// Milliseconds until all threads were stopped, half of the time.
 pub const P50: &str = "p50";
+/// Milliseconds of a profile of all tasks, compressed.
+pub const FILE: &str = "file";
+/// Milliseconds of the same as text.
+pub const TEXT: &str = "text";
+/// How often the world was stopped for them.
+pub const STOPS: &str = "stops";
 /// Nanoseconds of an operation with what is measured switched off.
 pub const OFF: &str = "off";
 /// The same with it switched on.

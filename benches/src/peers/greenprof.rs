@@ -34,6 +34,7 @@ pub(super) fn measure(case: Case, workers: usize, effort: Effort) -> anyhow::Res
             one(P99, workload::p99_milliseconds(workload::sleepers_beside_loop(&runtime, effort.operations)))
         }
         Case::StopWorld => workload::stops(&runtime, effort.operations)?,
+        Case::TaskProfile => workload::task_profiles(&runtime, effort)?,
         // Those of allocators: another program's.
         Case::HeapImmediate
         | Case::HeapRing

@@ -38,8 +38,8 @@ pub(super) fn report(mut raw: Raw, options: &Options) -> Box<Report> {
             continue;
         }
         let waits_on = raw.tables.waits_on(found).filter_map(|on| shown(on, &holders)).collect();
-        let stack = snapshot.stack(info).map(<[usize]>::to_vec);
-        leaks.push(Leak { task: tasks::Task::new(info, stack), waits_on, hostage: false });
+        let task = tasks::Task::new(&info.view(snapshot.stack(info)));
+        leaks.push(Leak { task, waits_on, hostage: false });
     }
     leaks.sort_by_key(Leak::id);
     let deadlocks = deadlock::find(&mut leaks);

@@ -13,6 +13,7 @@ struct Slot {
     position: u32,
 }
 
+#[derive(Default)]
 pub(crate) struct Index {
     slots: Vec<Slot>,
     used: usize,

@@ -8,7 +8,7 @@
 //! so-manieth thread; they are added up when they are read.
 
 mod capture;
-mod index;
+pub(crate) mod index;
 
 use std::{
     cell::Cell,
@@ -105,6 +105,11 @@ impl StackHash {
     #[inline]
     pub(crate) fn push(&mut self, address: usize) {
         self.0 = mix(self.0, address as u64);
+    }
+
+    #[inline]
+    pub(crate) fn value(self) -> u64 {
+        self.0
     }
 }
 

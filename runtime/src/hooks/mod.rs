@@ -76,7 +76,11 @@ pub use imp::{Installed, install};
 pub use crate::world::threads::WorkerThread;
 use crate::{
     labels::LabelSet,
-    task::{TaskId, WaitReason, control::TaskRef, switch},
+    task::{
+        TaskId, WaitReason,
+        control::{NAME_BYTES, TaskRef},
+        switch,
+    },
     world::unwind,
 };
 
@@ -175,7 +179,7 @@ impl TaskView {
 
     /// Its name, if it has one.
     pub fn name(&self) -> Option<String> {
-        self.0.control().about.name()
+        self.0.control().about.name(&mut [0; NAME_BYTES]).map(str::to_owned)
     }
 
     /// The type of the closure that it runs, as [`std::any::type_name`] has it.

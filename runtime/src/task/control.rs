@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// Return addresses kept of the stack that spawned a task. The first is the runtime's own, without inlining the first six.
-const SPAWN_FRAMES: usize = if cfg!(debug_assertions) { 11 } else { 5 };
+pub(crate) const SPAWN_FRAMES: usize = if cfg!(debug_assertions) { 11 } else { 5 };
 
 /// Bytes of a task's name that are kept. Names lie in the block, so that reading one never follows a pointer.
 pub(crate) const NAME_BYTES: usize = 48;
@@ -77,6 +77,9 @@ const LINE: usize = 64;
 
 /// The lines that a spawn and the first switch to the task write. Without inlining more callers are kept.
 const SPAWN_LINES: usize = if cfg!(debug_assertions) { 5 } else { 4 };
+
+/// The lines of a stack that are fetched before it is walked: what a task has that waits a few calls deep.
+const FRAME_LINES: usize = 8;
 
 // Loom's atomics are larger.
 #[cfg(not(loom))]
@@ -231,6 +234,21 @@ impl Control {
         (0..=SPAWN_LINES).for_each(|line| prefetch(top.wrapping_add(line * LINE)));
     }
 
+    /// Fetches what is read of a task when it is looked at from outside.
+    #[inline]
+    pub(crate) fn fetch_to_look(&self) {
+        (0..SPAWN_LINES).for_each(|line| prefetch(ptr::from_ref(self).cast::<u8>().wrapping_add(line * LINE)));
+    }
+
+    /// Fetches the innermost frames of a task that is not running. The block's first line is read here, and should have been
+    /// fetched.
+    #[inline]
+    pub(crate) fn fetch_frames(&self) {
+        // Relaxed: only a hint, and a prefetch may go anywhere.
+        let sp = self.sp.load(Ordering::Relaxed);
+        (0..FRAME_LINES).for_each(|line| prefetch(sp.wrapping_add(line * LINE)));
+    }
+
     /// Fetches what resuming the task and ending it will touch. Its first line is read here, and should have been fetched.
     #[inline]
     pub(crate) fn fetch_to_run(&self) {
@@ -356,10 +374,12 @@ impl About {
     }
 
     /// The name, or nothing if the block was being reused and the bytes are not text.
-    pub(crate) fn name(&self) -> Option<String> {
-        let mut bytes = [0; NAME_BYTES];
-        let length = self.copy_name(&mut bytes);
-        (length > 0).then(|| str::from_utf8(&bytes[..length]).ok().map(str::to_owned)).flatten()
+    pub(crate) fn name<'a>(&self, bytes: &'a mut [u8; NAME_BYTES]) -> Option<&'a str> {
+        if self.name_length.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let length = self.copy_name(bytes);
+        str::from_utf8(&bytes[..length]).ok().filter(|name| !name.is_empty())
     }
 
     pub(crate) fn set_spawn_site(&self, site: &'static Location<'static>) {
@@ -385,8 +405,15 @@ impl About {
         unsafe { self.spawn_site.load(Ordering::Relaxed).as_ref() }
     }
 
-    pub(crate) fn spawn_stack(&self) -> Vec<usize> {
-        self.spawn_stack.iter().map(|f| f.load(Ordering::Relaxed)).take_while(|f| *f != 0).collect()
+    pub(crate) fn spawn_stack<'a>(&self, addresses: &'a mut [usize; SPAWN_FRAMES]) -> &'a [usize] {
+        let mut length = 0;
+        for address in
+            self.spawn_stack.iter().map(|frame| frame.load(Ordering::Relaxed)).take_while(|frame| *frame != 0)
+        {
+            addresses[length] = address;
+            length += 1;
+        }
+        &addresses[..length]
     }
 }
 
@@ -403,12 +430,13 @@ mod tests {
             Control::init(at, 0, 0);
             at.as_ref()
         };
-        assert_eq!(control.about.name(), None);
+        let mut bytes = [0; NAME_BYTES];
+        assert_eq!(control.about.name(&mut bytes), None);
         let long = "ä".repeat(40);
         control.about.set_name(&long);
-        assert_eq!(control.about.name().unwrap(), "ä".repeat(NAME_BYTES / 2));
+        assert_eq!(control.about.name(&mut bytes).unwrap(), "ä".repeat(NAME_BYTES / 2));
         control.about.set_name("x");
-        assert_eq!(control.about.name().unwrap(), "x");
+        assert_eq!(control.about.name(&mut bytes).unwrap(), "x");
     }
 
     #[test]

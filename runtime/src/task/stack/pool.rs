@@ -340,6 +340,7 @@ impl Drop for Cache {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::task::control;
 
     #[test]
     fn stacks_are_used_again_and_never_twice_at_once() {
@@ -392,7 +393,7 @@ mod tests {
         assert_eq!(kept(), KEEP);
         // SAFETY: as above.
         assert!(blocks[..EXCESS].iter().all(|block| unsafe { low(block).read() } == 0), "the oldest go first");
-        assert!(blocks.iter().all(|block| block.about.name().is_some_and(|name| name == "kept")));
+        assert!(blocks.iter().all(|block| block.about.name(&mut [0; control::NAME_BYTES]) == Some("kept")));
         assert_eq!(free.lock().clean.length(), EXCESS);
         tend_to(free, true);
         assert_eq!(kept(), KEEP);

@@ -3,11 +3,12 @@
 mod contention;
 mod heap;
 mod scheduler;
+mod tasks;
 
 use greenprof_benches::{case::Case, peers::Peer, values::TIME};
 
 /// All of them, in the order of the report.
-pub(crate) const ALL: [&Section; 3] = [&scheduler::SECTION, &heap::SECTION, &contention::SECTION];
+pub(crate) const ALL: [&Section; 4] = [&scheduler::SECTION, &heap::SECTION, &contention::SECTION, &tasks::SECTION];
 
 /// A part of the report.
 pub(crate) struct Section {
