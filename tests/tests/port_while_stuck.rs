@@ -60,11 +60,12 @@ fn every_path_answers() {
     let stopper = StopOnDrop(stop.clone());
     let spinners = turns.clone().map(|turns| {
         let stop = stop.clone();
-        runtime.handle().spawn(move || {
+        let spin = move || {
             while !stop.load(Ordering::Relaxed) {
                 turns.fetch_add(1, Ordering::Relaxed);
             }
-        })
+        };
+        runtime.handle().spawn(spin).unwrap()
     });
     while turns.iter().any(|turns| turns.load(Ordering::Relaxed) == 0) {
         std::thread::sleep(Duration::from_millis(5));
