@@ -32,12 +32,12 @@ fn forget(count: usize) {
 }
 
 #[inline(never)]
-fn keep(count: usize) -> Vec<Box<Chan<u8>>> {
+fn keep(count: usize) -> Vec<Chan<u8>> {
     let one = |_| {
         let channel: Chan<u8> = Chan::new();
         let receiver = channel.clone();
         let _ = task::Builder::new().name("kept").spawn(move || receiver.recv()).expect("a task");
-        Box::new(channel)
+        channel
     };
     (0..count).map(one).collect()
 }

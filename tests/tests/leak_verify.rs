@@ -28,7 +28,7 @@ fn forget_receivers(count: usize) {
         let channel: Chan<u8> = Chan::new();
         let receiver = channel.clone();
         let body = move || receiver.recv();
-        let _: JoinHandle<_> = task::Builder::new().name(&format!("forgotten-{i}")).spawn(body).expect("a task");
+        let _: JoinHandle<_> = task::Builder::new().name(format!("forgotten-{i}")).spawn(body).expect("a task");
     }
 }
 

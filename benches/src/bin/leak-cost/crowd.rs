@@ -1,5 +1,7 @@
 //! The population: tasks that wait on channels, some of them for ever, beside a heap that is full of pointers.
 
+#![expect(clippy::vec_box, reason = "each node is to be a block of its own")]
+
 use std::{
     hint::black_box,
     sync::Arc,
