@@ -39,9 +39,8 @@ fn run(scene: &Scene) {
         theirs.close();
     });
     scene.spawn("consumer", move || {
-        for _ in &ready {
+        if ready.recv().is_some() {
             context.done().recv();
-            return;
         }
     });
     scene.spawn("canceller", move || cancel.cancel());
@@ -53,9 +52,8 @@ fn rust(scene: &Scene) {
     let (context, cancel) = Context::background().with_cancel();
     scene.spawn("producer", move || (0..VALUES).try_for_each(|value| theirs.send(value)));
     scene.spawn("consumer", move || {
-        for _ in ready.iter() {
+        if ready.recv().is_ok() {
             context.done().recv();
-            return;
         }
     });
     scene.spawn("canceller", move || cancel.cancel());
