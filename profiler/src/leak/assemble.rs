@@ -1,7 +1,7 @@
 //! From what a scan has found to a report, after the release. Leaked tasks do not run, and nobody else reaches what only they
 //! reach: so there is no hurry, and what they hold is looked at now.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use greenprof_runtime::{
     heap,
@@ -59,20 +59,22 @@ pub(super) fn report(mut raw: Raw, options: &Options) -> Box<Report> {
 }
 
 /// By the index of a primitive: the leaked tasks that have something that could wake those who wait on it.
-type Holders = HashMap<usize, Vec<TaskId>>;
+type Holders = HashMap<usize, Arc<[TaskId]>>;
 
 fn holders(raw: &mut Raw) -> Holders {
-    let mut holders = Holders::new();
     if raw.incomplete.is_some() {
-        return holders; // they may run
+        return Holders::new(); // they may run
     }
+    let mut holders: HashMap<usize, Vec<TaskId>> = HashMap::new();
     for (primitive, task) in &raw.tables.held {
-        let tasks = holders.entry(*primitive as usize).or_default();
-        if !tasks.contains(task) {
-            tasks.push(*task);
-        }
+        holders.entry(*primitive as usize).or_default().push(*task);
     }
-    holders
+    let sorted = holders.into_iter().map(|(primitive, mut tasks)| {
+        tasks.sort_unstable();
+        tasks.dedup();
+        (primitive, tasks.into())
+    });
+    sorted.collect()
 }
 
 fn shown(on: On, holders: &Holders) -> Option<WaitsOn> {

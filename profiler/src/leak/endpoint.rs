@@ -1,10 +1,12 @@
 //! `/debug/pprof/goroutineleak`: the leaked tasks, in the forms of the task profile. Each request is a detection.
 
+use std::sync::Arc;
+
 use greenprof_runtime::heap;
 
-use super::{DetectError, Mode, Options, Report, detect_with};
+use super::{DetectError, Mode, Options, Report, View, detect_with};
 use crate::{
-    http::NamedProfile,
+    http::{NamedProfile, Query},
     profile::{Profile, ProfileError, ValueType, encode},
     symbolize,
     tasks::{self, Snapshot},
@@ -39,6 +41,10 @@ impl NamedProfile for LeakProfile {
 
     fn supports_delta(&self) -> bool {
         false
+    }
+
+    fn view(&self, query: &Query) -> Result<Option<Arc<dyn NamedProfile>>, String> {
+        Ok(Some(Arc::new(View::parse(|name| query.get(name))?)))
     }
 
     fn unavailable(&self) -> Option<String> {

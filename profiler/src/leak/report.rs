@@ -1,6 +1,6 @@
 //! What a detection has found, in types.
 
-use std::{fmt, panic::Location, time::Duration};
+use std::{fmt, panic::Location, sync::Arc, time::Duration};
 
 use greenprof_runtime::{
     sync::PrimitiveKind,
@@ -76,8 +76,9 @@ pub struct Primitive {
     pub kind: PrimitiveKind,
     /// Where it was made; of what can be made in a `const`, where it was first used.
     pub created_at: Option<&'static Location<'static>>,
-    /// The leaked tasks that hold it, if it is a lock: those with its guard on their stacks. In no particular order.
-    pub held_by: Vec<TaskId>,
+    /// The leaked tasks that have what could wake those who wait for it: of a lock, its guard. In the order of their numbers;
+    /// shared with all others of the report that wait for it.
+    pub held_by: Arc<[TaskId]>,
 }
 
 /// How much of a detection the program stands still for.

@@ -1,6 +1,6 @@
 //! All tasks, with the stacks of those that are not running.
 //!
-//! Nothing is stopped: each task is looked at on its own ([`super::reader`]). So what is said is consistent for each task,
+//! Nothing is stopped: each task is looked at on its own (`world::reader`). So what is said is consistent for each task,
 //! not across tasks: it is not the state of one moment. Who wants the stack of a task that runs asks the worker that runs
 //! it, by signal (`greenprof-profiler` does).
 
