@@ -217,13 +217,19 @@ fn checks(before: &Run, after: &Run) -> Vec<Check> {
     let ran = before.clients.running as f64;
     let idle = format!("requests run for {} of their time", percent(ran, all(before)));
     let latency = |run: &Run| run.clients.latency.quantile(0.99);
-    let delay =
-        format!("99% of the starts within {}, {} in the repaired version", time(latency(before)), time(latency(after)));
+    // A burst's length is what the program did. The repaired version's delays are not compared: other programs add theirs.
+    let burst = BURST.as_nanos() as u64;
+    let delay = format!(
+        "99% of the starts within {}, with bursts of {}; {} in the repaired version",
+        time(latency(before)),
+        time(burst),
+        time(latency(after))
+    );
     vec![
         checks::check("requests use no CPU", ran < 0.1 * all(before), idle),
         checks::check("the trace shows the convoy", share(before) > 0.6, convoy),
         checks::check("the repair ends it", share(after) < 0.2 * share(before), gone),
-        checks::check("the trace shows scheduling delay", latency(before) > latency(after), delay),
+        checks::check("the trace shows scheduling delay", latency(before) >= burst / 2, delay),
         checks::check(
             "requests are faster",
             after.elapsed < before.elapsed,
