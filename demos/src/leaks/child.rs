@@ -87,9 +87,16 @@ impl Judge {
         match self.form.kind {
             Kind::Natural => self.quiet(),
             // Where something is held, those who hold it are there, too.
-            _ if self.form.held.is_empty() => _ = poll(|| unfinished(self.runtime_id) == self.expected()),
-            _ => _ = poll(|| self.expected().within(&unfinished(self.runtime_id))),
+            _ if self.form.held.is_empty() => self.reach(|sites| *sites == self.expected()),
+            _ => self.reach(|sites| self.expected().within(sites)),
         }
+    }
+
+    /// Waits until two looks in a row have found what is wanted. A look is not at one moment: a task can be missing that was
+    /// spawned meanwhile by one that is there.
+    fn reach(&self, wanted: impl Fn(&Sites) -> bool) {
+        let is_there = || wanted(&unfinished(self.runtime_id));
+        poll(|| is_there() && is_there());
     }
 
     /// Waits until nothing runs or sleeps, and nothing changes for a while.
