@@ -446,7 +446,7 @@ fn result_that_nobody_has_joined(lab: &Lab) {
     wait_for("the ends", || done.is_finished() && payload.is_finished());
     lab.detect();
     wake(&done.join().unwrap().unwrap(), task);
-    let payload: Box<dyn std::any::Any + Send> = payload.join().map(|()| ()).unwrap_err();
+    let payload: Box<dyn std::any::Any + Send> = payload.join().unwrap_err();
     wake(payload.downcast_ref::<Chan<u32>>().unwrap(), panicked.1);
 }
 
@@ -905,8 +905,8 @@ fn message_behind_a_destructor_that_waits(lab: &Lab) {
     let (first, second) = (receiver(), receiver());
     let gates = [Chan::new(), Chan::new()];
     let mail = Chan::with_capacity(2);
-    mail.send(WaitsThenWakes(gates[0].clone(), first.0)).ok().expect("open");
-    mail.send(WaitsThenWakes(gates[1].clone(), second.0)).ok().expect("open");
+    mail.send(WaitsThenWakes(gates[0].clone(), first.0)).expect("open");
+    mail.send(WaitsThenWakes(gates[1].clone(), second.0)).expect("open");
     let drops = go("drops", move || drop(mail));
     lab.detect();
     gates.iter().for_each(|gate| gate.send(1).expect("open"));
