@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"runtime"
 	"sort"
 	"strconv"
 	"time"
@@ -36,6 +37,17 @@ func main() {
 		values = crowd(operations, batches)
 	case "sleepers":
 		values = map[string]float64{"p99": sleepers(operations)}
+	case "task-profile":
+		values = taskProfiles(operations, batches)
+	case "block-profile":
+		values = offAndOn(operations, batches, runtime.SetBlockProfileRate, pingPong)
+	case "mutex-profile":
+		fraction := func(rate int) { runtime.SetMutexProfileFraction(rate) }
+		values = offAndOn(operations, batches, fraction, mutexShared)
+	case "leak-own":
+		values = leaks(operations, batches, false)
+	case "leak-shared":
+		values = leaks(operations, batches, true)
 	default:
 		run, known := timed[name]
 		if !known {

@@ -25,6 +25,19 @@ pub enum Case {
     Parked,
     Sleepers,
     SleepersBesideLoop,
+    HeapImmediate,
+    HeapRing,
+    HeapCrossing,
+    HeapCrowd,
+    HeapSampling,
+    HeapEvery,
+    HeapInstructions,
+    HeapResident,
+    StopWorld,
+    BlockProfile,
+    MutexProfile,
+    HooksOff,
+    TaskProfile,
 }
 
 /// How much of a case a sample does.
@@ -55,6 +68,19 @@ impl Case {
             Self::Parked => "parked",
             Self::Sleepers => "sleepers",
             Self::SleepersBesideLoop => "sleepers-beside-loop",
+            Self::HeapImmediate => "heap-immediate",
+            Self::HeapRing => "heap-ring",
+            Self::HeapCrossing => "heap-crossing",
+            Self::HeapCrowd => "heap-crowd",
+            Self::HeapSampling => "heap-sampling",
+            Self::HeapEvery => "heap-every",
+            Self::HeapInstructions => "heap-instructions",
+            Self::HeapResident => "heap-resident",
+            Self::StopWorld => "stop-world",
+            Self::BlockProfile => "block-profile",
+            Self::MutexProfile => "mutex-profile",
+            Self::HooksOff => "hooks-off",
+            Self::TaskProfile => "task-profile",
         }
     }
 
@@ -67,13 +93,41 @@ impl Case {
             Self::SpawnJoin | Self::PingPong => (100_000, 11),
             Self::MutexAlone => (1_000_000, 11),
             Self::MutexShared => (400_000, 11),
+            // Pairs so short that most are not preempted: what is looked for is a difference.
+            Self::BlockProfile | Self::HooksOff => (2000, 401),
+            Self::MutexProfile => (20_000, 401),
             Self::Skynet => (1_000_000, 1),
             // Waves of tasks: the first one on fresh stacks.
             Self::Parked => (100_000, 3),
             Self::Sleepers => (100_000, 1),
             Self::SleepersBesideLoop => (1000, 1),
+            Self::HeapImmediate | Self::HeapRing => (4_000_000, 5),
+            Self::HeapCrossing | Self::HeapCrowd => (2_000_000, 5),
+            // Pairs, of which many are needed to tell a hundredth.
+            Self::HeapSampling => (2_000_000, 25),
+            Self::HeapEvery => (200_000, 11),
+            Self::HeapInstructions => (1_000_000, 1),
+            Self::HeapResident => (1_000_000, 1),
+            Self::StopWorld => (2000, 1),
+            // Tasks that wait, and profiles of them.
+            Self::TaskProfile => (100_000, 11),
         };
         Effort { operations, batches }
+    }
+
+    /// Whether the program `heap-cost` runs it, in a build of its own.
+    pub fn is_of_allocators(self) -> bool {
+        matches!(
+            self,
+            Self::HeapImmediate
+                | Self::HeapRing
+                | Self::HeapCrossing
+                | Self::HeapCrowd
+                | Self::HeapSampling
+                | Self::HeapEvery
+                | Self::HeapInstructions
+                | Self::HeapResident
+        )
     }
 
     /// Whether less effort gives the same figure with more noise; false where the number of operations is the question.
@@ -100,6 +154,36 @@ impl Effort {
         (0..self.batches).map(|_| nanoseconds_each(run(self.operations), self.operations)).collect()
     }
 
+    /// Runs a tenth of a batch, and then the batches; gives the median of what they return.
+    pub fn median(self, mut run: impl FnMut(u64) -> f64) -> f64 {
+        run((self.operations / 10).max(1));
+        let batches: Vec<f64> = (0..self.batches).map(|_| run(self.operations)).collect();
+        Summary::of(&batches).median
+    }
+
+    /// Runs each batch twice, with something off and on, in changing order. Gives the nanoseconds of an operation in the
+    /// median batch without it, in the median one with it, and by how much those of a pair differ, in the median pair.
+    pub fn time_off_and_on(self, switch: impl Fn(bool), mut run: impl FnMut(u64) -> Duration) -> [f64; 3] {
+        let mut time = |is_on| {
+            switch(is_on);
+            nanoseconds_each(run(self.operations), self.operations)
+        };
+        let _warm_up = [time(false), time(true)];
+        let pairs: Vec<(f64, f64)> = (0..self.batches)
+            .map(|batch| {
+                if batch % 2 == 0 {
+                    let off = time(false);
+                    (off, time(true))
+                } else {
+                    let on = time(true);
+                    (time(false), on)
+                }
+            })
+            .collect();
+        let median = |of: fn(&(f64, f64)) -> f64| Summary::of(&pairs.iter().map(of).collect::<Vec<_>>()).median;
+        [median(|pair| pair.0), median(|pair| pair.1), median(|pair| pair.1 - pair.0)]
+    }
+
     /// Nanoseconds of an operation in the median batch.
     pub fn time(self, run: impl FnMut(u64) -> Duration) -> f64 {
         Summary::of(&self.time_batches(run)).median
@@ -120,6 +204,20 @@ mod tests {
         for case in Case::value_variants() {
             assert_eq!(Case::from_str(case.name(), false), Ok(*case));
         }
+    }
+
+    #[test]
+    fn pairs_are_compared_whatever_their_order() {
+        let is_on = std::cell::Cell::new(false);
+        let mut drift = 0;
+        let figures = Effort { operations: 1, batches: 3 }.time_off_and_on(
+            |on| is_on.set(on),
+            |_| {
+                drift += 10;
+                Duration::from_nanos(1000 + drift + if is_on.get() { 50 } else { 0 })
+            },
+        );
+        assert_eq!(figures, [1060.0, 1100.0, 60.0]);
     }
 
     #[test]

@@ -3,10 +3,15 @@
 //! The criterion suites in `benches/` and the binaries run the same functions of [`workload`] and [`peers`], so their
 //! numbers mean the same. `README.md` says which question each of them answers.
 
+#[cfg(feature = "allocators")]
+pub mod allocators;
+pub mod builds;
 pub mod case;
 #[cfg(feature = "peers")]
 pub mod peers;
+pub mod program;
 pub mod progress;
 pub mod sample;
 pub mod statistics;
+pub mod values;
 pub mod workload;

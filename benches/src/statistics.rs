@@ -46,6 +46,13 @@ impl Summary {
     }
 }
 
+/// The quantile `q` of samples, of which there must be one at least.
+pub fn quantile_of(samples: &[f64], q: f64) -> f64 {
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    quantile(&sorted, q)
+}
+
 /// The quantile `q` of sorted samples, interpolated between neighbours.
 fn quantile(sorted: &[f64], q: f64) -> f64 {
     let position = q * (sorted.len() - 1) as f64;

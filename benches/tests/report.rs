@@ -35,7 +35,7 @@ fn the_table_has_every_row() {
 #[test]
 fn errors_are_one_sentence_and_exit_code_2() {
     for (arguments, sentence) in [
-        (vec!["--only=heap"], "greenprof-benches: there is no section `heap`; there are scheduler\n"),
+        (vec!["--only=cpu"], "greenprof-benches: there is no section `cpu`; there are scheduler, heap, contention\n"),
         (vec!["--samples=2"], "greenprof-benches: 2 samples are too few to judge by: take 5 at least\n"),
     ] {
         let output = report(&arguments);

@@ -80,10 +80,10 @@ fn between(before: Estimate, after: Estimate) -> Estimated {
 #[derive(Debug, thiserror::Error)]
 pub enum MeasureError {
     /// It could not be written.
-    #[error("the heap profile could not be written: {0}")]
+    #[error("the profile could not be written: {0}")]
     Write(#[from] ProfileError),
     /// It could not be read back.
-    #[error("the heap profile could not be read back: {0}")]
+    #[error("the profile could not be read back: {0}")]
     Read(#[from] ReadError),
 }
 
@@ -94,7 +94,7 @@ pub fn by_function(profile: &Profile, value: &str) -> Vec<(String, i64)> {
         let frame = sample.frames.iter().find(ours).or(sample.frames.first());
         let name = frame.map_or("(no stack)", |frame| frame.function.as_str());
         // What a closure of a function wants, the function wants.
-        name.split("::{closure").next().unwrap_or(name).to_owned()
+        name.split("::{").next().unwrap_or(name).to_owned()
     })
 }
 

@@ -102,6 +102,14 @@ impl Step {
         }
     }
 
+    /// Says how things stand on a terminal, in place; elsewhere as [`Step::tick`] does.
+    pub fn progress(&self, text: String, elapsed: Duration) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(text);
+        }
+        self.tick(elapsed);
+    }
+
     /// Says how things stand: in place on a terminal, else as a further line.
     pub fn say(&self, text: String, elapsed: Duration) {
         match &self.bar {

@@ -3,18 +3,23 @@
 //! Exit codes: 0 if all went well, 1 if something was found to be wrong, 2 if a demo could not begin (a port in use, a bad
 //! address, a directory that cannot be written to, a bad argument), each with one sentence on standard error.
 
-use std::{num::NonZero, path::PathBuf, process::ExitCode};
+use std::{num::NonZero, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand, value_parser};
 use greenprof_demos::{
-    catalog, churn, console,
+    catalog, churn, console, contention, growth,
+    guide::{self, Length},
     interrupt::Interrupt,
+    latency::{self, LatencyError},
+    leaks::{self, LeaksError, detector::DETECTORS, program::Kind, scene::Frame},
     retain,
     scenario::ScenarioError,
     serve::{self, ServeError},
     setup::SetupError,
     tour::{self, TourError, capture::CaptureError},
+    trace_report::{self, ReportError},
+    watch,
 };
 use greenprof_profiler::http::{MAX_SECONDS, server::DEFAULT_ADDRESS};
 use greenprof_runtime::heap::Heap;
@@ -49,10 +54,32 @@ enum Command {
         #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
         seconds: Option<u64>,
     },
+    /// Makes requests that are slow while the processor is idle, then not; shows both execution traces, and checks them
+    Latency {
+        /// Directory for the traces; made if it does not exist [default: a fresh one among the temporary files]
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+        /// Prints only what was checked
+        #[arg(long)]
+        check: bool,
+    },
+    /// Sums up what each task of an execution trace did; Go's traces can be read, too
+    TraceReport {
+        /// The trace
+        file: PathBuf,
+    },
     /// Allocates without need, then not; shows both heap profiles side by side, and checks them
     Churn(ScenarioArgs),
+    /// Runs programs of which is known what leaks, and compares it with what a detector reports
+    Leaks(LeaksArgs),
     /// Holds memory in tasks that wait, then not; shows both heap profiles, and checks them
     Retain(ScenarioArgs),
+    /// Lets tasks pile up, and shows the capture that a threshold made of them
+    Watch(ScenarioArgs),
+    /// Waits for a lock and a channel too often, then not; names both by the mutex and the block profile, and checks that
+    Contention(WatchedArgs),
+    /// Lets tasks grow from 100 to 10 000, then not; names what grows by the task profile, and checks that
+    Growth(WatchedArgs),
     /// Looks at the orders demo through its port: captures, explains and checks every profile
     Tour {
         #[command(flatten)]
@@ -87,6 +114,86 @@ struct ScenarioArgs {
     json: bool,
 }
 
+/// What the demos understand that are to be looked at while they run.
+#[derive(Debug, Args)]
+struct WatchedArgs {
+    #[command(flatten)]
+    service: ServiceArgs,
+    /// How long each of the two versions goes on
+    #[arg(long, value_name = "N", default_value_t = guide::SECONDS)]
+    #[arg(value_parser = value_parser!(u64).range(1..=MAX_SECONDS as u64))]
+    seconds: u64,
+    /// Goes through the work once, without waiting for somebody to look
+    #[arg(long, conflicts_with = "seconds")]
+    check: bool,
+}
+
+impl WatchedArgs {
+    fn settings(self) -> guide::Settings {
+        let Self { service: ServiceArgs { addr: address, workers }, seconds, check } = self;
+        let length = if check { Length::Once } else { Length::For(Duration::from_secs(seconds)) };
+        guide::Settings { address, workers: workers.map(NonZero::get), length }
+    }
+}
+
+/// What `leaks` understands.
+#[derive(Debug, Args)]
+struct LeaksArgs {
+    /// Programs: a group (simple, patterns, goker, sound), a name, or both as group/name [default: all]
+    #[arg(value_name = "ID")]
+    programs: Vec<String>,
+    /// Says which programs and detectors there are
+    #[arg(long, exclusive = true)]
+    list: bool,
+    /// Runs one program slowly, and shows its growth, the leak report, who waits for whom, and the fix
+    #[arg(long, value_name = "ID", exclusive = true)]
+    explain: Option<String>,
+    /// Runs of each form
+    #[arg(long, value_name = "N", default_value_t = NonZero::<u32>::MIN)]
+    runs: NonZero<u32>,
+    /// Number of threads that run tasks [default: one for each processor]
+    #[arg(long, value_name = "N")]
+    workers: Option<NonZero<usize>>,
+    /// Only forms of this kind: natural, forced, or rust; may be given several times [default: forced]
+    #[arg(long, value_name = "FORM", value_parser = kind)]
+    form: Vec<Kind>,
+    /// Only with the program's creating frame in this state: alive, or returned [default: both]
+    #[arg(long, value_name = "FRAME", value_parser = frame)]
+    frame: Option<Frame>,
+    /// The detector
+    #[arg(long, value_name = "NAME", value_parser = detector_name, default_value = DETECTORS[0].name)]
+    detector: &'static str,
+    /// Processes at a time [default: one for each processor]
+    #[arg(long, value_name = "N")]
+    jobs: Option<NonZero<usize>>,
+    /// The least mean recall with the frame alive, in percent, without failure
+    #[arg(long, value_name = "PERCENT", default_value_t = 80.0)]
+    floor: f64,
+    /// Says of what was missed why the detector takes it for alive
+    #[arg(long)]
+    why: bool,
+    /// Prints the results as JSON
+    #[arg(long)]
+    json: bool,
+    /// Prints the table of docs/leaks-in-rust.md
+    #[arg(long, conflicts_with_all = ["json", "form", "frame"])]
+    markdown: bool,
+}
+
+fn kind(text: &str) -> Result<Kind, String> {
+    Kind::ALL.into_iter().find(|kind| kind.name() == text).ok_or_else(|| "choose natural, forced or rust".to_owned())
+}
+
+fn frame(text: &str) -> Result<Frame, String> {
+    Frame::named(text).ok_or_else(|| "choose alive or returned".to_owned())
+}
+
+fn detector_name(text: &str) -> Result<&'static str, String> {
+    let names: Vec<&'static str> = DETECTORS.iter().map(|entry| entry.name).collect();
+    let found = names.iter().copied().find(|name| *name == text);
+    found.ok_or_else(|| format!("choose one of {}", names.join(", ")))
+}
+
 /// What every demo that serves understands.
 #[derive(Debug, Args)]
 struct ServiceArgs {
@@ -99,6 +206,9 @@ struct ServiceArgs {
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = leaks::child::main() {
+        return code;
+    }
     let cli = Cli::parse();
     match run(cli.command) {
         Ok(true) => ExitCode::SUCCESS,
@@ -123,11 +233,28 @@ fn run(command: Command) -> Result<bool> {
             serve::run(&settings, &interrupt)?;
             Ok(true)
         }
+        Command::Latency { out, check } => Ok(latency::run(&latency::Settings { out, check })?),
+        Command::TraceReport { file } => {
+            trace_report::run(&file)?;
+            Ok(true)
+        }
         Command::Churn(ScenarioArgs { workers, out, json }) => {
             Ok(churn::run(&churn::Settings { workers: workers.map(NonZero::get), out, json })?)
         }
+        Command::Leaks(arguments) => run_leaks(arguments),
         Command::Retain(ScenarioArgs { workers, out, json }) => {
             Ok(retain::run(&retain::Settings { workers: workers.map(NonZero::get), out, json })?)
+        }
+        Command::Watch(ScenarioArgs { workers, out, json }) => {
+            Ok(watch::run(&watch::Settings { workers: workers.map(NonZero::get), out, json })?)
+        }
+        Command::Contention(arguments) => {
+            let interrupt = Interrupt::listen().map_err(SetupError::Interrupt)?;
+            Ok(contention::run(&arguments.settings(), &interrupt)?)
+        }
+        Command::Growth(arguments) => {
+            let interrupt = Interrupt::listen().map_err(SetupError::Interrupt)?;
+            Ok(growth::run(&arguments.settings(), &interrupt)?)
         }
         Command::Tour { service, seconds, out, serve, json } => {
             let interrupt = Interrupt::listen().map_err(SetupError::Interrupt)?;
@@ -137,10 +264,58 @@ fn run(command: Command) -> Result<bool> {
     }
 }
 
+fn run_leaks(arguments: LeaksArgs) -> Result<bool> {
+    if arguments.list {
+        console::print(&leaks::list());
+        return Ok(true);
+    }
+    if let Some(id) = arguments.explain {
+        leaks::explain(&id, console::Paint::for_stdout())?;
+        return Ok(true);
+    }
+    let sort = match (arguments.json, arguments.markdown) {
+        (true, _) => leaks::Sort::Json,
+        (_, true) => leaks::Sort::Markdown,
+        _ => leaks::Sort::Table,
+    };
+    let kinds = match arguments.form {
+        _ if arguments.markdown => vec![Kind::Rust],
+        kinds if kinds.is_empty() => vec![Kind::Forced],
+        kinds => kinds,
+    };
+    let frames = match arguments.frame {
+        Some(frame) => vec![frame],
+        None if arguments.markdown => vec![Frame::Returned],
+        None => vec![Frame::Alive, Frame::Returned],
+    };
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+    Ok(leaks::run(&leaks::Settings {
+        programs: arguments.programs,
+        runs: arguments.runs.get(),
+        workers: arguments.workers.map(NonZero::get),
+        kinds,
+        frames,
+        detector: arguments.detector,
+        jobs: arguments.jobs.map_or(processors, NonZero::get),
+        floor: arguments.floor,
+        why: arguments.why,
+        sort,
+    })?)
+}
+
 /// Whether a demo was refused what it needs, rather than found to be wrong.
 fn could_not_begin(error: &anyhow::Error) -> bool {
     error.is::<SetupError>()
+        || matches!(
+            error.downcast_ref(),
+            Some(LeaksError::NoProgram(_) | LeaksError::NoForm | LeaksError::NoLeak(_) | LeaksError::Start { .. })
+        )
         || matches!(error.downcast_ref(), Some(ServeError::Setup(_)))
         || matches!(error.downcast_ref(), Some(ScenarioError::Setup(_) | ScenarioError::Write { .. }))
+        || matches!(error.downcast_ref(), Some(ReportError::Open { .. } | ReportError::Read { .. }))
+        || matches!(
+            error.downcast_ref(),
+            Some(LatencyError::Scenario(ScenarioError::Setup(_) | ScenarioError::Write { .. }))
+        )
         || matches!(error.downcast_ref(), Some(TourError::Setup(_) | TourError::Capture(CaptureError::Write { .. })))
 }

@@ -1,10 +1,11 @@
-//! What the demos about memory share.
+//! What the demos that show one thing before and after share.
 
 use std::{
     io,
     path::{Path, PathBuf},
 };
 
+use greenprof_profiler::{profile::encode, symbolize};
 use greenprof_runtime::{BuildError, Runtime, SpawnError};
 use serde::Serialize;
 use thiserror::Error;
@@ -13,6 +14,7 @@ use crate::{
     allocations::MeasureError,
     setup::SetupError,
     table::{Table, percent, shortened},
+    tour::profile::Profile,
 };
 
 /// Rows that a table shows.
@@ -33,9 +35,12 @@ pub enum ScenarioError {
     /// There is no task.
     #[error(transparent)]
     Spawn(#[from] SpawnError),
-    /// The heap could not be looked at.
+    /// A profile could not be looked at.
     #[error(transparent)]
     Measure(#[from] MeasureError),
+    /// Nothing could be watched.
+    #[error(transparent)]
+    Watch(#[from] greenprof_profiler::watch::WatchError),
     /// A file could not be written.
     #[error("cannot write {}: {source}; choose another directory with --out", path.display())]
     Write {
@@ -60,6 +65,15 @@ pub fn build_runtime(workers: Option<usize>) -> Result<Runtime, SetupError> {
         builder = builder.workers(workers);
     }
     Ok(builder.build().map_err(crate::orders::StartError::Build)?)
+}
+
+/// A profile as any reader sees it: written, and read back.
+///
+/// # Errors
+/// If it cannot be written or read.
+pub fn read_back(profile: &greenprof_profiler::profile::Profile) -> Result<Profile, ScenarioError> {
+    let file = encode::encode(profile, &mut symbolize::shared().lock()).map_err(MeasureError::Write)?;
+    Ok(Profile::read(&file).map_err(MeasureError::Read)?)
 }
 
 /// Writes a file into the directory.

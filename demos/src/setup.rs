@@ -5,7 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use greenprof_profiler::http::{BindError, DebugServer};
+use greenprof_profiler::{
+    contention::RateError,
+    http::{BindError, DebugServer},
+};
 use thiserror::Error;
 
 use crate::orders::{Service, StartError};
@@ -36,6 +39,9 @@ pub enum SetupError {
         /// Why not.
         source: io::Error,
     },
+    /// Contention cannot be watched.
+    #[error(transparent)]
+    Rate(RateError),
     /// Signals cannot be listened to.
     #[error("cannot listen for Ctrl-C: {0}")]
     Interrupt(#[source] io::Error),

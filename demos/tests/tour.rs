@@ -36,7 +36,7 @@ fn a_tour_passes_its_checks_and_leaves_its_files() {
     assert!(output.status.success(), "{checks:#?}\n{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(report["passed"], true);
     assert_eq!(report["workers"], 2);
-    assert!(checks.len() >= 11 && checks.iter().all(|check| check["passed"] == true));
+    assert!(checks.len() >= 13 && checks.iter().all(|check| check["passed"] == true));
     let files = report["files"].as_array().unwrap();
     for wanted in [
         "index.html",
@@ -48,6 +48,10 @@ fn a_tour_passes_its_checks_and_leaves_its_files() {
         "heap.pb.gz",
         "heap.debug1.txt",
         "allocs.pb.gz",
+        "block.pb.gz",
+        "block.debug1.txt",
+        "mutex.pb.gz",
+        "mutex.debug1.txt",
     ] {
         let path = out.path().join(wanted);
         let length = path.metadata().unwrap_or_else(|error| panic!("{wanted}: {error}")).len();

@@ -1,8 +1,9 @@
 //! Labels: key-value pairs that a task carries, and that its samples carry in every profile.
 //!
 //! A set of labels is interned: a task holds a number, so spawning copies four bytes, and a signal handler or a profiler
-//! never follows a pointer that the task may free. Interned sets live for ever, therefore there is a bound; beyond it
-//! [`with`] gives the set `overflow=label sets`, so that a profile shows that labels were lost.
+//! never follows a pointer that the task may free. Interned sets live for ever, therefore there is a bound on how many
+//! there are and on their text; beyond it [`with`] and [`set`] give the set `overflow=label sets`, so that a profile shows
+//! that labels were lost. Labels are for what has few values, such as tenants and routes, not for numbers of requests.
 //!
 //! ```
 //! use greenprof_runtime::labels;
@@ -26,10 +27,13 @@ use std::{
 
 use parking_lot::RwLock;
 
-use crate::{heap, scheduler::current_worker};
+use crate::{heap, hooks, scheduler::current_worker};
 
 /// Distinct sets that are kept. Some hundred bytes each.
 pub const MAX_SETS: usize = 16_384;
+
+/// Bytes of the keys and values of all sets that are kept.
+pub const MAX_BYTES: usize = 8 << 20;
 
 /// A set of labels, sorted by key, without duplicate keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -49,6 +53,10 @@ impl Labels {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    fn bytes(&self) -> usize {
+        self.0.iter().map(|(key, value)| key.len() + value.len()).sum()
     }
 
     fn merged(&self, added: &[(&str, &str)]) -> Self {
@@ -91,18 +99,20 @@ static TABLE: LazyLock<RwLock<Table>> = LazyLock::new(|| {
     RwLock::new(table)
 });
 
-/// How often [`with`] had to give the overflow set.
+/// How often [`with`] or [`set`] had to give the overflow set.
 static OVERFLOWS: AtomicU64 = AtomicU64::new(0);
 
 #[derive(Default)]
 struct Table {
     sets: Vec<Labels>,
     index: HashMap<Labels, u32>,
+    bytes: usize,
 }
 
 impl Table {
     fn insert(&mut self, labels: Labels) -> u32 {
         let index = self.sets.len() as u32;
+        self.bytes += labels.bytes();
         self.sets.push(labels.clone());
         self.index.insert(labels, index);
         index
@@ -117,7 +127,7 @@ fn intern(labels: Labels) -> LabelSet {
     if let Some(index) = table.index.get(&labels) {
         return LabelSet(*index);
     }
-    if table.sets.len() < MAX_SETS {
+    if table.sets.len() < MAX_SETS && table.bytes + labels.bytes() <= MAX_BYTES {
         return LabelSet(table.insert(labels));
     }
     OVERFLOWS.fetch_add(1, Ordering::Relaxed);
@@ -126,7 +136,7 @@ fn intern(labels: Labels) -> LabelSet {
     LabelSet(index.unwrap_or_else(|| table.insert(overflow)))
 }
 
-/// How often a set could not be kept because [`MAX_SETS`] others exist.
+/// How often a set could not be kept because of [`MAX_SETS`] or [`MAX_BYTES`].
 pub fn overflows() -> u64 {
     OVERFLOWS.load(Ordering::Relaxed)
 }
@@ -151,7 +161,10 @@ pub(crate) fn current_set() -> LabelSet {
 pub(crate) fn set_current(set: LabelSet) {
     match current_worker().and_then(|worker| worker.task()) {
         // Relaxed: read by the sampler on the same thread, and by profiles that validate what they read.
-        Some(task) => task.control().labels.store(set.0, Ordering::Relaxed),
+        Some(task) => {
+            task.control().labels.store(set.0, Ordering::Relaxed);
+            hooks::labels_changed(task);
+        }
         None => THREAD.set(set),
     }
 }
@@ -159,6 +172,35 @@ pub(crate) fn set_current(set: LabelSet) {
 /// The labels of the calling task, or of the calling thread when it runs none.
 pub fn current() -> Labels {
     current_set().labels()
+}
+
+/// The value of a label of the calling task, or of the calling thread when it runs none.
+pub fn get(key: &str) -> Option<String> {
+    current().get(key).map(str::to_owned)
+}
+
+/// Gives the calling task, or the calling thread when it runs none, a label, or another value for one that it has. It stays
+/// until the task ends, or the [`with`] that this is called in. Tasks that are spawned from now on inherit it; those that
+/// were spawned before keep what they have.
+///
+/// Some 100 ns for a set that has been used before.
+///
+/// ```
+/// use greenprof_runtime::labels;
+///
+/// labels::with(&[("route", "/orders")], || {
+///     labels::set("tenant", "acme"); // known only now
+///     assert_eq!(labels::get("tenant").as_deref(), Some("acme"));
+/// });
+/// assert_eq!(labels::get("tenant"), None);
+/// ```
+pub fn set(key: &str, value: &str) {
+    set_current(added(current_set(), &[(key, value)]));
+}
+
+/// A set with further labels. Sets live for ever, and are the runtime's own copies.
+fn added(before: LabelSet, labels: &[(&str, &str)]) -> LabelSet {
+    heap::untracked(|| intern(before.labels().merged(labels)))
 }
 
 /// Runs `body` with these labels added to the current ones; a key that exists gets the new value. Tasks spawned inside
@@ -174,8 +216,7 @@ pub fn with<T>(labels: &[(&str, &str)], body: impl FnOnce() -> T) -> T {
     }
     let before = current_set();
     let _restore = Restore(before);
-    // Sets live for ever, and are the runtime's own copies.
-    set_current(heap::untracked(|| intern(before.labels().merged(labels))));
+    set_current(added(before, labels));
     body()
 }
 

@@ -248,6 +248,36 @@ fn memory_goes_back_after_a_spike() {
     }
 }
 
+/// A process of its own, in which nobody else comes along: neither another test nor what the harness prints.
+#[test]
+fn a_runtime_gives_back_what_an_idle_program_has_freed() {
+    let _alone = alone();
+    survives(&mut child("child_that_goes_idle"));
+}
+
+#[test]
+#[ignore = "run by `a_runtime_gives_back_what_an_idle_program_has_freed`"]
+fn child_that_goes_idle() {
+    heap::release();
+    let spike = || drop((0..40_000).map(|number| vec![1; 16 + number % 1000]).collect::<Vec<Vec<u8>>>());
+    let idle = || heap::stats().idle_pages;
+    spike();
+    assert!(idle() > 8 << 20, "too little to be given back at once: {}", idle());
+    let runtime = Runtime::builder().workers(2).build().unwrap();
+    for round in 0..2 {
+        if round == 1 {
+            runtime.run(move || spawn(spike).join().unwrap());
+        }
+        // Nothing here allocates or frees.
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        while idle() > 1 << 20 {
+            assert!(std::time::Instant::now() < until, "round {round}: {} bytes are still there", idle());
+            thread::sleep(std::time::Duration::from_millis(50));
+        }
+    }
+    println!("survived");
+}
+
 /// Of blocks with the size that the sampling tests use: sampled, their sum, and freed.
 static SAMPLED: AtomicU64 = AtomicU64::new(0);
 static FREED: AtomicU64 = AtomicU64::new(0);

@@ -40,6 +40,68 @@ fn results_and_panics_come_back_through_join() {
     });
 }
 
+/// Results without bytes are kept nowhere, so what there is to tell must not be mixed up when stacks are used again.
+#[test]
+fn tasks_without_a_result_tell_how_they_have_ended() {
+    runtime(1).run(|| {
+        let ended: Vec<_> = (0..10).map(|i| spawn(move || assert!(i % 3 > 0, "{i}"))).collect();
+        yield_now();
+        // These run on the stacks of those.
+        (0..20).map(|_| spawn(|| ())).for_each(|task| task.join().unwrap());
+        for (i, task) in ended.into_iter().enumerate() {
+            assert!(task.is_finished());
+            let message = task.join().map_err(|panic| *panic.downcast::<String>().unwrap());
+            assert_eq!(message, if i % 3 > 0 { Ok(()) } else { Err(i.to_string()) });
+        }
+    });
+}
+
+#[test]
+fn a_panic_that_nobody_wants_is_dropped_with_the_handle_or_by_the_task() {
+    struct Counted(Arc<AtomicUsize>);
+    impl Drop for Counted {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let of_task = dropped.clone();
+    runtime(1).run(move || {
+        let fail = || {
+            let payload = Counted(of_task.clone());
+            spawn(move || std::panic::panic_any(payload))
+        };
+        let first = fail();
+        yield_now();
+        assert!(first.is_finished());
+        assert_eq!(of_task.load(Ordering::Relaxed), 0);
+        drop(first);
+        assert_eq!(of_task.load(Ordering::Relaxed), 1);
+        drop(fail());
+        yield_now();
+        assert_eq!(of_task.load(Ordering::Relaxed), 2);
+    });
+}
+
+#[test]
+fn a_result_without_bytes_is_dropped_once() {
+    static DROPPED: AtomicUsize = AtomicUsize::new(0);
+    struct Unit;
+    impl Drop for Unit {
+        fn drop(&mut self) {
+            DROPPED.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    runtime(1).run(|| {
+        let unit = spawn(|| Unit).join().unwrap();
+        assert_eq!(DROPPED.load(Ordering::Relaxed), 0);
+        drop(unit);
+        drop(spawn(|| Unit));
+        yield_now();
+        assert_eq!(DROPPED.load(Ordering::Relaxed), 2);
+    });
+}
+
 #[test]
 fn a_panic_of_the_main_task_continues_in_the_caller() {
     let runtime = runtime(1);

@@ -39,6 +39,19 @@ pub fn request(address: SocketAddr, method: &str, path: &str) -> Answer {
     parse(&bytes)
 }
 
+/// Sends these bytes, and reads until the other side closes. Nothing if it closes without an answer.
+///
+/// # Errors
+/// If the connection fails, or there is no end of the answer within `patience`.
+pub fn raw(address: SocketAddr, bytes: &[u8], patience: Duration) -> std::io::Result<Option<Answer>> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(patience))?;
+    stream.write_all(bytes)?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    Ok((!answer.is_empty()).then(|| parse(&answer)))
+}
+
 /// A GET.
 pub fn get(address: SocketAddr, path: &str) -> Answer {
     request(address, "GET", path)

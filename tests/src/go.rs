@@ -22,6 +22,14 @@ fn go_command(go: &PathBuf) -> Command {
     command
 }
 
+/// Go's command, to be asked for only where it is [`available`].
+///
+/// # Panics
+/// Without Go.
+pub fn command() -> Command {
+    go_command(GO.as_ref().expect("`available` was asked before"))
+}
+
 /// Whether the test can run; says loudly that it does not, where there is no Go.
 pub fn available(test: &str) -> bool {
     if GO.is_none() {
@@ -36,14 +44,9 @@ pub fn available(test: &str) -> bool {
 /// If it fails, with what it wrote.
 pub fn pprof<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> String {
     let scratch = env::temp_dir().join(format!("greenprof-pprof-{}", std::process::id()));
-    let go = GO.as_ref().expect("`available` was asked before");
     // Profiles fetched from a URL are kept; not in the home directory of whoever runs the tests.
-    let output = go_command(go)
-        .args(["tool", "pprof"])
-        .args(arguments)
-        .env("PPROF_TMPDIR", &scratch)
-        .output()
-        .expect("go starts");
+    let output =
+        command().args(["tool", "pprof"]).args(arguments).env("PPROF_TMPDIR", &scratch).output().expect("go starts");
     let _ = std::fs::remove_dir_all(&scratch);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "go tool pprof failed: {errors}");

@@ -6,6 +6,7 @@ pub mod go;
 #[cfg(target_arch = "x86_64")]
 pub mod machine_code;
 pub mod pprof;
+pub mod trace;
 
 use std::sync::{
     Arc,

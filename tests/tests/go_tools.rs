@@ -134,6 +134,24 @@ fn assert_heap_profiles_are_read(heap: &str, allocs: &str) {
     assert!(rows.iter().any(|row| row.name.contains("greenprof_demos::orders::") && row.cumulative > 20.0), "{rows:?}");
 }
 
+/// Both sample types of both paths can be asked for; labels narrow them; waits in progress are told apart.
+fn assert_contention_profiles_are_read(block: &str, mutex: &str) {
+    for source in [block, mutex] {
+        for kind in ["contentions", "delay"] {
+            let top = go::pprof(["-top", &format!("-sample_index={kind}"), source]);
+            assert!(top.contains(&format!("Type: {kind}")), "{top}");
+            assert!(!top.contains("greenprof_profiler::contention"), "{top}");
+        }
+        assert!(go::pprof(["-top", source]).contains("Type: delay"));
+    }
+    let waiting = go::pprof(["-top", "-sample_index=contentions", "-tagfocus=state=waiting", block]);
+    assert!(waiting.contains("greenprof_runtime::sync::chan::Chan::recv"), "{waiting}");
+    let parked = go::pprof(["-traces", "-sample_index=contentions", "-tagfocus=role=parked", block]);
+    assert!(parked.contains("greenprof_demos::orders::parked::"), "{parked}");
+    let tags = go::pprof(["-tags", block]);
+    assert!(tags.contains("state:") && tags.contains("waiting"), "{tags}");
+}
+
 #[test]
 fn pprof_reads_the_files_of_a_tour_and_the_live_port() {
     if !go::available("pprof_reads_the_files_of_a_tour_and_the_live_port") {
@@ -145,11 +163,15 @@ fn pprof_reads_the_files_of_a_tour_and_the_live_port() {
     assert_cpu_profile_is_read(&file("cpu.pb.gz"));
     assert_task_profile_is_read(&file("goroutine.pb.gz"));
     assert_heap_profiles_are_read(&file("heap.pb.gz"), &file("allocs.pb.gz"));
+    assert_contention_profiles_are_read(&file("block.pb.gz"), &file("mutex.pb.gz"));
 
     let url = |path: &str| format!("http://{}/debug/pprof/{path}", tour.address);
     assert_cpu_profile_is_read(&url("profile?seconds=3"));
     assert_task_profile_is_read(&url("goroutine"));
     assert_heap_profiles_are_read(&url("heap"), &url("allocs"));
+    assert_contention_profiles_are_read(&url("block"), &url("mutex"));
+    assert!(go::pprof(["-top".to_owned(), url("mutex?side=waiter")]).contains("Type: delay"));
+    assert!(go::pprof(["-top".to_owned(), url("block?seconds=1")]).contains("Type: delay"));
     let delta = go::pprof(["-top".to_owned(), url("allocs?seconds=2")]);
     assert!(delta.contains("Type: alloc_space") && delta.contains("Duration: 2"), "{delta}");
     assert!(go::pprof(["-top".to_owned(), url("heap?seconds=1")]).contains("Type: inuse_space"));
@@ -164,6 +186,10 @@ fn pprof_reads_the_files_of_a_tour_and_the_live_port() {
     // So is that of the heap, whose samples pprof scales up.
     let legacy = file("heap.debug1.txt");
     assert!(go::pprof(["-top", "-alloc_space", &legacy]).contains("Type: alloc_space"));
+    // And that of contention.
+    for legacy in [file("block.debug1.txt"), file("mutex.debug1.txt")] {
+        assert!(go::pprof(["-top", "-sample_index=delay", &legacy]).contains("Type: delay"));
+    }
     // What pprof writes again it can read again.
     let again = out.path().join("again.pb.gz");
     go::pprof(["-proto".to_owned(), format!("-output={}", again.display()), file("cpu.pb.gz")]);

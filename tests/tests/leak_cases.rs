@@ -28,8 +28,8 @@ const MAY_BE_MISSED: &[&str] = &[
     "message_in_leaked_buffer",
 ];
 
-fn run(case: &str, workers: usize) -> Output {
-    Command::new(PROGRAM).args([case, &workers.to_string()]).output().expect("the program runs")
+fn run(case: &str, workers: usize, mode: &[&str]) -> Output {
+    Command::new(PROGRAM).args([case, &workers.to_string()]).args(mode).output().expect("the program runs")
 }
 
 fn cases(kind: &str) -> Vec<String> {
@@ -50,19 +50,36 @@ fn what_is_not_leaked_is_not_reported() {
     for workers in [1, 2, 4] {
         for case in cases("live") {
             // A task that keeps its only worker busy lets nobody look.
-            let output = run(&case, workers);
+            let output = run(&case, workers, &[]);
             assert!(output.status.success(), "{case} with {workers} workers:\n{}", text(&output));
         }
     }
 }
 
 #[test]
+fn what_is_not_leaked_is_not_reported_of_a_copy() {
+    for case in cases("live") {
+        let output = run(&case, 2, &["fork"]);
+        assert!(output.status.success(), "{case}:\n{}", text(&output));
+    }
+}
+
+#[test]
 fn what_is_leaked_is_found() {
+    find_leaks(&[]);
+}
+
+#[test]
+fn what_is_leaked_is_found_in_a_copy() {
+    find_leaks(&["fork"]);
+}
+
+fn find_leaks(mode: &[&str]) {
     let mut missed = Vec::new();
     for case in cases("leaked") {
         let mut found = false;
         for _ in 0..TRIES {
-            let output = run(&case, 2);
+            let output = run(&case, 2, mode);
             let text = text(&output);
             assert!(output.status.success(), "{case}:\n{text}");
             found |= !text.contains("missed:") && text.contains("found ");

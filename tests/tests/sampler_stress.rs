@@ -1,7 +1,7 @@
 //! The sampler at its highest rate against everything that could trip it: allocation, panics, spawns, exits and switches on
 //! two workers, and foreign threads that come and go.
 //!
-//! Runs for 30 seconds; `GREENPROF_STRESS_SECONDS` makes it longer. Its allocator notices any allocation on a signal
+//! Profiles by timers and by perf events take turns. Runs for 30 seconds; `GREENPROF_STRESS_SECONDS` makes it longer. Its allocator notices any allocation on a signal
 //! stack.
 
 use std::{
@@ -15,7 +15,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use greenprof_profiler::{cpu, http::NamedProfile, tasks};
+use greenprof_profiler::{
+    cpu::{self, Clock},
+    http::NamedProfile,
+    tasks,
+};
 use greenprof_runtime::{
     Runtime, labels, sleep, spawn,
     sync::{Chan, Mutex, WaitGroup},
@@ -224,7 +228,9 @@ fn nothing_trips_over_the_sampler() {
         let tasks = load(&progress, &stop);
         while Instant::now() < end {
             let before = progress.counters();
-            let session = cpu::start(cpu::MAX_HZ).expect("the only profiler");
+            // Perf events where they are permitted.
+            let clock = if sessions % 2 == 0 { Clock::Timers } else { Clock::Auto };
+            let session = cpu::start_with(cpu::MAX_HZ, clock).expect("the only profiler");
             assert!(cpu::start(cpu::DEFAULT_HZ).is_err(), "one at a time");
             for _ in 0..10 {
                 sleep(Duration::from_millis(200));

@@ -4,8 +4,8 @@ use std::{hint::black_box, time::Instant};
 
 use ::corosensei::{Coroutine, CoroutineResult};
 
-use super::{TIME, Values, one};
 use crate::case::{Case, Effort};
+use crate::values::{TIME, Values, one};
 
 pub(super) fn measure(case: Case, effort: Effort) -> Option<Values> {
     (case == Case::Switch).then(|| one(TIME, switches(effort)))

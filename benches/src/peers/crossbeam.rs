@@ -7,7 +7,8 @@ use std::{
 
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 
-use super::{TIME, Values, one, std::use_processors};
+use super::std::use_processors;
+use crate::values::{TIME, Values, one};
 use crate::{
     case::{Case, Effort},
     workload::{CAPACITY, ENDS, share},

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::{TIME, Values, one, tokio::Tokio};
+use super::tokio::Tokio;
+use crate::values::{TIME, Values, one};
 use crate::{
     case::{Case, Effort},
     workload::{CAPACITY, ENDS, share},

@@ -1,18 +1,20 @@
 //! Ours: the functions of [`workload`].
 
-use anyhow::Context;
+use anyhow::{Context, bail};
+use greenprof_profiler::{set_block_profile_rate, set_mutex_profile_fraction};
 use greenprof_runtime::{Runtime, task};
 
-use super::{P99, TIME, Values, of_crowd, one};
+use super::of_crowd;
+use crate::values::{ADDED, OFF, ON, P99, TIME, Values, one};
 use crate::{
     case::{Case, Effort},
     workload::{self, BATCH, Crowd, YIELDERS},
 };
 
-pub(super) fn measure(case: Case, workers: usize, effort: Effort) -> anyhow::Result<Values> {
+pub(super) fn measure(case: Case, workers: usize, effort: Effort) -> anyhow::Result<Option<Values>> {
     let runtime = Runtime::builder().workers(workers).build().context("greenprof cannot be started")?;
     let time = |run: fn(&Runtime, u64) -> _| one(TIME, effort.time(|operations| run(&runtime, operations)));
-    Ok(match case {
+    Ok(Some(match case {
         Case::Switch => one(TIME, effort.time(task::switch_round_trips)),
         Case::Yield => {
             let tasks = YIELDERS * workers as u64;
@@ -31,5 +33,30 @@ pub(super) fn measure(case: Case, workers: usize, effort: Effort) -> anyhow::Res
         Case::SleepersBesideLoop => {
             one(P99, workload::p99_milliseconds(workload::sleepers_beside_loop(&runtime, effort.operations)))
         }
-    })
+        Case::StopWorld => workload::stops(&runtime, effort.operations)?,
+        Case::TaskProfile => workload::task_profiles(&runtime, effort)?,
+        // Those of allocators: another program's.
+        Case::HeapImmediate
+        | Case::HeapRing
+        | Case::HeapCrossing
+        | Case::HeapCrowd
+        | Case::HeapSampling
+        | Case::HeapEvery
+        | Case::HeapInstructions
+        | Case::HeapResident => return Ok(None),
+        // Two builds of another program.
+        Case::HooksOff => bail!("the report runs {case} with builds of its own"),
+        Case::BlockProfile => {
+            let switch = |on| set_block_profile_rate(u64::from(on)).expect("nothing else is installed");
+            off_and_on(effort.time_off_and_on(switch, |operations| workload::ping_pong(&runtime, 0, operations)))
+        }
+        Case::MutexProfile => {
+            let switch = |on| set_mutex_profile_fraction(u64::from(on)).expect("nothing else is installed");
+            off_and_on(effort.time_off_and_on(switch, |operations| workload::mutex_shared(&runtime, operations)))
+        }
+    }))
+}
+
+fn off_and_on(figures: [f64; 3]) -> Values {
+    [OFF, ON, ADDED].into_iter().map(str::to_owned).zip(figures).collect()
 }

@@ -15,7 +15,7 @@ use ::may::{
     sync::{Mutex, Semphore, SyncFlag},
 };
 
-use super::{TIME, Values, one};
+use crate::values::{TIME, Values, one};
 use crate::{
     case::{Case, Effort},
     workload::{BATCH, SHARERS, YIELDERS, share},

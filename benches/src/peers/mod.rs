@@ -11,13 +11,14 @@ pub mod may;
 pub mod std;
 pub mod tokio;
 
-use ::std::{collections::BTreeMap, fmt};
+use ::std::fmt;
 
 use anyhow::bail;
 use clap::ValueEnum;
 
 use crate::{
     case::{Case, Effort},
+    values::{FRESH, RECYCLED, RESIDENT, Values, WAKE},
     workload::Crowd,
 };
 
@@ -32,23 +33,15 @@ pub enum Peer {
     Std,
     Crossbeam,
     Flume,
+    /// The system's allocator.
+    Malloc,
+    Mimalloc,
+    Jemalloc,
+    /// jemalloc with its profiling built in, and off.
+    JemallocProfiling,
+    /// Ours, built without hooks.
+    Hookless,
 }
-
-/// What a sample has measured, by the names of [`TIME`] and so on. Nanoseconds, bytes or milliseconds, of an operation.
-pub type Values = BTreeMap<String, f64>;
-
-/// Nanoseconds of an operation: the value of most cases.
-pub const TIME: &str = "time";
-/// Nanoseconds of a spawn on a stack that was never used.
-pub const FRESH: &str = "fresh";
-/// Nanoseconds of a spawn on a stack that was used.
-pub const RECYCLED: &str = "recycled";
-/// Nanoseconds of waking one of many tasks.
-pub const WAKE: &str = "wake";
-/// Resident bytes of a task.
-pub const RESIDENT: &str = "resident";
-/// Milliseconds of lateness that 99 of 100 sleepers do not exceed.
-pub const P99: &str = "p99";
 
 impl Peer {
     /// As the command line and the tables have it.
@@ -62,17 +55,25 @@ impl Peer {
             Self::Std => "std",
             Self::Crossbeam => "crossbeam",
             Self::Flume => "flume",
+            Self::Malloc => "malloc",
+            Self::Mimalloc => "mimalloc",
+            Self::Jemalloc => "jemalloc",
+            Self::JemallocProfiling => "jemalloc-profiling",
+            Self::Hookless => "no hooks",
         }
     }
 
-    /// Runs a case in this process. The peer in Go is another program and cannot.
+    /// Runs a case in this process. The peer in Go, the allocators and ours without hooks are other programs and cannot.
     ///
     /// # Errors
     /// If the peer has no such case, or no runtime can be started.
     pub fn measure(self, case: Case, workers: usize, effort: Effort) -> anyhow::Result<Values> {
         let values = match self {
-            Self::Greenprof => Some(greenprof::measure(case, workers, effort)?),
-            Self::Go => None,
+            Self::Greenprof => greenprof::measure(case, workers, effort)?,
+            // Other programs.
+            Self::Go | Self::Malloc | Self::Mimalloc | Self::Jemalloc | Self::JemallocProfiling | Self::Hookless => {
+                None
+            }
             Self::Tokio => tokio::measure(case, workers, effort)?,
             Self::May => may::measure(case, workers, effort),
             Self::Corosensei => corosensei::measure(case, effort),
@@ -91,11 +92,6 @@ impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
-}
-
-/// One value.
-fn one(name: &str, value: f64) -> Values {
-    Values::from([(name.to_owned(), value)])
 }
 
 fn of_crowd(crowd: &Crowd) -> Values {

@@ -17,7 +17,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{TIME, Values, one};
+use crate::values::{TIME, Values, one};
 use crate::{
     case::{Case, Effort},
     workload::{SHARERS, share},

@@ -22,7 +22,8 @@ use ::tokio::{
 };
 use anyhow::Context;
 
-use super::{P99, TIME, Values, of_crowd, one};
+use super::of_crowd;
+use crate::values::{P99, TIME, Values, one};
 use crate::{
     case::{Case, Effort},
     workload::{self, BATCH, CAPACITY, CHILDREN, Crowd, SHARERS, Wave, YIELDERS, share},
@@ -63,7 +64,7 @@ pub(super) fn measure(case: Case, workers: usize, effort: Effort) -> anyhow::Res
         Case::Sleepers => {
             return Ok(Some(one(P99, workload::p99_milliseconds(tokio.run(sleepers(effort.operations))))));
         }
-        Case::Switch | Case::Mpmc | Case::SleepersBesideLoop => return Ok(None),
+        _ => return Ok(None),
     };
     Ok(Some(one(TIME, time)))
 }

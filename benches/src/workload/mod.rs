@@ -7,6 +7,9 @@ mod channels;
 mod crowd;
 mod locks;
 mod sleepers;
+mod stops;
+#[cfg(feature = "allocators")]
+mod task_profile;
 mod tree;
 
 use std::{
@@ -24,6 +27,9 @@ use greenprof_runtime::{
 };
 pub use locks::{SHARERS, mutex_alone, mutex_shared};
 pub use sleepers::{durations, lateness, p99_milliseconds, sleepers, sleepers_beside_loop};
+pub use stops::stops;
+#[cfg(feature = "allocators")]
+pub use task_profile::task_profiles;
 pub use tree::{CHILDREN, skynet, sum_of};
 
 /// Tasks spawned before the first of them is joined. Large enough that a batch overflows the run queue (256 tasks) and

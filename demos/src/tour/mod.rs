@@ -3,11 +3,12 @@
 //! 1. The port is opened and the directory made: what can be refused is refused before anything runs.
 //! 2. The service starts, and works until the end.
 //! 3. Every profile is captured through the port ([`capture`]), by a plain thread that knows no more than a tool outside.
-//! 4. The files are read back ([`profile`]) and summed up ([`cpu`], [`tasks`], [`heap`]), and judged ([`checks`]).
+//! 4. The files are read back ([`profile`]) and summed up ([`cpu`], [`tasks`], [`heap`], [`contention`]), and judged ([`checks`]).
 
 pub mod capture;
 pub mod checks;
 pub mod client;
+pub mod contention;
 pub mod cpu;
 pub mod heap;
 pub mod profile;
@@ -20,6 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use greenprof_profiler::{set_block_profile_rate, set_mutex_profile_fraction};
 use thiserror::Error;
 
 use crate::{
@@ -33,6 +35,7 @@ use crate::{
     setup::{self, SetupError},
 };
 use capture::{CaptureError, Captured, Capturer, cpu_query};
+use contention::ContentionReport;
 use cpu::{CpuReport, Values};
 use heap::HeapReport;
 use profile::{Profile, ReadError};
@@ -40,6 +43,9 @@ use report::Report;
 
 /// How long the service works before it is looked at: the tasks that wait are in place then.
 const WARM_UP: Duration = Duration::from_millis(300);
+
+/// Nanoseconds of waiting to a sample of the block profile, about.
+const BLOCK_RATE: u64 = 10_000;
 
 /// What a tour is to do.
 #[derive(Clone, Debug)]
@@ -96,6 +102,8 @@ pub enum TourError {
 pub fn run(settings: &Settings, interrupt: &Interrupt) -> Result<bool, TourError> {
     let server = setup::open_port(&settings.address)?;
     let directory = setup::out_directory(settings.out.as_deref())?;
+    set_block_profile_rate(BLOCK_RATE).map_err(SetupError::Rate)?;
+    set_mutex_profile_fraction(1).map_err(SetupError::Rate)?;
     let service = setup::start_orders(settings.workers)?;
     let address = server.local_addr();
     console::note(&format!(
@@ -143,6 +151,8 @@ struct Seen {
     task_dump: Vec<tasks::Dumped>,
     heap: Profile,
     allocs: Profile,
+    block: Profile,
+    mutex: Profile,
     /// Bytes allocated as the allocator has counted, after `allocs` was captured and before `heap` was.
     counted: Option<u64>,
 }
@@ -163,6 +173,8 @@ impl Seen {
             task_dump: tasks::read_dump(&text("goroutine?debug=2")?),
             heap: profile("heap")?,
             allocs: profile("allocs")?,
+            block: profile("block")?,
+            mutex: profile("mutex")?,
             // The profiles are captured in the order of their names.
             counted: heap::figure(&text("allocs?debug=1")?, "TotalAlloc"),
         })
@@ -184,6 +196,8 @@ impl Seen {
             heap::types_are_gos(&self.heap, &self.allocs),
             heap::labels_fit(&self.allocs),
             heap::estimates_fit(&self.allocs, self.counted, &self.heap),
+            contention::types_are_gos(&self.block, &self.mutex),
+            contention::waits_are_seen(&self.block),
         ];
         Report {
             address: ([127, 0, 0, 1], 0).into(),
@@ -194,6 +208,7 @@ impl Seen {
             cpu,
             tasks: tasks::by_reason(&tasks::census(&self.tasks, None)),
             heap: HeapReport::new(&self.heap, &self.allocs),
+            contention: ContentionReport::new(&self.block, &self.mutex),
             task_notes: self.tasks.comments.clone(),
             passed: checks.iter().all(|check| check.passed),
             checks,

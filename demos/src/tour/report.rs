@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::{
     capture::{Captured, File, ROOT, cpu_query},
     checks::{self, Check},
+    contention::ContentionReport,
     cpu::{CpuReport, LabelRow},
     heap::HeapReport,
     tasks::ReasonRow,
@@ -43,6 +44,8 @@ pub struct Report {
     pub tasks: Vec<ReasonRow>,
     /// The heap profiles.
     pub heap: HeapReport,
+    /// The contention profiles.
+    pub contention: ContentionReport,
     /// Remarks of the task profile on itself.
     pub task_notes: Vec<String>,
     /// Whether what was found is what was done.
@@ -82,6 +85,12 @@ impl Report {
             let _ = writeln!(text, "  {note}");
         }
         text.push_str(&self.heap_tables(paint));
+        for (heading, table) in self.contention.tables() {
+            let _ = writeln!(text, "\n{}\n{}", paint.text(BOLD, heading), table.trim_end());
+        }
+        for note in &self.contention.notes {
+            let _ = writeln!(text, "  {note}");
+        }
         let _ = writeln!(text, "\n{}", paint.text(BOLD, "What was found, against what was done"));
         text.push_str(&self.checks_table(paint));
         let _ = writeln!(text, "\n{}", paint.text(BOLD, "To look yourself"));
@@ -210,6 +219,7 @@ fn commands(captured: &Captured, address: SocketAddr, length: u64, serve: bool) 
         format!("go tool pprof -tags {tasks}"),
         format!("go tool pprof -top {}", file("allocs")),
         format!("go tool pprof -top {}", file("heap")),
+        format!("go tool pprof -top -cum {}", file("block")),
         format!("go tool pprof -http=: {cpu}"),
     ];
     if serve {
@@ -294,6 +304,7 @@ mod tests {
             cpu: CpuReport::default(),
             tasks: vec![],
             heap: HeapReport::default(),
+            contention: ContentionReport::default(),
             task_notes: vec![],
             checks,
             passed: false,

@@ -14,11 +14,15 @@ use greenprof_runtime::{
     labels::LabelSet,
     world,
 };
-use nix::sys::timer::Timer;
 use parking_lot::Mutex;
 
-use super::{StartError, slot::Lease, threads};
-use crate::profile::wall_clock_nanos;
+use super::{
+    StartError,
+    clock::{Armed, Source},
+    slot::Lease,
+    threads,
+};
+use crate::{profile::wall_clock_nanos, random::Random, unwind};
 use greenprof_runtime::heap;
 
 /// Between two rounds: short enough that a ring cannot fill up at any rate, and that a new thread is soon found.
@@ -62,6 +66,7 @@ pub(super) struct Collector {
 #[derive(Default)]
 pub(super) struct Collected {
     pub(super) hz: u32,
+    pub(super) source: Source,
     pub(super) time_nanos: i64,
     pub(super) duration: Duration,
     pub(super) process_cpu: Duration,
@@ -71,6 +76,10 @@ pub(super) struct Collected {
     pub(super) lost: u64,
     /// Weight of samples beyond `MAX_STACKS` distinct stacks.
     pub(super) overflowed: u64,
+    /// Periods that perf events could not sample, because the thread was in the kernel.
+    pub(super) in_kernel: u64,
+    /// Threads that have a timer although perf events are used.
+    pub(super) on_timers: u64,
     pub(super) threads: u64,
     /// Threads without a timer: all slots taken, or the system refused.
     pub(super) unsampled_threads: u64,
@@ -93,7 +102,7 @@ pub(super) struct Sum {
 }
 
 impl Collector {
-    pub(super) fn start(hz: u32) -> Result<Self, StartError> {
+    pub(super) fn start(hz: u32, source: Source) -> Result<Self, StartError> {
         let mut current = CURRENT.lock();
         if current.is_some() {
             return Err(StartError::Busy);
@@ -102,7 +111,7 @@ impl Collector {
         let (ready, started) = mpsc::channel();
         let thread = thread::Builder::new()
             .name("greenprof-cpu".into())
-            .spawn(move || heap::untracked(|| collect(hz, &inbox, &ready)))
+            .spawn(move || heap::untracked(|| collect(hz, source, &inbox, &ready)))
             .map_err(|error| StartError::Unavailable(format!("no thread for the CPU profiler: {error}")))?;
         // All threads that exist now are sampled when this returns.
         match started.recv() {
@@ -139,7 +148,7 @@ impl Drop for Collector {
 /// A thread being sampled.
 struct Sampled {
     lease: Lease,
-    _timer: Timer,
+    clock: Armed,
 }
 
 struct State {
@@ -148,18 +157,25 @@ struct State {
     /// Threads that could not be sampled, and how often that was tried. One that is about to end is refused once.
     refused: HashMap<i32, u32>,
     stack: Vec<usize>,
-    random: u64,
+    random: Random,
 }
 
-fn collect(hz: u32, inbox: &mpsc::Receiver<Message>, ready: &mpsc::Sender<Result<(), String>>) -> Collected {
+fn collect(
+    hz: u32,
+    source: Source,
+    inbox: &mpsc::Receiver<Message>,
+    ready: &mpsc::Sender<Result<(), String>>,
+) -> Collected {
+    // What this costs is not the program's, the first time.
+    unwind::refresh();
     let start = Instant::now();
     let cpu_before = threads::process_cpu();
     let mut state = State {
-        collected: Collected { hz, time_nanos: wall_clock_nanos(), ..Collected::default() },
+        collected: Collected { hz, source, time_nanos: wall_clock_nanos(), ..Collected::default() },
         sampled: HashMap::new(),
         refused: HashMap::new(),
         stack: Vec::new(),
-        random: (wall_clock_nanos() as u64) | 1,
+        random: Random::new(),
     };
     if let Err(error) = state.rescan() {
         let _ = ready.send(Err(format!("the threads of this process cannot be listed: {error}")));
@@ -182,6 +198,7 @@ fn collect(hz: u32, inbox: &mpsc::Receiver<Message>, ready: &mpsc::Sender<Result
 impl State {
     /// Samples the threads that are new and lets go of those that have ended.
     fn rescan(&mut self) -> io::Result<()> {
+        unwind::refresh();
         let ids = threads::ids()?;
         let ended: Vec<_> = self.sampled.keys().filter(|thread| !ids.contains(thread)).copied().collect();
         ended.into_iter().for_each(|thread| self.release(thread));
@@ -199,21 +216,40 @@ impl State {
                 lease.describe(Some(worker), worker.stack());
             }
         }
+        // Nor could a thread tell where its stack is while it got no processor; the main thread's grows.
+        for Sampled { lease, .. } in self.sampled.values() {
+            if lease.slot().worker().is_none()
+                && let Some((sp, thread_pointer)) = lease.slot().take_stray()
+            {
+                lease.describe(None, threads::stack_around(sp, thread_pointer));
+            }
+        }
         Ok(())
     }
 
+    fn period(&self) -> Duration {
+        Duration::from_secs(1) / self.collected.hz
+    }
+
     fn sample(&mut self, thread: i32) {
-        let period = Duration::from_secs(1) / self.collected.hz;
+        let period = self.period();
         // Never zero, which would disarm the timer.
-        let first = Duration::from_nanos(1 + self.random() % period.as_nanos() as u64);
+        let first = Duration::from_nanos(1 + self.random.next() % period.as_nanos() as u64);
         let worker = threads::worker(thread);
         let stack = worker.map_or_else(|| threads::foreign_stack(thread), WorkerThread::stack);
-        let sampled = Lease::take(worker, stack).and_then(|lease| {
-            let timer = threads::arm(thread, lease.number(), first, period).ok()?;
-            Some(Sampled { lease, _timer: timer })
+        let source = self.collected.source;
+        let sampled = Lease::take(thread, worker, stack).and_then(|lease| {
+            if source == Source::PerfEvents {
+                lease.count_periods(threads::cpu_time(thread).ok()?, period);
+            }
+            let clock = Armed::new(source, thread, lease.number(), first, period).ok()?;
+            Some(Sampled { lease, clock })
         });
         match sampled {
             Some(sampled) => {
+                if source != Source::Timers && matches!(sampled.clock, Armed::Timer(_)) {
+                    self.collected.on_timers += 1;
+                }
                 self.sampled.insert(thread, sampled);
                 self.collected.threads += 1;
             }
@@ -228,8 +264,15 @@ impl State {
     }
 
     fn release(&mut self, thread: i32) {
-        let Some(Sampled { lease, _timer }) = self.sampled.remove(&thread) else { return };
-        drop(_timer);
+        let Some(Sampled { lease, clock }) = self.sampled.remove(&thread) else { return };
+        if self.collected.source == Source::PerfEventsInUserMode
+            && let Armed::Event(event) = &clock
+        {
+            let periods = event.counted().as_nanos() / self.period().as_nanos();
+            let given = lease.slot().given.load(Ordering::Relaxed);
+            self.collected.in_kernel += u64::try_from(periods).unwrap_or_default().saturating_sub(given);
+        }
+        drop(clock);
         self.drain_one(&lease);
     }
 
@@ -259,13 +302,5 @@ impl State {
             sum.weight += u64::from(header.weight);
             sum.samples += 1;
         }
-    }
-
-    fn random(&mut self) -> u64 {
-        // xorshift64
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        self.random
     }
 }

@@ -1,10 +1,18 @@
 //! From collected stacks to a profile, and what has to be said about its completeness.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
-use super::collector::{Collected, Key};
+use super::{
+    Source,
+    collector::{Collected, Key},
+};
 use crate::{
     profile::{LabelValue, Profile, ValueType, lookup_address},
+    self_test,
     symbolize::{self, Symbolizer},
 };
 
@@ -14,11 +22,19 @@ use crate::{
 pub struct Summary {
     /// Samples a second of CPU time that were asked for.
     pub hz: u32,
+    /// What interrupted the threads.
+    pub source: Source,
+    /// Why it was not perf events, if the rate was one for them.
+    pub fallback: Option<String>,
+    /// Threads that had a timer although perf events were used: there was no file descriptor for them.
+    pub on_timers: u64,
     /// Stacks that were captured.
     pub samples: u64,
-    /// Timer expiries that they stand for.
+    /// Periods that they stand for.
     pub weight: u64,
-    /// Expiries whose stack was lost: a thread's ring was full, or there were too many distinct stacks.
+    /// Periods without a stack, because perf events may not look at the kernel here.
+    pub in_kernel: u64,
+    /// Periods whose stack was lost: a thread's ring was full, or there were too many distinct stacks.
     pub lost: u64,
     /// Captured stacks that do not reach their outermost function.
     pub truncated: u64,
@@ -41,13 +57,32 @@ impl fmt::Display for Summary {
 }
 
 impl Summary {
+    /// Distinct captures per second of the CPU time that was sampled. Below `hz`, one capture stands for several periods.
+    pub fn achieved_hz(&self) -> f64 {
+        if self.sampled_cpu.is_zero() { 0.0 } else { self.samples as f64 / self.sampled_cpu.as_secs_f64() }
+    }
+
     /// The lines that stand in the profile's comments, each `name: value`.
-    fn lines(&self) -> [String; 4] {
+    fn lines(&self) -> Vec<String> {
         let share = |part: u64| 100.0 * part as f64 / self.samples.max(1) as f64;
         let missed = self.process_cpu.saturating_sub(self.sampled_cpu);
-        [
-            format!("samples: {} stacks for {} expiries at {} Hz", self.samples, self.weight, self.hz),
-            format!("lost: {} expiries without a stack", self.lost),
+        let mut clock = format!("clock: {}", self.source);
+        if let Some(reason) = &self.fallback {
+            clock.push_str(&format!(", because perf events are not permitted ({reason})"));
+        }
+        if self.on_timers > 0 {
+            clock.push_str(&format!("; {} threads had a timer, for want of a file descriptor", self.on_timers));
+        }
+        let mut lines = vec![
+            format!(
+                "samples: {} stacks for {} periods; {} Hz asked, {:.0} Hz reached",
+                self.samples,
+                self.weight,
+                self.hz,
+                self.achieved_hz()
+            ),
+            clock,
+            format!("lost: {} periods without a stack", self.lost),
             format!("truncated: {} of {} stacks ({:.1} %)", self.truncated, self.samples, share(self.truncated)),
             format!(
                 "cpu: {:.2} s sampled, {:.2} s used by the process, {:.2} s not covered; {} threads sampled, {} not",
@@ -57,7 +92,11 @@ impl Summary {
                 self.threads,
                 self.unsampled_threads
             ),
-        ]
+        ];
+        if self.in_kernel > 0 {
+            lines.push(format!("kernel: {} periods, which may not be sampled here", self.in_kernel));
+        }
+        lines
     }
 }
 
@@ -72,7 +111,16 @@ fn is_root(function: &str) -> bool {
         || function.contains("::thread_start")
 }
 
-pub(super) fn build(collected: Collected) -> super::Capture {
+/// Expiries of all profiles so far whose stack was lost.
+static LOST: AtomicU64 = AtomicU64::new(0);
+
+/// How many samples all CPU profiles of this process have lost.
+pub(crate) fn lost() -> u64 {
+    LOST.load(Ordering::Relaxed)
+}
+
+pub(super) fn build(collected: Collected, fallback: Option<String>) -> super::Capture {
+    LOST.fetch_add(collected.lost + collected.overflowed, Ordering::Relaxed);
     let period = 1_000_000_000 / i64::from(collected.hz.max(1));
     let types = vec![ValueType::new("samples", "count"), ValueType::new("cpu", "nanoseconds")];
     let mut profile = Profile::new(types, ValueType::new("cpu", "nanoseconds"), period);
@@ -81,6 +129,10 @@ pub(super) fn build(collected: Collected) -> super::Capture {
     profile.leaf_is_exact = true;
     let mut summary = Summary {
         hz: collected.hz,
+        source: collected.source,
+        fallback,
+        on_timers: collected.on_timers,
+        in_kernel: collected.in_kernel,
         lost: collected.lost + collected.overflowed,
         process_cpu: collected.process_cpu,
         threads: collected.threads,
@@ -108,18 +160,22 @@ pub(super) fn build(collected: Collected) -> super::Capture {
     profile.merge_equal();
     // The order of a hash table is nobody's business.
     profile.samples.sort_by(|a, b| b.values.cmp(&a.values).then_with(|| a.stack.cmp(&b.stack)));
-    if summary.lost > 0 {
-        let lost = i64::try_from(summary.lost).unwrap_or(i64::MAX);
-        profile.push(Vec::new(), vec![lost, lost.saturating_mul(period)], vec![lost_label()]);
+    for (periods, reason) in [(summary.lost, "lost stacks"), (summary.in_kernel, "in the kernel")] {
+        if periods > 0 {
+            let periods = i64::try_from(periods).unwrap_or(i64::MAX);
+            profile.push(Vec::new(), vec![periods, periods.saturating_mul(period)], vec![reason_label(reason)]);
+        }
     }
-    summary.sampled_cpu = Duration::from_nanos(period as u64 * (summary.weight + summary.lost));
-    profile.comments = summary.lines().into_iter().map(|line| format!("greenprof {line}")).collect();
+    let periods = summary.weight + summary.lost + summary.in_kernel;
+    summary.sampled_cpu = Duration::from_nanos((period as u64).saturating_mul(periods));
+    let advice = self_test::missing_frame_pointers().map(str::to_owned);
+    profile.comments = summary.lines().into_iter().chain(advice).map(|line| format!("greenprof {line}")).collect();
     super::Capture { profile, summary }
 }
 
-/// Expiries without a stack are one sample without frames, so that the total is right, and say what they are.
-fn lost_label() -> (String, LabelValue) {
-    ("greenprof".to_owned(), LabelValue::Str("lost stacks".to_owned()))
+/// Periods without a stack are one sample without frames, so that the total is right, and say what they are.
+fn reason_label(reason: &str) -> (String, LabelValue) {
+    ("greenprof".to_owned(), LabelValue::Str(reason.to_owned()))
 }
 
 /// A stack without the addresses that are not code, and whether it is whole.
@@ -171,7 +227,8 @@ mod tests {
         };
         let text = summary.to_string();
         assert!(text.contains("truncated: 4 of 200 stacks (2.0 %)"), "{text}");
-        assert!(text.contains("lost: 3 expiries"), "{text}");
+        assert!(text.contains("lost: 3 periods"), "{text}");
+        assert!(text.contains("100 Hz asked, 94 Hz reached"), "{text}");
         assert!(text.contains("2.13 s sampled, 2.50 s used by the process, 0.37 s not covered"), "{text}");
     }
 }

@@ -30,7 +30,11 @@ pub(super) fn worker(thread: i32) -> Option<&'static WorkerThread> {
 
 /// The stack of a thread that is no worker, found from where its stack pointer is; empty if that cannot be found.
 pub(super) fn foreign_stack(thread: i32) -> Range<usize> {
-    let Some((sp, thread_pointer)) = stack_pointer(thread) else { return 0..0 };
+    stack_pointer(thread).map_or(0..0, |(sp, thread_pointer)| stack_around(sp, thread_pointer))
+}
+
+/// The stack that a stack pointer is on; empty if that cannot be found. A thread pointer of 0 is unknown.
+pub(super) fn stack_around(sp: usize, thread_pointer: usize) -> Range<usize> {
     let Ok(maps) = fs::read_to_string("/proc/self/maps") else { return 0..0 };
     let Some(mapping) = maps.lines().filter_map(writable_range).find(|range| range.contains(&sp)) else {
         return 0..0;
@@ -84,6 +88,11 @@ pub(super) fn arm(thread: i32, slot: u32, first: Duration, period: Duration) -> 
     let expiration = Expiration::IntervalDelayed(TimeSpec::from_duration(first), TimeSpec::from_duration(period));
     timer.set(expiration, TimerSetTimeFlags::empty())?;
     Ok(timer)
+}
+
+/// The CPU time of a thread so far.
+pub(super) fn cpu_time(thread: i32) -> nix::Result<Duration> {
+    nix::time::clock_gettime(cpu_clock(thread)).map(Duration::from)
 }
 
 /// The CPU time of the whole process so far.

@@ -3,9 +3,9 @@
 
 use greenprof_runtime::heap;
 
-use super::{MISSING, export, records, snapshot};
+use super::{MISSING, export, hook, snapshot};
 use crate::{
-    http::NamedProfile,
+    http::{NamedProfile, Rate},
     profile::{Profile, ProfileError, encode},
     symbolize,
     text::heap::write_heap_profile,
@@ -50,7 +50,7 @@ impl NamedProfile for HeapProfile {
     }
 
     fn count(&self) -> usize {
-        records::count()
+        hook::TABLE.count()
     }
 
     fn write(&self, debug: i64) -> Result<Vec<u8>, ProfileError> {
@@ -71,5 +71,32 @@ impl NamedProfile for HeapProfile {
 
     fn unavailable(&self) -> Option<String> {
         (!heap::is_active()).then(|| MISSING.to_owned())
+    }
+}
+
+/// The mean number of bytes between two samples, as a number that can be set over the port.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HeapRate;
+
+impl Rate for HeapRate {
+    fn name(&self) -> &str {
+        "heap_bytes"
+    }
+
+    fn description(&self) -> &str {
+        "mean number of allocated bytes between two samples; 1 records every allocation, 0 none"
+    }
+
+    fn get(&self) -> u64 {
+        super::rate()
+    }
+
+    fn check(&self, _value: u64) -> Result<(), String> {
+        if heap::is_active() { Ok(()) } else { Err(MISSING.to_owned()) }
+    }
+
+    fn set(&self, value: u64) -> Result<(), String> {
+        super::set_rate(value);
+        Ok(())
     }
 }

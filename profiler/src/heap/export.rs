@@ -5,8 +5,11 @@ use greenprof_runtime::{
     labels::Labels,
 };
 
-use super::{hook, records, weight::Sum};
-use crate::profile::{LabelValue, Profile, ValueType};
+use super::{hook, weight::Sum};
+use crate::{
+    profile::{LabelValue, Leaf, Profile, ValueType},
+    records,
+};
 
 /// How much was allocated or is in use, as estimated from samples.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -123,19 +126,19 @@ impl Snapshot {
 ///
 /// The result lies in the untracked arena, so that a profile does not show itself.
 pub fn snapshot() -> Snapshot {
-    if hook::forked() {
+    if records::forked() {
         return Snapshot::default();
     }
     heap::untracked(|| {
-        let records = records::copy().into_iter().map(|copied| Record {
+        let records = hook::TABLE.copy().into_iter().map(|copied| Record {
             labels: copied.labels.labels(),
-            allocated: Estimate::new(copied.allocated, copied.size),
-            in_use: Estimate::new(copied.allocated.minus(copied.freed), copied.size),
+            allocated: Estimate::new(copied.sums.allocated, copied.kind),
+            in_use: Estimate::new(copied.sums.allocated.minus(copied.sums.freed), copied.kind),
             stack: copied.stack,
-            size: copied.size,
+            size: copied.kind,
         });
         let (records, rate) = (records.collect(), sampling::rate());
-        Snapshot { records, rate, lost: hook::lost() + sampling::lost(), cut: hook::cut() }
+        Snapshot { records, rate, lost: super::lost(), cut: hook::cut() }
     })
 }
 
@@ -152,7 +155,7 @@ pub(super) fn build(snapshot: &Snapshot, shown_first: &'static str) -> Profile {
     let rate = i64::try_from(snapshot.rate).unwrap_or(i64::MAX);
     let mut profile = Profile::new(types, ValueType::new("space", "bytes"), rate);
     profile.default_sample_type = Some(shown_first.into());
-    profile.hides_allocator = true;
+    profile.leaf = Leaf::WithoutAllocator;
     for record in &snapshot.records {
         let Record { allocated, in_use, .. } = record;
         let values = [allocated.objects, allocated.bytes, in_use.objects, in_use.bytes];

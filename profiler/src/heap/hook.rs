@@ -5,25 +5,36 @@
 //! untracked arena, never in the program's. The locks are std's, which neither allocate nor keep anything in
 //! thread-locals with destructors: an allocation may come from a thread that is about to end.
 
-use std::{
-    mem::MaybeUninit,
-    ops::ControlFlow,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
-};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use greenprof_runtime::{
-    heap::sampling::{self, Hooks, Sample},
-    world::caller,
-};
+use greenprof_runtime::heap::sampling::{self, Hooks, Sample};
 
 use super::{
     live,
-    records::{self, StackHash},
-    weight::Weight,
+    weight::{Sum, Weight},
 };
+use crate::records::{self, Frames, Table, forked};
 
-/// Frames kept of each stack; Go's number.
-const MAX_FRAMES: usize = 128;
+/// Records that are kept: some 40 MiB with their stacks. Go keeps any number.
+const MAX_RECORDS: usize = 1 << 18;
+
+/// What was allocated at a place, in blocks of one size, and what of it was freed.
+#[derive(Clone, Copy)]
+pub(super) struct Sums {
+    pub(super) allocated: Sum,
+    pub(super) freed: Sum,
+}
+
+impl records::Sums for Sums {
+    const ZERO: Self = Self { allocated: Sum::ZERO, freed: Sum::ZERO };
+
+    fn plus(self, other: Self) -> Self {
+        Self { allocated: self.allocated.plus(other.allocated), freed: self.freed.plus(other.freed) }
+    }
+}
+
+/// A record's kind is the size of its blocks.
+pub(super) static TABLE: Table<Sums> = Table::new(MAX_RECORDS);
 
 static HOOKS: Hooks = Hooks { allocated, freed };
 
@@ -31,24 +42,11 @@ static HOOKS: Hooks = Hooks { allocated, freed };
 static LOST: AtomicU64 = AtomicU64::new(0);
 /// Samples whose stack has more frames than are kept.
 static CUT: AtomicU64 = AtomicU64::new(0);
-/// In a forked child, where another thread's lock may be held for ever.
-static FORKED: AtomicBool = AtomicBool::new(false);
-
-extern "C" fn in_child() {
-    FORKED.store(true, Ordering::Relaxed);
-}
 
 /// To be called once.
 pub(super) fn install() {
-    // SAFETY: a function that lives as long as the program. Without memory for the entry, a child that allocates before
-    // its `exec` could wait for a lock.
-    unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+    records::forbid_in_forked_child();
     sampling::install(&HOOKS);
-}
-
-/// Whether this is a forked child: then nothing here may be locked.
-pub(super) fn forked() -> bool {
-    FORKED.load(Ordering::Relaxed)
 }
 
 /// Samples that could not be kept.
@@ -66,30 +64,20 @@ fn allocated(sample: &Sample) {
     if forked() {
         return;
     }
-    let mut frames = [const { MaybeUninit::<usize>::uninit() }; MAX_FRAMES];
-    let mut count = 0;
-    let mut hash = StackHash::EMPTY;
-    let caller = caller::walk(|address| {
-        if count == MAX_FRAMES {
-            CUT.fetch_add(1, Ordering::Relaxed);
-            return ControlFlow::Break(());
-        }
-        frames[count].write(address);
-        count += 1;
-        hash.push(address);
-        ControlFlow::Continue(())
-    });
-    // SAFETY: the first `count` were written.
-    let frames = unsafe { frames[..count].assume_init_ref() };
+    let mut room = Frames::new();
+    let stack = records::capture(&mut room);
+    if stack.is_cut {
+        CUT.fetch_add(1, Ordering::Relaxed);
+    }
     let weight = Weight::of(sample.requested, sample.rate);
-    let Some(record) = records::allocated(hash, frames, sample.size, caller.labels, weight) else {
+    let Some(record) = TABLE.record(&stack, sample.size, |sums| sums.allocated.add(weight)) else {
         LOST.fetch_add(1, Ordering::Relaxed);
         return;
     };
     if !live::insert(sample.address, record, weight) {
         // Nobody would notice when it is freed; so it counts as freed, rather than as a leak.
         LOST.fetch_add(1, Ordering::Relaxed);
-        records::freed(record, weight);
+        TABLE.update(record, |sums| sums.freed.add(weight));
     }
 }
 
@@ -100,6 +88,6 @@ fn freed(address: usize, _: usize) {
     }
     // Nothing is found for a sample that was lost, or taken before these hooks were installed.
     if let Some((record, weight)) = live::remove(address) {
-        records::freed(record, weight);
+        TABLE.update(record, |sums| sums.freed.add(weight));
     }
 }

@@ -5,7 +5,8 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{records::RecordId, weight::Weight};
+use super::weight::Weight;
+use crate::records::RecordId;
 
 /// So many threads seldom meet in one of these.
 const SHARDS: usize = 64;

@@ -21,9 +21,7 @@
 mod endpoint;
 mod export;
 mod hook;
-mod index;
 mod live;
-mod records;
 mod weight;
 
 use std::sync::{
@@ -33,7 +31,7 @@ use std::sync::{
 
 use greenprof_runtime::heap::sampling;
 
-pub use endpoint::HeapProfile;
+pub use endpoint::{HeapProfile, HeapRate};
 pub use export::{Estimate, Record, Snapshot, profile, snapshot};
 
 /// What a program without the allocator is told.
@@ -42,6 +40,11 @@ pub(crate) const MISSING: &str = "this program has another allocator: a heap pro
 
 /// Whether [`set_rate`] was called.
 static RATE_IS_SET: AtomicBool = AtomicBool::new(false);
+
+/// Samples that could not be recorded.
+pub(crate) fn lost() -> u64 {
+    hook::lost() + sampling::lost()
+}
 
 /// Starts recording, one sample in 512 KiB unless [`set_rate`] has said otherwise. Calling it again does nothing.
 ///

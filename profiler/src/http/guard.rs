@@ -3,7 +3,8 @@
 //! Profiles show what a program does inside, so the port is for its owner only. Two things protect it:
 //!
 //! * **Token.** If one is set, every request must carry it, as `Authorization: Bearer TOKEN` or as the password of Basic
-//!   authentication, which is all that `go tool pprof` can send. The user name does not matter.
+//!   authentication, which is all that `go tool pprof` can send. The user name does not matter. A browser that has sent it
+//!   gets a cookie for the next time; see `session`.
 //! * **Host.** Without a token the port relies on being reachable from this machine only. A web page can get around
 //!   that: it lets its own name resolve to 127.0.0.1, and the browser then takes this port for the page's origin. Such
 //!   a request names the page's host, so only loopback names, loopback addresses and the bound address are
@@ -11,87 +12,133 @@
 
 use std::net::IpAddr;
 
-use hyper::header::{self, HeaderMap};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{StatusCode, Uri, Version};
 
 use super::reply::{self, Reply};
+use super::session::Session;
+use super::token::Token;
+
+/// The header that a request for a change carries if there is no token; its value does not matter.
+pub(super) const CHANGE: HeaderName = HeaderName::from_static("x-greenprof");
+
+/// Who may ask.
+#[derive(Debug)]
+enum Rule {
+    /// Who has the token.
+    Token { token: Token, session: Option<Session> },
+    /// Who means a loopback name, or this address.
+    Address(IpAddr),
+    /// Everyone.
+    Nobody,
+}
 
 /// The rules of one server.
 #[derive(Debug)]
-pub(super) struct Guard {
-    bound: IpAddr,
-    token: Option<String>,
+pub(super) struct Guard(Rule);
+
+/// What a request that may pass may do, and what its answer brings along.
+#[derive(Debug)]
+pub(super) struct Pass {
+    /// Whether it may change something.
+    pub may_change: bool,
+    /// For a browser that has shown the token: what it shows the next time.
+    pub cookie: Option<HeaderValue>,
 }
 
 impl Guard {
-    /// Rules for a port at `bound`.
-    pub fn new(bound: IpAddr, token: Option<String>) -> Self {
-        Self { bound, token }
+    /// Rules for a port at `bound` without a token.
+    pub fn for_address(bound: IpAddr) -> Self {
+        Self(Rule::Address(bound))
     }
 
-    /// `None` if the request may pass, else the answer that refuses it.
-    pub fn refusal(&self, version: Version, uri: &Uri, headers: &HeaderMap) -> Option<Reply> {
-        if let Some(token) = &self.token {
-            return if carries(headers, token) { None } else { Some(reply::unauthorized()) };
-        }
-        let mut hosts: Vec<&[u8]> = headers.get_all(header::HOST).iter().map(|value| value.as_bytes()).collect();
-        if hosts.is_empty() && version >= Version::HTTP_11 {
-            return Some(reply::error(StatusCode::BAD_REQUEST, "missing required Host header"));
-        }
-        hosts.extend(uri.authority().map(|authority| authority.as_str().as_bytes()));
-        if hosts.iter().all(|host| std::str::from_utf8(host).is_ok_and(|host| self.accepts_host(host))) {
-            return None;
-        }
-        Some(reply::error(
-            StatusCode::FORBIDDEN,
-            "this port answers only requests for localhost, a loopback address or the address it is bound to",
-        ))
+    /// Rules for who has the token. With a session, browsers get a cookie in exchange for it.
+    pub fn with_token(token: Token, session: Option<Session>) -> Self {
+        Self(Rule::Token { token, session })
     }
 
-    /// Whether a `Host` value (`NAME`, `NAME:PORT`, `[V6]:PORT`) means this port.
-    fn accepts_host(&self, host: &str) -> bool {
-        let name = match host.strip_prefix('[') {
-            Some(rest) => rest.split(']').next().unwrap_or(rest),
-            None => host.rsplit_once(':').map_or(host, |(name, _)| name),
-        };
-        if let Ok(ip) = name.parse::<IpAddr>() {
-            let ip = ip.to_canonical();
-            // Bound to all addresses, any of them may be the one that was used; a literal address cannot be rebound.
-            return ip.is_loopback() || ip == self.bound.to_canonical() || self.bound.is_unspecified();
+    /// No rules.
+    pub fn none() -> Self {
+        Self(Rule::Nobody)
+    }
+
+    /// What the request may do.
+    ///
+    /// # Errors
+    /// The answer that refuses it.
+    pub fn check(&self, version: Version, uri: &Uri, headers: &HeaderMap) -> Result<Pass, Reply> {
+        // A web page of another origin can make a browser send a POST, but not with a header of its own, for which the
+        // browser would first ask this port. A token, which the page does not have, proves as much; a cookie does not.
+        let mut pass = Pass { may_change: headers.contains_key(CHANGE), cookie: None };
+        match &self.0 {
+            Rule::Nobody => {}
+            Rule::Token { token, session } => {
+                if carries(headers, token) {
+                    pass.may_change = true;
+                    pass.cookie = session.as_ref().filter(|_| wants_page(headers)).map(|session| session.cookie());
+                } else if !session.as_ref().is_some_and(|session| session.is_carried_by(headers)) {
+                    return Err(reply::unauthorized());
+                }
+            }
+            Rule::Address(bound) => check_host(*bound, version, uri, headers)?,
         }
-        let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
-        name == "localhost" || name.ends_with(".localhost")
+        Ok(pass)
     }
 }
 
+/// Whether a browser asks for something to show.
+fn wants_page(headers: &HeaderMap) -> bool {
+    headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).is_some_and(|value| value.contains("text/html"))
+}
+
+/// Whether the request means this port.
+fn check_host(bound: IpAddr, version: Version, uri: &Uri, headers: &HeaderMap) -> Result<(), Reply> {
+    let mut hosts: Vec<&[u8]> = headers.get_all(header::HOST).iter().map(|value| value.as_bytes()).collect();
+    if hosts.is_empty() && version >= Version::HTTP_11 {
+        return Err(reply::error(StatusCode::BAD_REQUEST, "missing required Host header"));
+    }
+    hosts.extend(uri.authority().map(|authority| authority.as_str().as_bytes()));
+    if hosts.iter().all(|host| std::str::from_utf8(host).is_ok_and(|host| accepts_host(bound, host))) {
+        return Ok(());
+    }
+    Err(reply::error(
+        StatusCode::FORBIDDEN,
+        "this port answers only requests for localhost, a loopback address or the address it is bound to",
+    ))
+}
+
+/// Whether a `Host` value (`NAME`, `NAME:PORT`, `[V6]:PORT`) means this port.
+fn accepts_host(bound: IpAddr, host: &str) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or(rest),
+        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
+    };
+    if let Ok(ip) = name.parse::<IpAddr>() {
+        let ip = ip.to_canonical();
+        // Bound to all addresses, any of them may be the one that was used; a literal address cannot be rebound.
+        return ip.is_loopback() || ip == bound.to_canonical() || bound.is_unspecified();
+    }
+    let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+    name == "localhost" || name.ends_with(".localhost")
+}
+
 /// Whether the request carries the token. With several `Authorization` headers, each is tried.
-fn carries(headers: &HeaderMap, token: &str) -> bool {
+fn carries(headers: &HeaderMap, token: &Token) -> bool {
     headers.get_all(header::AUTHORIZATION).iter().any(|value| {
         let Some((scheme, credentials)) = value.to_str().ok().and_then(|value| value.split_once(' ')) else {
             return false;
         };
         let credentials = credentials.trim();
         if scheme.eq_ignore_ascii_case("bearer") {
-            return equal(credentials.as_bytes(), token.as_bytes());
+            return token.is(credentials.as_bytes());
         }
         if !scheme.eq_ignore_ascii_case("basic") {
             return false;
         }
         let Some(pair) = base64(credentials) else { return false };
         let Some(colon) = pair.iter().position(|&byte| byte == b':') else { return false };
-        equal(&pair[colon + 1..], token.as_bytes())
+        token.is(&pair[colon + 1..])
     })
-}
-
-/// Compares without stopping at the first difference, so that the time tells nothing about where it is. The length of
-/// what was sent is known to the sender, and that of the token is not what keeps it secret.
-fn equal(sent: &[u8], token: &[u8]) -> bool {
-    let mut difference = sent.len() ^ token.len();
-    for (index, &byte) in sent.iter().enumerate() {
-        let expected = token.get(index % token.len().max(1)).copied().unwrap_or(0);
-        difference |= usize::from(std::hint::black_box(byte ^ expected));
-    }
-    std::hint::black_box(difference) == 0
 }
 
 /// Decodes standard base64, with or without padding.
@@ -126,7 +173,6 @@ fn base64(text: &str) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hyper::header::HeaderValue;
 
     fn status(guard: &Guard, header_pairs: &[(header::HeaderName, &str)], uri: &str) -> Option<u16> {
         let mut headers = HeaderMap::new();
@@ -134,12 +180,12 @@ mod tests {
             headers.append(name, HeaderValue::from_str(value).expect("a header value"));
         }
         let uri: Uri = uri.parse().expect("a URI");
-        guard.refusal(Version::HTTP_11, &uri, &headers).map(|reply| reply.status().as_u16())
+        guard.check(Version::HTTP_11, &uri, &headers).err().map(|reply| reply.status().as_u16())
     }
 
     #[test]
     fn only_names_that_cannot_be_rebound_pass() {
-        let guard = Guard::new("127.0.0.1".parse().expect("ip"), None);
+        let guard = Guard::for_address("127.0.0.1".parse().expect("ip"));
         for (host, expected) in [
             ("localhost", None),
             ("LOCALHOST:6060", None),
@@ -160,24 +206,24 @@ mod tests {
             assert_eq!(status(&guard, &[(header::HOST, host)], "/"), expected, "{host:?}");
         }
         assert_eq!(status(&guard, &[], "/"), Some(400));
-        assert!(guard.refusal(Version::HTTP_10, &Uri::from_static("/"), &HeaderMap::new()).is_none());
+        assert!(guard.check(Version::HTTP_10, &Uri::from_static("/"), &HeaderMap::new()).is_ok());
         assert_eq!(status(&guard, &[(header::HOST, "localhost"), (header::HOST, "evil.example")], "/"), Some(403));
         assert_eq!(status(&guard, &[(header::HOST, "localhost")], "http://evil.example/"), Some(403));
     }
 
     #[test]
     fn the_bound_address_is_a_good_host() {
-        let guard = Guard::new("10.1.2.3".parse().expect("ip"), None);
+        let guard = Guard::for_address("10.1.2.3".parse().expect("ip"));
         assert_eq!(status(&guard, &[(header::HOST, "10.1.2.3:6060")], "/"), None);
         assert_eq!(status(&guard, &[(header::HOST, "10.1.2.4:6060")], "/"), Some(403));
-        let guard = Guard::new("::".parse().expect("ip"), None);
+        let guard = Guard::for_address("::".parse().expect("ip"));
         assert_eq!(status(&guard, &[(header::HOST, "10.1.2.4:6060")], "/"), None);
         assert_eq!(status(&guard, &[(header::HOST, "evil.example")], "/"), Some(403));
     }
 
     #[test]
     fn the_token_comes_as_bearer_or_as_password() {
-        let guard = Guard::new("0.0.0.0".parse().expect("ip"), Some("s3cret".into()));
+        let guard = Guard::with_token(Token::new("s3cret").expect("a token"), None);
         // "user:s3cret", ":s3cret", "s3cret", "user:s3cre", "a:b:s3cret"
         for (value, expected) in [
             ("Bearer s3cret", None),

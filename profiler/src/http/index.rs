@@ -4,6 +4,7 @@
 
 use std::fmt::Write;
 
+use super::query::encode;
 use super::registry::Registry;
 use super::reply::escape;
 
@@ -61,8 +62,8 @@ pub(super) fn render(registry: &Registry) -> String {
     };
     page("cmdline", "", "The command line of this program.");
     page("symbol", "", "Names for the addresses in the query, joined by +.");
-    if registry.cpu().is_some() {
-        page("profile", "", "CPU profile of the next 30 seconds; ?seconds=N takes another length.");
+    for capture in registry.captures() {
+        page(capture.name(), "", capture.description());
     }
     entries.sort_by(|a, b| a.name.cmp(&b.name));
 
@@ -71,11 +72,21 @@ pub(super) fn render(registry: &Registry) -> String {
     for Entry { name, query, count, .. } in &entries {
         let shown = escape(name);
         // Writing to a String cannot fail, here and below.
-        let _ = writeln!(html, "<tr><td>{count}</td><td><a href=\"{}{query}\">{shown}</a></td></tr>", link(name));
+        let _ = writeln!(html, "<tr><td>{count}</td><td><a href=\"{}{query}\">{shown}</a></td></tr>", encode(name));
     }
     html.push_str("</tbody>\n</table>\n");
     if has_tasks {
         html.push_str("<p><a href=\"goroutine?debug=2\">full goroutine stack dump</a></p>\n");
+    }
+    let mut pages = registry.pages();
+    pages.retain(|page| !page.description().is_empty());
+    if !pages.is_empty() {
+        html.push_str("<h2>Pages</h2>\n<dl>\n");
+        for page in &pages {
+            let path = escape(page.path());
+            let _ = writeln!(html, "<dt><a href=\"{path}\">{path}</a></dt><dd>{}</dd>", escape(page.description()));
+        }
+        html.push_str("</dl>\n");
     }
     html.push_str("<h2>Profiles</h2>\n<dl>\n");
     for Entry { name, description, .. } in &entries {
@@ -83,19 +94,6 @@ pub(super) fn render(registry: &Registry) -> String {
     }
     html.push_str("</dl>\n</body>\n</html>\n");
     html
-}
-
-/// A name as a relative link.
-fn link(name: &str) -> String {
-    let mut out = String::with_capacity(name.len());
-    for byte in name.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-            out.push(char::from(byte));
-        } else {
-            let _ = write!(out, "%{byte:02X}");
-        }
-    }
-    out
 }
 
 #[cfg(test)]
@@ -111,7 +109,7 @@ mod tests {
         assert!(empty.contains("\"cmdline\"") && empty.contains("\"symbol\""));
         assert!(!empty.contains("\"profile\"") && !empty.contains("goroutine?debug=2"));
 
-        registry.set_cpu(Arc::new(FakeCpu::default()));
+        registry.register_capture(Arc::new(FakeCpu::default())).expect("a new name");
         registry.register(Arc::new(Fake::named("goroutine"))).expect("a new name");
         registry.register(Arc::new(Fake::named("a<b>\"c"))).expect("a new name");
         let page = render(&registry);

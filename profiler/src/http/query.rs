@@ -1,8 +1,8 @@
 //! The query of a request, read as Go's form parser reads it: percent escapes, `+` as a blank, the first value of a name.
 
 /// A parsed query.
-#[derive(Debug, Default)]
-pub(super) struct Query {
+#[derive(Clone, Debug, Default)]
+pub struct Query {
     pairs: Vec<(String, String)>,
 }
 
@@ -53,6 +53,38 @@ pub(super) fn decode(text: &str, plus_is_blank: bool) -> Option<String> {
         }
     }
     String::from_utf8(bytes).ok()
+}
+
+/// Escapes what cannot stand in a link, of a path or of a part of it.
+pub(super) fn encode(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'/') {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+/// The path without empty parts, `.` and `..`, as Go's router cleans it; it keeps a slash at the end. `None` if it is clean.
+pub(super) fn clean(path: &str) -> Option<String> {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    let mut clean = format!("/{}", parts.join("/"));
+    if path.ends_with('/') && clean != "/" {
+        clean.push('/');
+    }
+    (clean != path).then_some(clean)
 }
 
 /// Reads an address as Go's integer parser does with base 0: `0x`, `0o`, `0b`, a leading zero for octal, underscores
@@ -108,6 +140,24 @@ mod tests {
         }
         assert_eq!(Query::parse("debug=%2B1").debug(), 1);
         assert_eq!(Query::parse("debug=99999999999999999999").debug(), 0);
+    }
+
+    #[test]
+    fn paths_are_cleaned() {
+        for (path, cleaned) in [
+            ("/", None),
+            ("/debug/pprof/", None),
+            ("/debug/pprof/heap", None),
+            ("/debug//pprof/heap", Some("/debug/pprof/heap")),
+            ("//", Some("/")),
+            ("/debug/pprof/../pprof/", Some("/debug/pprof/")),
+            ("/debug/./pprof", Some("/debug/pprof")),
+            ("/../../etc", Some("/etc")),
+            ("/debug/..", Some("/")),
+            ("/a/...", None),
+        ] {
+            assert_eq!(clean(path).as_deref(), cleaned, "{path}");
+        }
     }
 
     #[test]

@@ -4,12 +4,11 @@
 //! sends no body.
 
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 
 /// An answer whose body is complete.
-pub(super) type Reply = Response<Full<Bytes>>;
+pub type Reply = Response<Bytes>;
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
@@ -18,10 +17,11 @@ const BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
 /// Tells `go tool pprof` that the body is a message to show.
 const GO_PPROF: HeaderName = HeaderName::from_static("x-go-pprof");
 
-fn reply(status: StatusCode, content_type: HeaderValue, body: impl Into<Bytes>) -> Reply {
+/// A complete answer of any type.
+pub fn reply(status: StatusCode, content_type: HeaderValue, body: impl Into<Bytes>) -> Reply {
     let body = body.into();
     let length = HeaderValue::from(body.len());
-    let mut reply = Response::new(Full::new(body));
+    let mut reply = Response::new(body);
     *reply.status_mut() = status;
     let headers = reply.headers_mut();
     headers.insert(header::CONTENT_TYPE, content_type);
@@ -31,17 +31,17 @@ fn reply(status: StatusCode, content_type: HeaderValue, body: impl Into<Bytes>) 
 }
 
 /// 200 with plain text.
-pub(super) fn text(body: impl Into<Bytes>) -> Reply {
+pub fn text(body: impl Into<Bytes>) -> Reply {
     reply(StatusCode::OK, TEXT, body)
 }
 
 /// 200 with a page.
-pub(super) fn html(body: String) -> Reply {
+pub fn html(body: String) -> Reply {
     reply(StatusCode::OK, HTML, body)
 }
 
 /// 200 with a file to save.
-pub(super) fn attachment(file_name: &str, body: Vec<u8>) -> Reply {
+pub fn attachment(file_name: &str, body: Vec<u8>) -> Reply {
     let mut reply = reply(StatusCode::OK, BYTES, body);
     // A name that cannot stand in the header would only lose the suggestion where to save.
     let safe = file_name.replace(['"', '\\'], "_");
@@ -52,7 +52,7 @@ pub(super) fn attachment(file_name: &str, body: Vec<u8>) -> Reply {
 }
 
 /// An error: one sentence that `go tool pprof` shows to its user.
-pub(super) fn error(status: StatusCode, message: impl std::fmt::Display) -> Reply {
+pub fn error(status: StatusCode, message: impl std::fmt::Display) -> Reply {
     let mut reply = reply(status, TEXT, format!("{message}\n"));
     reply.headers_mut().insert(GO_PPROF, HeaderValue::from_static("1"));
     reply
@@ -64,9 +64,12 @@ pub(super) fn not_found() -> Reply {
 }
 
 /// 405, with the methods that are.
-pub(super) fn method_not_allowed(allowed: &'static str) -> Reply {
+pub(super) fn method_not_allowed(allowed: &str) -> Reply {
     let mut reply = reply(StatusCode::METHOD_NOT_ALLOWED, TEXT, "Method Not Allowed\n");
-    reply.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
+    // Method names are tokens.
+    if let Ok(allowed) = HeaderValue::from_str(allowed) {
+        reply.headers_mut().insert(header::ALLOW, allowed);
+    }
     reply
 }
 
@@ -87,7 +90,7 @@ pub(super) fn redirect(path: &str, query: Option<&str>) -> Reply {
         Some(query) => format!("{path}?{query}"),
         None => path.to_owned(),
     };
-    let body = format!("<a href=\"{}\">Temporary Redirect</a>.\n", escape(&target));
+    let body = format!("<a href=\"{}\">Temporary Redirect</a>.\n\n", escape(&target));
     let mut reply = reply(StatusCode::TEMPORARY_REDIRECT, HTML, body);
     // A query came out of a parsed URI, so it holds nothing that a header cannot.
     let target = HeaderValue::from_str(&target).unwrap_or(HeaderValue::from_static("/debug/pprof/"));

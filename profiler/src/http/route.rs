@@ -15,38 +15,56 @@ use hyper::{Method, Request, StatusCode};
 use tokio::time::timeout;
 
 use super::capture::{self, blocking};
-use super::index;
+use super::limits::Limits;
 use super::query::{self, Query};
 use super::registry::Registry;
 use super::reply::{self, Reply};
+use super::{index, pages};
 use crate::symbolize;
 use greenprof_runtime::heap;
 
 /// Where everything lives.
 const ROOT: &str = "/debug/pprof/";
 
-/// Largest list of addresses that may be posted: some 70 000.
-const MAX_ADDRESSES: usize = 1 << 20;
+/// Largest body that may be posted: a list of some 70 000 addresses.
+const MAX_BODY: usize = 1 << 20;
 
-/// How long posted addresses may take to arrive.
+/// How long a body may take to arrive.
 const BODY_PATIENCE: Duration = Duration::from_secs(15);
 
 /// Answers one request. HEAD is answered like GET; the connection leaves out the body.
-pub(super) async fn answer<B>(registry: &Registry, request: Request<B>) -> Reply
+///
+/// `may_change` says whether the request has shown that it is no foreign web page's; see `guard`.
+pub(super) async fn answer<B>(registry: &Registry, limits: &Limits, may_change: bool, request: Request<B>) -> Reply
 where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let Some(path) = query::decode(request.uri().path(), false) else { return reply::not_found() };
+    let bad_path = || reply::error(StatusCode::BAD_REQUEST, "the path has a broken escape");
+    let Some(path) = query::decode(request.uri().path(), false) else { return bad_path() };
+    // An asterisk for the whole server is not a path.
+    if path.starts_with('/')
+        && let Some(clean) = query::clean(&path)
+    {
+        return reply::redirect(&query::encode(&clean), request.uri().query());
+    }
     let name = path.strip_prefix(ROOT);
-    let is_known = name.is_some() || path == "/" || path == ROOT.trim_end_matches('/');
-    if !is_known {
-        return reply::not_found();
+    let is_root = path == "/" || path == ROOT.trim_end_matches('/');
+    if !is_root {
+        if let Some(page) = registry.page(&path) {
+            return pages::answer(registry, limits, page, may_change, request).await;
+        }
+        if name.is_none() {
+            return reply::not_found();
+        }
     }
     let is_symbol = name == Some("symbol");
     let is_read = request.method() == Method::GET || request.method() == Method::HEAD;
     if !is_read && is_symbol && request.method() == Method::POST {
-        return posted_symbols(request.into_body()).await;
+        return match body(limits, MAX_BODY, request.into_body()).await {
+            Ok(list) => symbol(&String::from_utf8_lossy(&list)).await,
+            Err(refusal) => refusal,
+        };
     }
     if !is_read {
         return reply::method_not_allowed(if is_symbol { "GET, HEAD, POST" } else { "GET, HEAD" });
@@ -64,25 +82,30 @@ where
         }
         "cmdline" => reply::text(command_line()),
         "symbol" => symbol(raw_query.unwrap_or("")).await,
-        "profile" => match registry.cpu() {
-            Some(cpu) => capture::cpu(cpu, &query).await,
-            None => unknown_profile(),
+        _ => match registry.capture(name) {
+            Some(capture) => capture::record(capture, &query).await,
+            None => named(registry, limits, name, &query).await,
         },
-        _ => named(registry, name, &query).await,
     }
 }
 
-fn unknown_profile() -> Reply {
-    reply::error(StatusCode::NOT_FOUND, "Unknown profile")
-}
-
-async fn named(registry: &Registry, name: &str, query: &Query) -> Reply {
-    let Some(profile) = registry.get(name) else { return unknown_profile() };
+async fn named(registry: &Registry, limits: &Limits, name: &str, query: &Query) -> Reply {
+    let Some(profile) = registry.get(name) else {
+        let folder = format!("{ROOT}{name}/");
+        if registry.page(&folder).is_some() {
+            return reply::redirect(&query::encode(&folder), None);
+        }
+        return reply::error(StatusCode::NOT_FOUND, "Unknown profile");
+    };
+    let profile = match heap::tracked(|| profile.view(query)) {
+        Ok(view) => view.unwrap_or(profile),
+        Err(message) => return reply::error(StatusCode::BAD_REQUEST, message),
+    };
     if let Some(reason) = heap::tracked(|| profile.unavailable()) {
         return reply::error(StatusCode::SERVICE_UNAVAILABLE, reason);
     }
     if let Some(seconds) = query.get("seconds") {
-        return capture::delta(profile, seconds, query).await;
+        return capture::delta(limits, profile, seconds, query).await;
     }
     let debug = query.debug();
     let written = blocking(move || profile.write(debug)).await;
@@ -99,19 +122,19 @@ fn command_line() -> Vec<u8> {
     std::env::args_os().map(OsStringExt::into_vec).collect::<Vec<_>>().join(&0)
 }
 
-/// `symbol` with the addresses in the body.
-async fn posted_symbols<B>(body: B) -> Reply
+/// Reads what was posted.
+pub(super) async fn body<B>(limits: &Limits, longest: usize, body: B) -> Result<Bytes, Reply>
 where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let body = timeout(BODY_PATIENCE, Limited::new(body, MAX_ADDRESSES).collect()).await;
-    match body {
-        Ok(Ok(body)) => symbol(&String::from_utf8_lossy(&body.to_bytes())).await,
+    let _room = limits.bytes(longest)?;
+    match timeout(BODY_PATIENCE, Limited::new(body, longest).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) => {
-            reply::error(StatusCode::BAD_REQUEST, format_args!("the addresses could not be read: {error}"))
+            Err(reply::error(StatusCode::BAD_REQUEST, format_args!("the request's body could not be read: {error}")))
         }
-        Err(_) => reply::error(StatusCode::REQUEST_TIMEOUT, "the addresses did not arrive in time"),
+        Err(_) => Err(reply::error(StatusCode::REQUEST_TIMEOUT, "the request's body did not arrive in time")),
     }
 }
 
@@ -142,7 +165,7 @@ fn symbol_lines(addresses: &[u64]) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::http::{CaptureError, CpuCapture, CpuSession, NamedProfile};
+    use crate::http::{Capture, CaptureError, CaptureSession, Length, NamedProfile};
     use crate::profile::{LabelValue, Profile, ProfileError, ValueType, encode};
     use http_body_util::Full;
     use hyper::header;
@@ -204,17 +227,29 @@ pub(crate) mod tests {
 
     struct FakeSession(Arc<AtomicUsize>);
 
-    impl CpuCapture for FakeCpu {
-        fn start(&self) -> Result<Box<dyn CpuSession>, CaptureError> {
+    impl Capture for FakeCpu {
+        fn name(&self) -> &str {
+            "profile"
+        }
+        fn description(&self) -> &str {
+            "A capture for tests."
+        }
+        fn length(&self) -> Length {
+            Length::Whole(30)
+        }
+        fn activity(&self) -> &str {
+            "CPU profiling"
+        }
+        fn start(&self, _query: &Query) -> Result<Box<dyn CaptureSession>, CaptureError> {
             if self.running.fetch_add(1, Ordering::SeqCst) > 0 {
                 self.running.fetch_sub(1, Ordering::SeqCst);
-                return Err(CaptureError::Busy);
+                return Err(CaptureError::Busy("cpu profiling already in use"));
             }
             Ok(Box::new(FakeSession(self.running.clone())))
         }
     }
 
-    impl CpuSession for FakeSession {
+    impl CaptureSession for FakeSession {
         fn finish(self: Box<Self>) -> Result<Vec<u8>, ProfileError> {
             Ok(b"cpu".to_vec())
         }
@@ -231,7 +266,7 @@ pub(crate) mod tests {
         for name in ["goroutine", "custom", "nodelta", "broken", "panicking", "with space"] {
             registry.register(Arc::new(Fake::named(name))).expect("a new name");
         }
-        registry.set_cpu(Arc::new(FakeCpu::default()));
+        registry.register_capture(Arc::new(FakeCpu::default())).expect("a new name");
         registry
     }
 
@@ -244,9 +279,9 @@ pub(crate) mod tests {
     fn ask(registry: &Registry, method: &str, uri: &str) -> (u16, header::HeaderMap, Vec<u8>) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
         runtime.block_on(async {
-            let reply = answer(registry, request(method, uri, "")).await;
+            let reply = answer(registry, &Limits::default(), false, request(method, uri, "")).await;
             let (head, body) = reply.into_parts();
-            let body = body.collect().await.expect("a complete body").to_bytes().to_vec();
+            let body = body.to_vec();
             (head.status.as_u16(), head.headers, body)
         })
     }
@@ -334,7 +369,9 @@ pub(crate) mod tests {
             ("GET", "/elsewhere", 404, ""),
             ("POST", "/elsewhere", 404, ""),
             ("GET", "/debug/pprofx", 404, ""),
-            ("GET", "/debug/%zz", 404, ""),
+            ("GET", "/debug/%zz", 400, ""),
+            ("GET", "/debug//pprof/a%20b?x", 307, "/debug/pprof/a%20b?x"),
+            ("POST", "/debug/pprof/../pprof/", 307, "/debug/pprof/"),
         ] {
             let (got, headers, body) = ask(&registry, method, uri);
             assert_eq!((got, value(&headers, "location")), (status, location), "{method} {uri}");
@@ -366,7 +403,7 @@ pub(crate) mod tests {
         assert_eq!(value(&headers, "content-disposition"), "attachment; filename=\"profile\"");
         assert!(began.elapsed() >= std::time::Duration::from_secs(1));
 
-        let _held = registry.cpu().expect("set").start().expect("idle");
+        let _held = registry.capture("profile").expect("set").start(&Query::default()).expect("idle");
         let (status, headers, body) = ask(&registry, "GET", "/debug/pprof/profile?seconds=1");
         let text = String::from_utf8_lossy(&body);
         assert_eq!((status, text.as_ref()), (500, "Could not enable CPU profiling: cpu profiling already in use\n"));
@@ -378,13 +415,14 @@ pub(crate) mod tests {
         let registry = Registry::new();
         let cpu = FakeCpu::default();
         let running = cpu.running.clone();
-        registry.set_cpu(Arc::new(cpu));
+        registry.register_capture(Arc::new(cpu)).expect("a new name");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
         for seconds in ["0", "abc", "-5", "1.5", "", "99999999999999999999"] {
             let uri = format!("/debug/pprof/profile?seconds={seconds}");
             runtime.block_on(async {
+                let limits = Limits::default();
                 // All of these mean 30 seconds, so none is done after a moment.
-                let answer = answer(&registry, request("GET", &uri, ""));
+                let answer = answer(&registry, &limits, false, request("GET", &uri, ""));
                 let patience = std::time::Duration::from_millis(60);
                 assert!(tokio::time::timeout(patience, answer).await.is_err(), "{seconds:?}");
             });
@@ -423,16 +461,16 @@ pub(crate) mod tests {
         assert_eq!(ask(&registry(), "GET", "/debug/pprof/symbol").2, b"num_symbols: 1\n");
 
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
-        let registry = registry();
+        let (registry, limits) = (registry(), Limits::default());
         let post = |body: &str| {
             runtime.block_on(async {
-                let reply = answer(&registry, request("POST", "/debug/pprof/symbol", body)).await;
+                let reply = answer(&registry, &limits, false, request("POST", "/debug/pprof/symbol", body)).await;
                 let (head, body) = reply.into_parts();
-                (head.status.as_u16(), body.collect().await.expect("a complete body").to_bytes())
+                (head.status.as_u16(), body)
             })
         };
         assert_eq!(post(&format!("0x3+{address:#x}")).1, format!("num_symbols: 1\n{address:#x} {name}\n"));
-        assert_eq!(post(&"+".repeat(MAX_ADDRESSES + 1)).0, 400);
+        assert_eq!(post(&"+".repeat(MAX_BODY + 1)).0, 400);
         let (status, headers, _) = ask(&registry, "PUT", "/debug/pprof/symbol");
         assert_eq!((status, value(&headers, "allow")), (405, "GET, HEAD, POST"));
     }

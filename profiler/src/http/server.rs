@@ -8,18 +8,15 @@
 //! Shutting down: the stop message ends the accept loop, dropping the runtime drops all connections and with them any
 //! capture in progress, and the thread is joined; when [`DebugServer::shutdown`] returns, the port is free again.
 
-use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use hyper::Request;
-use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use thiserror::Error;
 use tokio::io::AsyncWrite;
@@ -28,9 +25,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{sleep, timeout};
 
 use super::guard::Guard;
+use super::handler::Handler;
 use super::registry::Registry;
-use super::route;
+use super::session::Session;
 use super::stall::Stall;
+use super::token::{Token, TokenError};
+use crate::process;
 use greenprof_runtime::heap;
 
 /// Where the port is if nothing else is said: Go's customary address.
@@ -39,8 +39,9 @@ pub const DEFAULT_ADDRESS: &str = "127.0.0.1:6060";
 /// Threads that collect and encode at a time. More would compete with the program for its processors.
 pub const MAX_BLOCKING_THREADS: usize = 4;
 
-/// Connections at a time unless set otherwise: a browser opens six, tools one each.
-const DEFAULT_CONNECTIONS: usize = 64;
+/// Connections at a time unless set otherwise: a browser opens six, tools one each. A connection without a request is a
+/// few KiB.
+const DEFAULT_CONNECTIONS: usize = 256;
 
 /// Connections beyond the limit that are told so at a time; more are just closed.
 const MAX_REFUSALS: usize = 16;
@@ -85,9 +86,9 @@ pub enum BindError {
     /// Other machines may ask, but there is no token for them to prove who they are.
     #[error("{0} can be reached from other machines, so a token is needed; set one that is not empty")]
     TokenMissing(SocketAddr),
-    /// A token that nothing or no header can carry.
-    #[error("a token must be visible ASCII characters, at least one, without blanks")]
-    BadToken,
+    /// There should be a token, but what was given is none.
+    #[error(transparent)]
+    BadToken(#[from] TokenError),
     /// Another program, or another server of this one, has the port.
     #[error("{0} is in use; stop what listens there, or choose another port (port 0 takes any free one)")]
     InUse(SocketAddr),
@@ -105,11 +106,12 @@ pub enum BindError {
 }
 
 /// Settings of a [`DebugServer`].
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Builder {
     address: String,
     allow_remote: bool,
-    token: Option<String>,
+    token: Option<Token>,
+    bad_token: Option<TokenError>,
     registry: Registry,
     max_connections: usize,
 }
@@ -120,6 +122,7 @@ impl Default for Builder {
             address: DEFAULT_ADDRESS.to_owned(),
             allow_remote: false,
             token: None,
+            bad_token: None,
             registry: Registry::new(),
             max_connections: DEFAULT_CONNECTIONS,
         }
@@ -141,8 +144,26 @@ impl Builder {
     }
 
     /// Requires this token from everyone, as bearer or as Basic password.
-    pub fn token(mut self, token: impl Into<String>) -> Self {
-        self.token = Some(token.into());
+    pub fn token(self, token: impl Into<String>) -> Self {
+        self.with_token(Token::new(token))
+    }
+
+    /// Requires the token that stands in this environment variable.
+    pub fn token_from_env(self, variable: &str) -> Self {
+        self.with_token(Token::from_env(variable))
+    }
+
+    /// Requires the token that stands in this file.
+    pub fn token_from_file(self, path: impl AsRef<Path>) -> Self {
+        self.with_token(Token::from_file(path))
+    }
+
+    /// What is wrong with a token is said by `bind`.
+    fn with_token(mut self, token: Result<Token, TokenError>) -> Self {
+        match token {
+            Ok(token) => self.token = Some(token),
+            Err(error) => self.bad_token = Some(error),
+        }
         self
     }
 
@@ -160,19 +181,25 @@ impl Builder {
 
     /// Opens the port and starts its thread.
     pub fn bind(self) -> Result<DebugServer, BindError> {
-        if self.token.as_deref().is_some_and(|token| !token.bytes().all(|byte| byte.is_ascii_graphic())) {
-            return Err(BindError::BadToken);
-        }
         let listener = self.listen()?;
+        if let Some(error) = self.bad_token {
+            return Err(error.into());
+        }
         let local_address = listener.local_addr().map_err(BindError::Thread)?;
         listener.set_nonblocking(true).map_err(BindError::Thread)?;
-        let service = Arc::new(Service { guard: Guard::new(local_address.ip(), self.token), registry: self.registry });
+        let guard = match self.token {
+            Some(token) => Guard::with_token(token, Session::new(local_address.port())),
+            None => Guard::for_address(local_address.ip()),
+        };
+        let handler = Handler::new(self.registry, guard);
         let (stop, stopped) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
             .enable_time()
             .max_blocking_threads(MAX_BLOCKING_THREADS)
             .thread_name("greenprof-write")
+            .on_thread_start(process::threads::enter)
+            .on_thread_stop(process::threads::leave)
             .build()
             .map_err(BindError::Thread)?;
         let max_connections = self.max_connections;
@@ -182,8 +209,10 @@ impl Builder {
                 // The port's own memory is not the program's. Profiles are written on other threads, and what they need
                 // is for them to say; the little of theirs that runs here is called through `tracked`.
                 heap::untracked(|| {
-                    runtime.block_on(accept_until(stopped, listener, service, max_connections));
+                    process::threads::enter();
+                    runtime.block_on(accept_until(stopped, listener, handler, max_connections));
                     runtime.shutdown_timeout(SHUTDOWN_PATIENCE);
+                    process::threads::leave();
                 });
             })
             .map_err(BindError::Thread)?;
@@ -198,12 +227,9 @@ impl Builder {
             if !self.allow_remote {
                 return Err(BindError::Remote(address));
             }
-            if self.token.as_deref().unwrap_or("").is_empty() {
+            if self.token.is_none() && self.bad_token.is_none() {
                 return Err(BindError::TokenMissing(address));
             }
-        }
-        if self.token.as_deref() == Some("") {
-            return Err(BindError::BadToken);
         }
         let mut failure = bad_address(io::ErrorKind::NotFound.into());
         for address in addresses {
@@ -259,16 +285,10 @@ impl Drop for DebugServer {
     }
 }
 
-/// What answers requests.
-struct Service {
-    guard: Guard,
-    registry: Registry,
-}
-
 async fn accept_until(
     mut stopped: oneshot::Receiver<()>,
     listener: TcpListener,
-    service: Arc<Service>,
+    handler: Handler,
     max_connections: usize,
 ) {
     // Fails only where the runtime has no I/O driver, which it was built with.
@@ -285,7 +305,7 @@ async fn accept_until(
             continue;
         };
         if let Ok(place) = places.clone().try_acquire_owned() {
-            tokio::spawn(serve(stream, service.clone(), place));
+            tokio::spawn(serve(stream, handler.clone(), place));
         } else if let Ok(place) = refusals.clone().try_acquire_owned() {
             tokio::spawn(refuse(stream, place));
         }
@@ -293,26 +313,16 @@ async fn accept_until(
 }
 
 /// Serves one connection until it ends. The place is free again when this returns or is dropped.
-async fn serve(stream: TcpStream, service: Arc<Service>, _place: OwnedSemaphorePermit) {
+async fn serve(stream: TcpStream, handler: Handler, _place: OwnedSemaphorePermit) {
     // Answers leave as one piece; waiting to fill a packet would only add delay.
     let _ = stream.set_nodelay(true);
-    let answer = service_fn(move |request: Request<Incoming>| {
-        let service = service.clone();
-        async move {
-            let refusal = service.guard.refusal(request.version(), request.uri(), request.headers());
-            Ok::<_, Infallible>(match refusal {
-                Some(refusal) => refusal,
-                None => route::answer(&service.registry, request).await,
-            })
-        }
-    });
     // Whatever ends a connection concerns its peer only, who notices.
     let _ = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_PATIENCE)
         .max_buf_size(MAX_HEAD)
         .title_case_headers(true)
-        .serve_connection(TokioIo::new(Stall::new(stream, WRITE_PATIENCE)), answer)
+        .serve_connection(TokioIo::new(Stall::new(stream, WRITE_PATIENCE)), handler)
         .await;
 }
 
@@ -416,13 +426,13 @@ mod tests {
         assert!(matches!(open().bind(), Err(BindError::Remote(_))));
         assert!(matches!(open().token("t").bind(), Err(BindError::Remote(_))));
         assert!(matches!(open().allow_remote(true).bind(), Err(BindError::TokenMissing(_))));
-        assert!(matches!(open().allow_remote(true).token("").bind(), Err(BindError::TokenMissing(_))));
-        assert!(matches!(open().allow_remote(true).token("a b").bind(), Err(BindError::BadToken)));
+        assert!(matches!(open().allow_remote(true).token("").bind(), Err(BindError::BadToken(_))));
+        assert!(matches!(open().allow_remote(true).token("a b").bind(), Err(BindError::BadToken(_))));
         assert!(open().allow_remote(true).token("t").bind().is_ok());
         let error = DebugServer::builder().address("nonsense").bind().expect_err("no address");
         assert!(matches!(error, BindError::BadAddress { .. }), "{error}");
         let error = DebugServer::builder().address("127.0.0.1:0").token("").bind().expect_err("an empty token");
-        assert!(matches!(error, BindError::BadToken), "{error}");
+        assert!(matches!(error, BindError::BadToken(_)), "{error}");
     }
 
     #[test]
@@ -443,7 +453,7 @@ mod tests {
         let cpu = FakeCpu::default();
         let running = cpu.running.clone();
         let registry = Registry::new();
-        registry.set_cpu(Arc::new(cpu));
+        registry.register_capture(Arc::new(cpu)).expect("a new name");
         let server = DebugServer::builder().address("127.0.0.1:0").registry(registry).bind().expect("binds");
         let wait_for = |expected: usize| {
             let deadline = Instant::now() + Duration::from_secs(10);

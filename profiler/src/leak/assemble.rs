@@ -1,7 +1,7 @@
 //! From what a scan has found to a report, after the release. Leaked tasks do not run, and nobody else reaches what only they
 //! reach: so there is no hurry, and what they hold is looked at now.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use greenprof_runtime::{
     heap,
@@ -38,32 +38,43 @@ pub(super) fn report(mut raw: Raw, options: &Options) -> Box<Report> {
             continue;
         }
         let waits_on = raw.tables.waits_on(found).filter_map(|on| shown(on, &holders)).collect();
-        let stack = snapshot.stack(info).map(<[usize]>::to_vec);
-        leaks.push(Leak { task: tasks::Task::new(info, stack), waits_on, hostage: false });
+        let task = tasks::Task::new(&info.view(snapshot.stack(info)));
+        leaks.push(Leak { task, waits_on, hostage: false });
     }
     leaks.sort_by_key(Leak::id);
     let deadlocks = deadlock::find(&mut leaks);
     if let Some(runtime) = options.runtime {
         leaks.retain(|leak| leak.task.runtime_id == runtime);
     }
-    Box::new(Report { tasks: leaks, incomplete: raw.incomplete, deadlocks, counts: raw.counts, cost: raw.cost, errors })
+    Box::new(Report {
+        tasks: leaks,
+        incomplete: raw.incomplete,
+        deadlocks,
+        counts: raw.counts,
+        cost: raw.cost,
+        mode: raw.mode,
+        not_copied: raw.not_copied,
+        errors,
+    })
 }
 
 /// By the index of a primitive: the leaked tasks that have something that could wake those who wait on it.
-type Holders = HashMap<usize, Vec<TaskId>>;
+type Holders = HashMap<usize, Arc<[TaskId]>>;
 
 fn holders(raw: &mut Raw) -> Holders {
-    let mut holders = Holders::new();
     if raw.incomplete.is_some() {
-        return holders; // they may run
+        return Holders::new(); // they may run
     }
+    let mut holders: HashMap<usize, Vec<TaskId>> = HashMap::new();
     for (primitive, task) in &raw.tables.held {
-        let tasks = holders.entry(*primitive as usize).or_default();
-        if !tasks.contains(task) {
-            tasks.push(*task);
-        }
+        holders.entry(*primitive as usize).or_default().push(*task);
     }
-    holders
+    let sorted = holders.into_iter().map(|(primitive, mut tasks)| {
+        tasks.sort_unstable();
+        tasks.dedup();
+        (primitive, tasks.into())
+    });
+    sorted.collect()
 }
 
 fn shown(on: On, holders: &Holders) -> Option<WaitsOn> {

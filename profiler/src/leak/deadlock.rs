@@ -9,20 +9,19 @@ use greenprof_runtime::{sync::PrimitiveKind, task::TaskId};
 
 use super::report::{Deadlock, Leak, WaitsOn};
 
-/// Marks the hostages, and gives the deadlocks.
+/// Marks the hostages, and gives the deadlocks. Takes time in proportion to the waits and the holders.
 pub(super) fn find(leaks: &mut [Leak]) -> Vec<Deadlock> {
-    let place: HashMap<TaskId, usize> = leaks.iter().enumerate().map(|(at, leak)| (leak.id(), at)).collect();
-    let edges: Vec<Vec<usize>> = leaks.iter().map(|leak| needs(leak, &place)).collect();
-    let circles = circles(&edges);
-    let mut size = vec![0; leaks.len()];
-    circles.iter().for_each(|circle| size[*circle] += 1);
+    let graph = Graph::of(leaks);
+    let circles = circles(&graph.edges);
+    let mut size = vec![0; graph.edges.len()];
+    circles[..leaks.len()].iter().for_each(|circle| size[*circle] += 1);
     for (at, leak) in leaks.iter_mut().enumerate() {
-        let alone = size[circles[at]] == 1 && !edges[at].contains(&at);
-        leak.hostage = alone && !edges[at].is_empty();
+        let alone = size[circles[at]] == 1 && !graph.needs_itself[at];
+        leak.hostage = alone && graph.needs_others[at];
     }
     let mut deadlocks: HashMap<usize, Vec<(TaskId, u32)>> = HashMap::new();
     for (at, leak) in leaks.iter().enumerate() {
-        let in_circle = size[circles[at]] > 1 || edges[at].contains(&at);
+        let in_circle = size[circles[at]] > 1 || graph.needs_itself[at];
         if let Some(lock) = lock(leak).filter(|_| in_circle) {
             deadlocks.entry(circles[at]).or_default().push((leak.id(), lock));
         }
@@ -37,19 +36,52 @@ pub(super) fn find(leaks: &mut [Leak]) -> Vec<Deadlock> {
     deadlocks
 }
 
-/// The tasks that a task needs to go on, as far as they are leaked, too.
-fn needs(leak: &Leak, place: &HashMap<TaskId, usize>) -> Vec<usize> {
-    let tasks = leak.waits_on.iter().flat_map(|on| match on {
-        WaitsOn::Task(task) => vec![*task],
-        WaitsOn::Primitive(primitive) => {
-            let others = primitive.held_by.iter().filter(|task| **task != leak.id() || is_lock(primitive.kind));
-            others.copied().collect()
+/// What each task needs to go on. A primitive is a node of its own, between those who wait for it and those who hold it: many
+/// may share one.
+struct Graph {
+    /// First the tasks, then the primitives.
+    edges: Vec<Vec<usize>>,
+    /// Tasks that wait for their own end, or for a lock that they hold. Who has a handle of the channel that it waits for is
+    /// not among them: that is how channels are used.
+    needs_itself: Vec<bool>,
+    needs_others: Vec<bool>,
+}
+
+impl Graph {
+    fn of(leaks: &[Leak]) -> Self {
+        let place: HashMap<TaskId, usize> = leaks.iter().enumerate().map(|(at, leak)| (leak.id(), at)).collect();
+        let mut graph = Self {
+            edges: vec![Vec::new(); leaks.len()],
+            needs_itself: vec![false; leaks.len()],
+            needs_others: vec![false; leaks.len()],
+        };
+        let mut nodes: HashMap<u32, usize> = HashMap::new();
+        for (at, leak) in leaks.iter().enumerate() {
+            for on in &leak.waits_on {
+                match on {
+                    WaitsOn::Task(task) => {
+                        let Some(&other) = place.get(task) else { continue };
+                        graph.edges[at].push(other);
+                        graph.needs_itself[at] |= other == at;
+                        graph.needs_others[at] |= other != at;
+                    }
+                    WaitsOn::Primitive(primitive) => {
+                        let node = *nodes.entry(primitive.number).or_insert_with(|| {
+                            // In the order of numbers, as are the leaks: so these are sorted.
+                            let holders = primitive.held_by.iter().filter_map(|task| place.get(task).copied());
+                            graph.edges.push(holders.collect());
+                            graph.edges.len() - 1
+                        });
+                        let holds = graph.edges[node].binary_search(&at).is_ok();
+                        graph.needs_itself[at] |= holds && is_lock(primitive.kind);
+                        graph.needs_others[at] |= graph.edges[node].len() > usize::from(holds);
+                        graph.edges[at].push(node);
+                    }
+                }
+            }
         }
-    });
-    let mut needs: Vec<usize> = tasks.filter_map(|task| place.get(&task).copied()).collect();
-    needs.sort_unstable();
-    needs.dedup();
-    needs
+        graph
+    }
 }
 
 fn is_lock(kind: PrimitiveKind) -> bool {

@@ -16,10 +16,11 @@ use super::{
     Options,
     blocks::Blocks,
     caller::Caller,
+    copy::{self, Failure},
     mark::{self, Marker, Trail},
     memory::Stack,
     population::{CANDIDATE, ENDED, LIVE, Population, RESTS, Slot},
-    report::{Cost, Counts, DetectError, Incomplete},
+    report::{Cost, Counts, DetectError, Incomplete, Mode, NotCopied},
     roots::{self, Modules},
     why::{self, Link},
 };
@@ -49,9 +50,9 @@ pub(super) struct Tables {
     pub(super) blocks: Blocks,
     pub(super) population: Population,
     woken: Stack<u32>,
-    modules: Modules,
+    pub(super) modules: Modules,
     pub(super) found: Vec<Found>,
-    on: Vec<On>,
+    pub(super) on: Vec<On>,
     /// The index of a primitive, and a leaked task that has a word of it.
     pub(super) held: Vec<(u32, TaskId)>,
     ended: Vec<u32>,
@@ -90,6 +91,8 @@ pub(super) struct Raw {
     pub(super) incomplete: Option<Incomplete>,
     pub(super) counts: Counts,
     pub(super) cost: Cost,
+    pub(super) mode: Mode,
+    pub(super) not_copied: Option<NotCopied>,
     pub(super) alive: bool,
 }
 
@@ -111,17 +114,23 @@ pub(super) fn on_own_thread(options: &Options, caller: Caller, explain: Option<T
 fn detect(options: &Options, caller: Caller, explain: Option<TaskId>) -> Result<Raw, DetectError> {
     let mut scale = 1;
     let mut attempt = 1;
+    // Why no copy is looked at, if not.
+    let mut copied = if options.mode == Mode::Fork { Ok(()) } else { Err(None) };
     loop {
         let mut tables = Tables::new(scale, explain.is_some()).map_err(DetectError::Memory)?;
         let began = Instant::now();
-        let stop = world::stop(options.patience, |world| look(world, &mut tables, caller, explain))?;
-        let mut looked = stop.value;
-        looked.cost.stopping = stop.pause.stopping;
-        looked.cost.stopped = stop.pause.stopped;
+        let (mut looked, mode) = match copied {
+            Ok(()) => match copy::look_at_copy(options, &mut tables, caller, explain) {
+                Ok(looked) => looked,
+                Err(Failure::Copy(reason)) => {
+                    copied = Err(Some(reason));
+                    continue;
+                }
+                Err(Failure::Detect(error)) => return Err(error),
+            },
+            Err(_) => (look_here(options, &mut tables, caller, explain)?, Mode::Stop),
+        };
         looked.cost.total = began.elapsed();
-        if looked.incomplete.is_none() && tables.modules.have_changed().map_err(DetectError::Memory)? {
-            looked.incomplete = Some(Incomplete::Busy);
-        }
         let again = match looked.incomplete {
             Some(Incomplete::Table) => {
                 scale *= 2;
@@ -131,19 +140,47 @@ fn detect(options: &Options, caller: Caller, explain: Option<TaskId>) -> Result<
             _ => false,
         };
         if !again || attempt == ATTEMPTS {
-            let Looked { incomplete, counts, cost, alive } = looked;
-            return Ok(Raw { tables, incomplete, counts, cost, alive });
+            let Looked { incomplete, counts, cost, alive, .. } = looked;
+            let not_copied = copied.err().flatten();
+            return Ok(Raw { tables, incomplete, counts, cost, mode, not_copied, alive });
         }
         attempt += 1;
     }
 }
 
-struct Looked {
-    incomplete: Option<Incomplete>,
+/// Looks while the world is stopped.
+fn look_here(
+    options: &Options,
+    tables: &mut Tables,
+    caller: Caller,
+    explain: Option<TaskId>,
+) -> Result<Looked, DetectError> {
+    let stop = world::stop(options.patience, |world| look(world, tables, caller, explain))?;
+    let mut looked = stop.value;
+    (looked.cost.stopping, looked.cost.stopped) = (stop.pause.stopping, stop.pause.stopped);
+    looked.check(tables)?;
+    Ok(looked)
+}
+
+/// What a look has found, without the lists.
+pub(super) struct Looked {
+    pub(super) incomplete: Option<Incomplete>,
     counts: Counts,
-    cost: Cost,
+    pub(super) cost: Cost,
+    /// Bytes of roots that could not be read: what guards stacks, mostly.
+    pub(super) unreadable: u64,
     /// Whether the task that is asked about is alive.
     alive: bool,
+}
+
+impl Looked {
+    /// After the release: whether the modules were those that had been listed.
+    pub(super) fn check(&mut self, tables: &Tables) -> Result<(), DetectError> {
+        if self.incomplete.is_none() && tables.modules.have_changed().map_err(DetectError::Memory)? {
+            self.incomplete = Some(Incomplete::Busy);
+        }
+        Ok(())
+    }
 }
 
 /// Adds if there is room: nothing may be allocated.
@@ -154,9 +191,10 @@ fn push<T>(list: &mut Vec<T>, value: T) {
 }
 
 /// The look at the stopped world.
-fn look(world: &Stopped<'_>, tables: &mut Tables, caller: Caller, explain: Option<TaskId>) -> Looked {
+pub(super) fn look(world: &Stopped<'_>, tables: &mut Tables, caller: Caller, explain: Option<TaskId>) -> Looked {
     let began = Instant::now();
-    let mut looked = Looked { incomplete: None, counts: Counts::default(), cost: Cost::default(), alive: false };
+    let mut looked =
+        Looked { incomplete: None, counts: Counts::default(), cost: Cost::default(), unreadable: 0, alive: false };
     let view = if world.complete() {
         // SAFETY: every other thread is stopped, and this one does not use the allocator before the release.
         unsafe { View::of_stopped_world() }
@@ -180,6 +218,7 @@ fn look(world: &Stopped<'_>, tables: &mut Tables, caller: Caller, explain: Optio
     marker.root_tasks();
     marker.run();
     (looked.cost.words, looked.cost.blocks, looked.cost.bytes) = (marker.words, marker.count, marker.bytes);
+    looked.unreadable = marker.unreadable;
     if marker.overflow {
         looked.incomplete = Some(Incomplete::Table);
     }

@@ -1,10 +1,12 @@
 //! `/debug/pprof/goroutineleak`: the leaked tasks, in the forms of the task profile. Each request is a detection.
 
+use std::sync::Arc;
+
 use greenprof_runtime::heap;
 
-use super::{DetectError, Report, detect};
+use super::{DetectError, Mode, Options, Report, View, detect_with};
 use crate::{
-    http::NamedProfile,
+    http::{NamedProfile, Query},
     profile::{Profile, ProfileError, ValueType, encode},
     symbolize,
     tasks::{self, Snapshot},
@@ -30,28 +32,7 @@ impl NamedProfile for LeakProfile {
     }
 
     fn write(&self, debug: i64) -> Result<Vec<u8>, ProfileError> {
-        let report = detect().map_err(|error| ProfileError::Unavailable(error.to_string()))?;
-        heap::untracked(|| {
-            let snapshot = snapshot(&report);
-            let mut symbolizer = symbolize::shared().lock();
-            match debug {
-                ..=0 => encode::encode(&profile(&report, &snapshot), &mut symbolizer),
-                1 => {
-                    let text = tasks::text_of("goroutineleak", &snapshot, &mut symbolizer);
-                    Ok((text + &remarks(&report)).into_bytes())
-                }
-                _ => {
-                    drop(symbolizer);
-                    let all = tasks::snapshot();
-                    let remark = |task: &tasks::Task| match (report.is_leaked(task.id), report.incomplete()) {
-                        (true, _) => " (leaked)",
-                        (false, Some(_)) if report.tasks.iter().any(|leak| leak.id() == task.id) => " (perhaps leaked)",
-                        _ => "",
-                    };
-                    Ok(tasks::dump_with(&all, &mut symbolize::shared().lock(), remark).into_bytes())
-                }
-            }
-        })
+        write(&Options::default(), debug)
     }
 
     fn collect(&self) -> Option<Profile> {
@@ -62,13 +43,43 @@ impl NamedProfile for LeakProfile {
         false
     }
 
+    fn view(&self, query: &Query) -> Result<Option<Arc<dyn NamedProfile>>, String> {
+        Ok(Some(Arc::new(View::parse(|name| query.get(name))?)))
+    }
+
     fn unavailable(&self) -> Option<String> {
         (!heap::is_active()).then(|| DetectError::NoHeap.to_string())
     }
 }
 
+/// The leaked tasks as the port shows them.
+pub(super) fn write(options: &Options, debug: i64) -> Result<Vec<u8>, ProfileError> {
+    let report = detect_with(options).map_err(|error| ProfileError::Unavailable(error.to_string()))?;
+    heap::untracked(|| {
+        let snapshot = snapshot(&report);
+        let mut symbolizer = symbolize::shared().lock();
+        match debug {
+            ..=0 => encode::encode(&profile(&report, &snapshot), &mut symbolizer),
+            1 => {
+                let text = tasks::text_of("goroutineleak", &snapshot, &mut symbolizer);
+                Ok((text + &remarks(&report)).into_bytes())
+            }
+            _ => {
+                drop(symbolizer);
+                let all = tasks::snapshot();
+                let remark = |task: &tasks::Task| match (report.is_leaked(task.id), report.incomplete()) {
+                    (true, _) => " (leaked)",
+                    (false, Some(_)) if report.tasks.iter().any(|leak| leak.id() == task.id) => " (perhaps leaked)",
+                    _ => "",
+                };
+                Ok(tasks::dump_with(&all, &mut symbolize::shared().lock(), remark).into_bytes())
+            }
+        }
+    })
+}
+
 /// The reported tasks; those of an incomplete scan, too, which are marked.
-fn snapshot(report: &Report) -> Snapshot {
+pub(super) fn snapshot(report: &Report) -> Snapshot {
     Snapshot { tasks: report.tasks.iter().map(|leak| leak.task.clone()).collect() }
 }
 
@@ -78,7 +89,7 @@ fn profile(report: &Report, snapshot: &Snapshot) -> Profile {
     profile
 }
 
-fn remarks(report: &Report) -> String {
+pub(super) fn remarks(report: &Report) -> String {
     let mut text = String::new();
     if let Some(reason) = report.incomplete() {
         text.push_str(&format!("# candidates only, not leaks: {reason}\n"));
@@ -87,8 +98,17 @@ fn remarks(report: &Report) -> String {
         text.push_str(&format!("# detector errors: {} tasks that were reported have run since\n", report.errors));
     }
     let cost = &report.cost;
+    if let Some(reason) = report.not_copied {
+        text.push_str(&format!("# not looked for in a copy of the process: {reason}\n"));
+    }
+    if report.mode == Mode::Fork {
+        text.push_str(&format!(
+            "# looked for in a copy of the process, made in {:?}; {} page faults of the program while it was there\n",
+            cost.cloning, cost.faults
+        ));
+    }
     text.push_str(&format!(
-        "# {} tasks, {} of them blocked; stopped for {:?}, of which {:?} looking at {} words\n",
+        "# {} tasks, {} of them blocked; stopped for {:?}; looked for {:?} at {} words\n",
         report.counts.tasks, report.counts.blocked, cost.stopped, cost.marking, cost.words
     ));
     text

@@ -159,6 +159,8 @@ pub(super) struct Marker<'w> {
     pub(super) words: u64,
     pub(super) count: u64,
     pub(super) bytes: u64,
+    /// Bytes of roots that could not be read.
+    pub(super) unreadable: u64,
     /// A worklist was full.
     pub(super) overflow: bool,
     /// Filled if it is there.
@@ -191,6 +193,7 @@ impl<'w> Marker<'w> {
             words: 0,
             count: 0,
             bytes: 0,
+            unreadable: 0,
             overflow: false,
             trail,
         }
@@ -208,7 +211,7 @@ impl<'w> Marker<'w> {
         self.note(&range, root);
         let world = self.world;
         self.words += (range.len() / size_of::<usize>()) as u64;
-        world.words(range, |at, word| self.word(at, word, rule));
+        self.unreadable += world.words(range, |at, word| self.word(at, word, rule)) as u64;
     }
 
     /// Looks at words.

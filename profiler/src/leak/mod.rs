@@ -7,14 +7,19 @@
 mod assemble;
 mod blocks;
 mod caller;
+mod copy;
 mod deadlock;
 mod detect;
 mod endpoint;
+mod growth;
 mod mark;
 mod memory;
 mod population;
 mod report;
 mod roots;
+mod suspects;
+mod verify;
+mod view;
 mod watch;
 mod why;
 
@@ -27,7 +32,11 @@ use caller::Caller;
 use greenprof_runtime::{heap, task::TaskId, world, world::Patience};
 
 pub use endpoint::LeakProfile;
-pub use report::{Cost, Counts, Deadlock, DetectError, Incomplete, Leak, Primitive, Report, WaitsOn};
+pub use growth::{Growth, SiteGrowth, Snapshot, Tasks};
+pub use report::{Cost, Counts, Deadlock, DetectError, Incomplete, Leak, Mode, NotCopied, Primitive, Report, WaitsOn};
+pub use suspects::{Suspects, blocked_longer_than};
+pub use verify::verify_none;
+pub use view::View;
 pub use why::{Link, WhyAlive};
 
 /// How to look.
@@ -41,6 +50,8 @@ pub struct Options {
     /// How long to wait at the most until no task is running or runnable, before looking: tasks that are about to block are
     /// not blocked yet.
     pub settle: Duration,
+    /// How much of the detection the program stands still for.
+    pub mode: Mode,
 }
 
 /// Finds the leaked tasks of the process. May be called on a task or on a plain thread; stops all others meanwhile.

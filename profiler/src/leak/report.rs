@@ -1,6 +1,6 @@
 //! What a detection has found, in types.
 
-use std::{fmt, panic::Location, time::Duration};
+use std::{fmt, panic::Location, sync::Arc, time::Duration};
 
 use greenprof_runtime::{
     sync::PrimitiveKind,
@@ -76,8 +76,49 @@ pub struct Primitive {
     pub kind: PrimitiveKind,
     /// Where it was made; of what can be made in a `const`, where it was first used.
     pub created_at: Option<&'static Location<'static>>,
-    /// The leaked tasks that hold it, if it is a lock: those with its guard on their stacks. In no particular order.
-    pub held_by: Vec<TaskId>,
+    /// The leaked tasks that have what could wake those who wait for it: of a lock, its guard. In the order of their numbers;
+    /// shared with all others of the report that wait for it.
+    pub held_by: Arc<[TaskId]>,
+}
+
+/// How much of a detection the program stands still for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Mode {
+    /// All of it. Needs no memory but the detector's tables.
+    #[default]
+    Stop,
+    /// Only while a copy of the process is made (`fork`), which is then looked at: the pause does not depend on how long the look
+    /// takes. Each page of memory that the program writes to meanwhile is there twice, and each costs it a fault. Where it
+    /// does not work the answer is that of [`Mode::Stop`], and says so.
+    Fork,
+}
+
+/// Why no copy of the process was looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NotCopied {
+    /// The system does not make one: the number of the error.
+    Refused(i32),
+    /// It ended before it had looked at everything.
+    Died,
+    /// It took too long.
+    Slow,
+    /// Memory that matters is not as it was in the process: shared with others, or kept from children.
+    Differs,
+}
+
+impl fmt::Display for NotCopied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(error) => {
+                write!(f, "the process cannot be copied: {}", std::io::Error::from_raw_os_error(*error))
+            }
+            Self::Died => f.write_str("the copy of the process ended before it had looked at everything"),
+            Self::Slow => f.write_str("the copy of the process took too long"),
+            Self::Differs => f.write_str("memory of the program is shared with other processes or kept from children"),
+        }
+    }
 }
 
 /// What a detection cost.
@@ -88,10 +129,15 @@ pub struct Cost {
     pub stopping: Duration,
     /// How long they were stopped, with `stopping`: the pause that the program noticed.
     pub stopped: Duration,
-    /// Of that, collecting tasks and primitives.
+    /// Of that, copying the process; zero if it was not.
+    pub cloning: Duration,
+    /// Collecting tasks and primitives: of the pause, or in the copy.
     pub collecting: Duration,
-    /// Of that, looking at memory.
+    /// Looking at memory: of the pause, or in the copy.
     pub marking: Duration,
+    /// Page faults of the program from the copying until the copy had ended, for any reason: at the most so many pages were copied. What
+    /// is written to only later costs a fault, too, but no copy.
+    pub faults: u64,
     /// All of it, with what comes after the release.
     pub total: Duration,
     /// Words that were looked at.
@@ -126,6 +172,10 @@ pub struct Report {
     pub counts: Counts,
     /// What it cost.
     pub cost: Cost,
+    /// What was looked at: the stopped process, or a copy.
+    pub mode: Mode,
+    /// Why it was not a copy, if one was asked for.
+    pub not_copied: Option<NotCopied>,
     /// Tasks of earlier reports that have run since, in the whole process: each is a fault of the detector.
     pub errors: u64,
 }

@@ -34,6 +34,10 @@ impl Modules {
         Ok(modules)
     }
 
+    pub(super) fn segments(&self) -> &[(usize, usize)] {
+        self.segments.values()
+    }
+
     /// Whether modules were loaded or unloaded since.
     pub(super) fn have_changed(&self) -> io::Result<bool> {
         Ok(self.changes != Self::list()?.changes)

@@ -10,14 +10,15 @@
 //! only if all addresses have them; no reader acts on that.
 
 use std::collections::HashMap;
-use std::io::Write;
+use std::io::{Read, Write};
+use std::sync::Arc;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use prost::Message;
 
-use super::{LabelValue, Profile, ProfileError, Sample, proto};
-use crate::symbolize::{Frame, Symbolizer, names::is_allocator};
+use super::{LabelValue, Leaf, Profile, ProfileError, Sample, proto};
+use crate::symbolize::{Frame, Symbolizer};
 
 /// Encodes and compresses a profile.
 pub fn encode(profile: &Profile, symbolizer: &mut Symbolizer) -> Result<Vec<u8>, ProfileError> {
@@ -36,8 +37,8 @@ pub fn to_proto(profile: &Profile, symbolizer: &mut Symbolizer) -> proto::Profil
     symbolizer.refresh();
     let mut builder = Builder::new(symbolizer);
     let mut samples: Vec<proto::Sample> = profile.samples.iter().map(|s| builder.sample(profile, s)).collect();
-    if profile.hides_allocator {
-        // Stacks that differed only in how the allocator found a block.
+    if profile.leaf != Leaf::Whole {
+        // Stacks that differed only in what is left out, such as how the allocator found a block.
         samples = merged(samples);
     }
     let value_type = |builder: &mut Builder<'_>, value: &super::ValueType| proto::ValueType {
@@ -147,7 +148,7 @@ impl<'a> Builder<'a> {
     fn sample(&mut self, profile: &Profile, sample: &Sample) -> proto::Sample {
         let addresses = sample.stack.iter().enumerate().map(|(depth, &raw)| profile.lookup_address(depth, raw));
         let addresses: Vec<usize> = addresses.collect();
-        let (first, skip) = if profile.hides_allocator { self.first_shown(&addresses) } else { (0, 0) };
+        let (first, skip) = self.first_shown(profile.leaf, &addresses);
         let shown = addresses[first..].iter().enumerate();
         let location_id = shown.map(|(at, &address)| self.location(address, if at == 0 { skip } else { 0 })).collect();
         let label = sample.labels.iter().map(|(key, value)| self.label(key, value)).collect();
@@ -165,18 +166,22 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// The first address of which something is shown, and how many of its innermost functions are not, if the allocator's
-    /// are left out at the leaf. An address without a function is not the allocator's.
-    fn first_shown(&mut self, addresses: &[usize]) -> (usize, usize) {
+    /// The first address of which something is shown, and how many of its innermost functions are not.
+    fn first_shown(&mut self, leaf: Leaf, addresses: &[usize]) -> (usize, usize) {
+        if leaf == Leaf::Whole {
+            return (0, 0);
+        }
+        let mut places: Vec<(usize, usize)> = Vec::new();
+        let mut functions: Vec<Arc<str>> = Vec::new();
         for (at, &address) in addresses.iter().enumerate() {
             let frames = self.symbolizer.resolve(address);
-            match frames.iter().position(|frame| !is_allocator(&frame.function)) {
-                Some(skip) => return (at, skip),
-                None if frames.is_empty() => return (at, 0),
-                None => {}
-            }
+            // An address without a function is nobody's.
+            let names = frames.iter().map(|frame| frame.function.clone());
+            functions.extend(names.chain(frames.is_empty().then(|| "".into())));
+            places.extend((0..frames.len().max(1)).map(|skip| (at, skip)));
         }
-        (0, 0)
+        let functions: Vec<&str> = functions.iter().map(|function| &**function).collect();
+        places.get(leaf.hidden(&functions)).copied().unwrap_or_default()
     }
 
     /// The location of an address, without the `skip` innermost functions there.
@@ -255,8 +260,17 @@ impl<'a> Builder<'a> {
 
 /// Unpacks and decodes what [`encode`] made; for tests and for tools that read their own profiles.
 pub fn decode(bytes: &[u8]) -> Result<proto::Profile, DecodeError> {
+    decode_at_most(bytes, usize::MAX)
+}
+
+/// The same, of bytes that nobody vouches for: refuses what is larger than `limit` bytes when it is unpacked.
+pub fn decode_at_most(bytes: &[u8], limit: usize) -> Result<proto::Profile, DecodeError> {
     let mut plain = Vec::new();
-    std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(bytes), &mut plain)?;
+    let mut unpacked = flate2::read::GzDecoder::new(bytes).take((limit as u64).saturating_add(1));
+    unpacked.read_to_end(&mut plain)?;
+    if plain.len() > limit {
+        return Err(DecodeError::TooLarge(limit));
+    }
     Ok(proto::Profile::decode(plain.as_slice())?)
 }
 
@@ -266,6 +280,9 @@ pub enum DecodeError {
     /// Not gzip, or cut short.
     #[error("the profile cannot be unpacked: {0}")]
     Unpack(#[from] std::io::Error),
+    /// More than was allowed.
+    #[error("the profile is larger than {0} bytes when it is unpacked")]
+    TooLarge(usize),
     /// Not a `profile.proto` message.
     #[error("the profile cannot be decoded: {0}")]
     Decode(#[from] prost::DecodeError),

@@ -19,6 +19,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use thiserror::Error;
 
+use crate::symbolize::names::{shown_allocation, shown_contention};
+
 /// Why a profile could not be produced.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -61,6 +63,17 @@ pub enum LabelValue {
     },
 }
 
+/// Where the stacks of a profile begin when it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leaf {
+    /// At the leaf.
+    Whole,
+    /// After the allocator's own frames: [`shown_allocation`].
+    WithoutAllocator,
+    /// With the function of the runtime that was called: [`shown_contention`].
+    WithoutHooks,
+}
+
 /// One stack with its values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sample {
@@ -89,8 +102,8 @@ pub struct Profile {
     pub duration_nanos: Option<i64>,
     /// Whether element 0 of each stack is an interrupted program counter (CPU) or a return address (all others).
     pub leaf_is_exact: bool,
-    /// Whether the allocator's own frames at the leaf are left out when the profile is written.
-    pub hides_allocator: bool,
+    /// Which frames at the leaf are left out when the profile is written.
+    pub leaf: Leaf,
     /// The samples.
     pub samples: Vec<Sample>,
     /// Free text that tools print under the header; losses and estimates are stated here.
@@ -108,7 +121,7 @@ impl Profile {
             time_nanos: wall_clock_nanos(),
             duration_nanos: None,
             leaf_is_exact: false,
-            hides_allocator: false,
+            leaf: Leaf::Whole,
             samples: Vec::new(),
             comments: Vec::new(),
         }
@@ -148,6 +161,17 @@ impl Profile {
 /// The address to look up for a raw stack element: itself if it is an exact program counter, else the byte before.
 pub fn lookup_address(raw: usize, exact: bool) -> usize {
     if exact { raw } else { raw.saturating_sub(1) }
+}
+
+impl Leaf {
+    /// How many of the innermost functions are left out.
+    pub(crate) fn hidden(self, functions: &[&str]) -> usize {
+        match self {
+            Self::Whole => 0,
+            Self::WithoutAllocator => shown_allocation(functions).start,
+            Self::WithoutHooks => shown_contention(functions).start,
+        }
+    }
 }
 
 /// Nanoseconds since 1970 on the wall clock; 0 if the clock is set before that.

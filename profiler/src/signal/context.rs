@@ -47,18 +47,10 @@ fn thread_pointer() -> usize {
     pointer
 }
 
-/// Where the caller's address is while the interrupted function has no frame of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Frameless {
-    /// At the stack pointer: the function is at its first or its last instruction.
-    AtStackPointer,
-    /// One word above: the frame pointer has been pushed and not yet set.
-    AboveStackPointer,
-}
-
-/// Looks at the interrupted instruction. While a function sets up or takes down its frame, the frame pointer is still
-/// or already its caller's, and a plain walk would miss the caller.
-pub(crate) fn frameless(registers: &Registers) -> Option<Frameless> {
+/// Looks at the interrupted instruction of a function that keeps a frame pointer. While it sets up or takes down its
+/// frame, that is still or already its caller's, and a plain walk would miss the caller. Then: how many words above the
+/// stack pointer the return address ends.
+pub(crate) fn frameless(registers: &Registers) -> Option<u16> {
     // The upper half of the address space is the kernel's; the vsyscall page there can be executed, but not read.
     if !cfg!(target_arch = "x86_64") || (registers.pc as isize) < 4096 {
         return None;
@@ -67,9 +59,9 @@ pub(crate) fn frameless(registers: &Registers) -> Option<Frameless> {
     // continuation of an instruction that starts with it.
     let code = |offset: usize| unsafe { ((registers.pc + offset) as *const u8).read_volatile() };
     match code(0) {
-        0x55 | 0xc3 => Some(Frameless::AtStackPointer), // push rbp; ret
-        0x48 if code(1) == 0x89 && code(2) == 0xe5 => Some(Frameless::AboveStackPointer), // mov rbp, rsp
-        0xf3 if code(1) == 0x0f && code(2) == 0x1e && code(3) == 0xfa => Some(Frameless::AtStackPointer), // endbr64
+        0x55 | 0xc3 => Some(1),                                                   // push rbp; ret
+        0x48 if code(1) == 0x89 && code(2) == 0xe5 => Some(2),                    // mov rbp, rsp
+        0xf3 if code(1) == 0x0f && code(2) == 0x1e && code(3) == 0xfa => Some(1), // endbr64
         _ => None,
     }
 }

@@ -1,7 +1,7 @@
 //! The signal with which threads are sampled and asked where they stand: SIGPROF.
 //!
-//! Two things arrive here, told apart by how they were sent: expiries of the per-thread CPU timers ([`crate::cpu`]), and
-//! questions to one thread ([`ask`]). The handler runs on the interrupted thread, on its alternate signal stack.
+//! Three things arrive here, told apart by how they were sent: expiries of the per-thread CPU timers and overflows of the
+//! per-thread perf events ([`crate::cpu`]), and questions to one thread ([`ask`]). The handler runs on the interrupted thread, on its alternate signal stack.
 //!
 //! # Rules for everything that the handler calls
 //! No lock, no allocation, no thread-local that might allocate, no panic, no call into libc but for what is
@@ -73,6 +73,9 @@ pub(crate) fn install() -> Result<(), SignalError> {
         .clone()
 }
 
+/// The code of a signal that a file descriptor has sent, as the kernel numbers it.
+const DESCRIPTOR_READY: c_int = 1; // POLL_IN
+
 /// The fields of a siginfo that was sent by a timer or by a queued signal, as the kernel lays them out.
 #[repr(C)]
 struct QueuedInfo {
@@ -84,6 +87,7 @@ struct QueuedInfo {
     _source: c_int,
     /// How many further expiries this signal stands for; of a queued signal, the sender's user.
     overrun: c_int,
+    /// The value that was sent along; of a descriptor's signal, the descriptor in the lower half.
     value: usize,
 }
 
@@ -96,15 +100,15 @@ extern "C" fn handle(_: c_int, info: *mut siginfo_t, context: *mut c_void) {
     let saved = unsafe { *errno };
     // SAFETY: the kernel passes a siginfo of at least this size.
     let info = unsafe { &*info.cast::<QueuedInfo>() };
-    if info.value & (u32::MAX as usize) << 32 == MAGIC {
-        let number = info.value as u32;
-        // SAFETY: the kernel passes the context that was interrupted.
-        let registers = unsafe { context::Registers::of(context) };
-        match info.code {
-            libc::SI_TIMER => crate::cpu::tick(number, info.overrun.max(0) as u32, &registers),
-            libc::SI_QUEUE => ask::answer(number, &registers),
-            _ => {}
-        }
+    let ours = info.value & (u32::MAX as usize) << 32 == MAGIC;
+    let number = info.value as u32;
+    // SAFETY: the kernel passes the context that was interrupted.
+    let registers = unsafe { context::Registers::of(context) };
+    match info.code {
+        libc::SI_TIMER if ours => crate::cpu::tick(number, info.overrun.max(0) as u32, &registers),
+        libc::SI_QUEUE if ours => ask::answer(number, &registers),
+        DESCRIPTOR_READY => crate::cpu::overflow(number as i32, &registers),
+        _ => {}
     }
     // SAFETY: as above.
     unsafe { *errno = saved };

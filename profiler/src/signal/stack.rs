@@ -2,15 +2,13 @@
 
 use std::ops::{ControlFlow, Range};
 
-use greenprof_runtime::{
-    labels::LabelSet,
-    world::{
-        WorkerThread,
-        unwind::{self, WalkEnd},
-    },
-};
+use greenprof_runtime::{labels::LabelSet, world::WorkerThread};
 
-use super::context::{Frameless, Registers, frameless};
+use super::context::{Registers, frameless};
+use crate::unwind::{
+    self,
+    step::{Frame, Stepped},
+};
 
 /// On which stack a thread was interrupted.
 #[derive(Clone, Debug)]
@@ -43,7 +41,7 @@ impl Place {
 pub(crate) enum Completeness {
     /// To the frame without a caller.
     Whole,
-    /// To a frame pointer that is not one.
+    /// To something that is no frame.
     Broken,
     /// There was no room for more frames.
     Cut,
@@ -59,26 +57,21 @@ pub(crate) unsafe fn walk(
     place: &Place,
     mut emit: impl FnMut(usize) -> ControlFlow<()>,
 ) -> Completeness {
-    let _ = emit(registers.pc);
-    let offset = match frameless(registers) {
-        Some(Frameless::AtStackPointer) => Some(0),
-        Some(Frameless::AboveStackPointer) => Some(size_of::<usize>()),
-        None => None,
-    };
-    if let Some(offset) = offset {
-        let at = registers.sp + offset;
-        if at.is_multiple_of(size_of::<usize>()) && at + size_of::<usize>() <= place.stack.end {
-            // SAFETY: an aligned word of the interrupted stack, above its pointer.
-            let caller = unsafe { (at as *const usize).read_volatile() };
-            if emit(caller).is_break() {
-                return Completeness::Cut;
-            }
+    let modules = unwind::current();
+    let mut frame = Frame { pc: registers.pc, sp: registers.sp, frame_pointer: registers.frame_pointer };
+    let mut exact = true;
+    let _ = emit(frame.pc);
+    loop {
+        let frameless = || if exact { frameless(registers) } else { None };
+        // SAFETY: the interrupted thread's stack above its pointer is mapped, and the thread is stopped here.
+        match unsafe { modules.step(&frame, exact, frameless, &place.stack) } {
+            Stepped::Root => return Completeness::Whole,
+            Stepped::Broken => return Completeness::Broken,
+            Stepped::Caller(caller) => frame = caller,
         }
-    }
-    // SAFETY: the interrupted thread's stack above its pointer is mapped, and the thread is stopped here.
-    match unsafe { unwind::walk(registers.frame_pointer, &place.stack, emit) } {
-        WalkEnd::Root => Completeness::Whole,
-        WalkEnd::Broken => Completeness::Broken,
-        WalkEnd::Stopped => Completeness::Cut,
+        exact = false;
+        if emit(frame.pc).is_break() {
+            return Completeness::Cut;
+        }
     }
 }

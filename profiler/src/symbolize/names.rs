@@ -187,6 +187,19 @@ pub fn shown_allocation(functions: &[&str]) -> Range<usize> {
     first..functions.len()
 }
 
+/// Where what is recorded of a wait stands.
+const RECORDER: &str = "greenprof_profiler::contention::";
+
+/// Which frames of a stack that waits or unlocks, innermost first, a profile shows: all from the function of the runtime
+/// that the program has called, as in Go's profiles. Library frames between the runtime's own are hidden with them. When
+/// there is no frame of the program, nothing is hidden.
+pub fn shown_contention(functions: &[&str]) -> Range<usize> {
+    let is_hook = |function: &str| is_plumbing(function) || own_path(function).starts_with(RECORDER);
+    let program = functions.iter().position(|function| !is_hook(function) && !is_support(function)).unwrap_or(0);
+    let first = functions[..program].iter().rposition(|function| is_hook(function)).unwrap_or(0);
+    first..functions.len()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -299,6 +312,24 @@ mod tests {
         assert_eq!(shown_allocation(&stack[..5]), 0..5);
         assert_eq!(shown_allocation(&[]), 0..0);
         assert!(!is_allocator("app::__rust_allocate") && !is_allocator("hashbrown::raw::new"));
+    }
+
+    #[test]
+    fn a_wait_begins_with_what_the_program_called() {
+        let stack = [
+            "<greenprof_profiler::contention::instruments::Block as greenprof_runtime::hooks::Instrument>::waited",
+            "greenprof_runtime::sync::waiter::Waiter::wait",
+            "core::bool::<impl bool>::then",
+            "<greenprof_runtime::sync::mutex::MutexGuard as core::ops::drop::Drop>::drop",
+            "core::ptr::drop_in_place<greenprof_runtime::sync::mutex::MutexGuard>",
+            "app::work",
+            "greenprof_runtime::task::spawn::run",
+        ];
+        assert_eq!(shown_contention(&stack), 3..7);
+        assert_eq!(shown_contention(&stack[5..]), 0..2);
+        assert_eq!(shown_contention(&stack[..4]), 0..4, "nothing of it is the program's");
+        assert_eq!(shown_contention(&["app::work", "greenprof_runtime::task::spawn::run"]), 0..2);
+        assert_eq!(shown_contention(&[]), 0..0);
     }
 
     #[test]

@@ -5,17 +5,23 @@
 //! lists a goroutine that runs on another thread. So each task's stack is consistent, and the whole is not the state of
 //! one moment.
 //!
-//! Cost: some 200 ns a task, on the calling thread; a running task is interrupted for a few microseconds.
+//! Cost: a few hundred instructions a task on the calling thread, and some hundred more in the form of `debug=2`, which alone
+//! takes memory for each task; a running task is interrupted for a few microseconds.
 
+mod groups;
 mod snapshot;
 
 use std::collections::HashMap;
 
+use groups::{Facts, Groups};
+pub(crate) use snapshot::ask_workers;
+use snapshot::status;
 pub use snapshot::{Snapshot, Task, snapshot};
 
 use crate::{
     http::NamedProfile,
     profile::{LabelValue, Profile, ProfileError, ValueType, encode},
+    self_test,
     symbolize::{self, Symbolizer, names::is_plumbing},
     text::{
         count::{CountRecord, write_count_profile},
@@ -47,17 +53,26 @@ impl NamedProfile for TaskProfile {
 
     fn write(&self, debug: i64) -> Result<Vec<u8>, ProfileError> {
         heap::untracked(|| {
-            let snapshot = snapshot();
+            // The tasks first: the symbols are behind a lock.
             match debug {
-                ..=0 => encode::encode(&profile(&snapshot), &mut symbolize::shared().lock()),
-                1 => Ok(text(&snapshot, &mut symbolize::shared().lock()).into_bytes()),
-                _ => Ok(dump(&snapshot, &mut symbolize::shared().lock()).into_bytes()),
+                ..=0 => {
+                    let profile = grouped(kind(), &Groups::take());
+                    encode::encode(&profile, &mut symbolize::shared().lock())
+                }
+                1 => {
+                    let groups = Groups::take();
+                    Ok(text("goroutine", &groups, &mut symbolize::shared().lock()).into_bytes())
+                }
+                _ => {
+                    let snapshot = snapshot();
+                    Ok(dump(&snapshot, &mut symbolize::shared().lock()).into_bytes())
+                }
             }
         })
     }
 
     fn collect(&self) -> Option<Profile> {
-        Some(heap::untracked(|| profile(&snapshot())))
+        Some(heap::untracked(|| grouped(kind(), &Groups::take())))
     }
 }
 
@@ -66,55 +81,69 @@ impl NamedProfile for TaskProfile {
 /// Besides the tasks' own labels the samples carry `wait_reason` (or `running`, `runnable`), `spawned_at` as file and
 /// line, and `task_name` of tasks that have a name.
 pub fn profile(snapshot: &Snapshot) -> Profile {
-    profile_as(ValueType::new("goroutine", "count"), snapshot)
+    profile_as(kind(), snapshot)
 }
 
 /// As [`profile`], with another sample type.
 pub(crate) fn profile_as(kind: ValueType, snapshot: &Snapshot) -> Profile {
+    grouped(kind, &Groups::of(snapshot))
+}
+
+fn kind() -> ValueType {
+    ValueType::new("goroutine", "count")
+}
+
+fn grouped(kind: ValueType, groups: &Groups) -> Profile {
     let mut profile = Profile::new(vec![kind.clone()], kind, 1);
-    for task in &snapshot.tasks {
-        let facts = [
-            ("spawned_at", task.spawned_at.map(|site| format!("{}:{}", site.file(), site.line()))),
-            ("task_name", task.name.clone()),
-            ("wait_reason", Some(task.status().to_owned())),
-        ];
-        let facts = facts.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
-        let own = task.labels.iter().map(|(key, value)| (key.to_owned(), value.to_owned()));
-        // A task's own label goes before a fact of the same name.
-        let mut labels: Vec<(String, String)> = own.collect();
-        for (key, value) in facts {
-            if labels.iter().all(|(known, _)| *known != key) {
-                labels.push((key, value));
-            }
-        }
-        labels.sort();
-        let labels = labels.into_iter().map(|(key, value)| (key, LabelValue::Str(value))).collect();
-        profile.push(task.stack.clone().unwrap_or_default(), vec![1], labels);
+    for (tasks, count) in groups.iter() {
+        profile.push(tasks.stack.unwrap_or_default().to_vec(), vec![count], labels(&tasks));
     }
+    // Groups whose sites are in one line.
     profile.merge_equal();
-    let unavailable = snapshot.unavailable();
+    profile.comments.extend(self_test::missing_frame_pointers().map(|advice| format!("greenprof {advice}")));
+    let unavailable = groups.unavailable();
     if unavailable > 0 {
         profile.comments.push(format!("greenprof running tasks without a stack: {unavailable}"));
     }
     profile
 }
 
-/// The tasks in the form of `debug=1`: tasks with the same stack, labels, state and spawn site are one record.
-pub fn text(snapshot: &Snapshot, symbolizer: &mut Symbolizer) -> String {
-    text_of("goroutine", snapshot, symbolizer)
+/// The tasks' own labels, and the facts about them as labels, by name.
+fn labels(tasks: &Facts<'_>) -> Vec<(String, LabelValue)> {
+    let facts = [
+        ("spawned_at", tasks.site.map(|site| format!("{}:{}", site.file(), site.line()))),
+        ("task_name", tasks.name.map(str::to_owned)),
+        ("wait_reason", Some(status(tasks.state).to_owned())),
+    ];
+    let facts = facts.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
+    let mut labels: Vec<(String, String)> =
+        tasks.labels.labels().iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+    // A task's own label goes before a fact of the same name.
+    for (key, value) in facts {
+        if labels.iter().all(|(known, _)| *known != key) {
+            labels.push((key, value));
+        }
+    }
+    labels.sort();
+    labels.into_iter().map(|(key, value)| (key, LabelValue::Str(value))).collect()
 }
 
-/// As [`text`], of a profile of another name.
+/// As the task profile's text, of a snapshot and of a profile of another name.
 pub(crate) fn text_of(name: &str, snapshot: &Snapshot, symbolizer: &mut Symbolizer) -> String {
-    let mut groups: HashMap<_, (i64, Vec<&str>)> = HashMap::new();
-    for task in &snapshot.tasks {
-        let site = task.spawned_at.map(|site| (site.file(), site.line()));
-        let group = groups.entry((&task.stack, &task.labels, task.status(), site)).or_default();
-        group.0 += 1;
-        group.1.extend(task.name.as_deref());
+    text(name, &Groups::of(snapshot), symbolizer)
+}
+
+/// The tasks in the form of `debug=1`: those with the same stack, labels, state and spawn site are one record.
+fn text(name: &str, groups: &Groups, symbolizer: &mut Symbolizer) -> String {
+    let mut records: HashMap<_, (i64, Vec<&str>)> = HashMap::new();
+    for (tasks, count) in groups.iter() {
+        let site = tasks.site.map(|site| (site.file(), site.line()));
+        let record = records.entry((tasks.stack, tasks.labels, tasks.state, site)).or_default();
+        record.0 += count;
+        record.1.extend(tasks.name);
     }
-    let records = groups.into_iter().map(|((stack, labels, status, site), (count, mut names))| {
-        let mut notes = vec![format!("state: {status}")];
+    let records = records.into_iter().map(|((stack, labels, state, site), (count, mut names))| {
+        let mut notes = vec![format!("state: {}", status(state))];
         if let Some((file, line)) = site {
             notes.push(format!("spawned at: {file}:{line}"));
         }
@@ -131,8 +160,8 @@ pub(crate) fn text_of(name: &str, snapshot: &Snapshot, symbolizer: &mut Symboliz
         if stack.is_none() {
             notes.push("running on another thread; stack unavailable".to_owned());
         }
-        let labels = labels.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-        CountRecord { count, stack: stack.clone().unwrap_or_default(), labels, notes }
+        let labels = labels.labels().iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+        CountRecord { count, stack: stack.unwrap_or_default().to_vec(), labels, notes }
     });
     write_count_profile(name, records, symbolizer)
 }

@@ -3,12 +3,16 @@
 use std::{panic::Location, time::Duration};
 
 use greenprof_runtime::{
-    labels::Labels,
+    labels::{LabelSet, Labels},
     task::TaskId,
-    world::{self, TaskInfo, TaskState, Tasks},
+    world::{self, TaskInfo, TaskState, TaskView, Tasks},
 };
 
-use crate::signal::{self, ask};
+use super::groups::Facts;
+use crate::{
+    signal::{self, ask},
+    unwind,
+};
 
 /// Frames kept of each stack; Go's number.
 const DEPTH: usize = 128;
@@ -43,31 +47,49 @@ pub struct Task {
     pub spawn_stack: Vec<usize>,
     /// Its return addresses, innermost first; nothing if it was running and did not answer.
     pub stack: Option<Vec<usize>>,
+    label_set: LabelSet,
 }
 
 impl Task {
     /// The wait reason, or `running`, or `runnable`.
     pub fn status(&self) -> &'static str {
-        match self.state {
-            TaskState::Running => "running",
-            TaskState::Runnable => "runnable",
-            TaskState::Waiting(reason) => reason.as_str(),
+        status(self.state)
+    }
+
+    /// What tasks that are alike have in common.
+    pub(super) fn facts(&self) -> Facts<'_> {
+        Facts {
+            stack: self.stack.as_deref(),
+            labels: self.label_set,
+            state: self.state,
+            site: self.spawned_at,
+            name: self.name.as_deref(),
         }
     }
 
-    pub(crate) fn new(info: &TaskInfo, stack: Option<Vec<usize>>) -> Self {
+    pub(crate) fn new(task: &TaskView<'_>) -> Self {
         Self {
-            id: info.id,
-            parent: info.parent,
-            runtime_id: info.runtime_id,
-            name: info.name.clone(),
-            labels: info.labels.labels(),
-            state: info.state,
-            waiting_for: Duration::from_nanos(info.waiting_for),
-            spawned_at: info.spawn_site,
-            spawn_stack: info.spawn_stack.clone(),
-            stack,
+            id: task.id,
+            parent: task.parent,
+            runtime_id: task.runtime_id,
+            name: task.name.map(str::to_owned),
+            labels: task.labels.labels(),
+            state: task.state,
+            waiting_for: Duration::from_nanos(task.waiting_for),
+            spawned_at: task.spawn_site,
+            spawn_stack: task.spawn_stack.to_vec(),
+            stack: task.stack.map(<[usize]>::to_vec),
+            label_set: task.labels,
         }
+    }
+}
+
+/// The wait reason, or `running`, or `runnable`.
+pub(super) fn status(state: TaskState) -> &'static str {
+    match state {
+        TaskState::Running => "running",
+        TaskState::Runnable => "runnable",
+        TaskState::Waiting(reason) => reason.as_str(),
     }
 }
 
@@ -88,38 +110,52 @@ impl Snapshot {
 
 /// Takes a snapshot of the tasks of all runtimes. Must not be called while holding a lock that a task might need.
 pub fn snapshot() -> Snapshot {
-    let mut tasks = world::tasks(DEPTH);
+    let mut tasks = Vec::new();
+    each(|task| tasks.push(Task::new(task)));
+    Snapshot { tasks }
+}
+
+/// Shows all tasks to `visit`, each once. As for [`snapshot`].
+pub(super) fn each(mut visit: impl FnMut(&TaskView<'_>)) {
+    let mut running = Tasks::default();
+    world::tasks::each(DEPTH, |task| match task.stack {
+        Some(_) => visit(task),
+        None => running.keep(task),
+    });
+    if running.is_empty() {
+        return;
+    }
     let can_ask = signal::install().is_ok();
-    let mut answered: Vec<Task> = Vec::new();
+    unwind::refresh();
     for attempt in 1..=ATTEMPTS {
-        if tasks.iter().all(|task| task.state != TaskState::Running) {
+        if running.iter().all(|task| task.state != TaskState::Running) {
             break;
         }
         if can_ask {
-            ask_workers(&mut tasks, &mut answered);
+            ask_workers(&mut running, PATIENCE, |info, stack| visit(&info.view(Some(&stack))));
         }
         if attempt < ATTEMPTS {
-            tasks.look_again(DEPTH);
+            running.look_again(DEPTH);
         }
     }
-    let rest = tasks.iter().map(|info| Task::new(info, tasks.stack(info).map(<[usize]>::to_vec)));
-    Snapshot { tasks: rest.chain(answered).collect() }
+    running.iter().for_each(|info| visit(&info.view(running.stack(info))));
 }
 
-/// Asks the workers that seem to run one of the running tasks, and moves the tasks whose stack they give to `answered`.
-fn ask_workers(tasks: &mut Tasks, answered: &mut Vec<Task>) {
+/// Asks the workers that seem to run one of the running tasks, and takes the tasks whose stack they give out of `tasks`.
+/// The handler must be installed.
+pub(crate) fn ask_workers(tasks: &mut Tasks, patience: Duration, mut answered: impl FnMut(&TaskInfo, Vec<usize>)) {
     for worker in world::workers() {
         let wanted = |task: &&TaskInfo, id: u64| task.state == TaskState::Running && task.id.get() == id;
         let Some(running) = worker.task() else { continue };
         if !tasks.iter().any(|task| wanted(&task, running.id.get())) {
             continue;
         }
-        let Some(answer) = ask::ask(worker.thread_id(), Some(worker), PATIENCE) else { continue };
+        let Some(answer) = ask::ask(worker.thread_id(), Some(worker), patience) else { continue };
         let found = tasks.iter().find(|task| wanted(task, answer.task)).cloned();
         if let Some(info) = found {
             // The innermost address is exact, and all others are return addresses. One more makes it one of them.
             let stack = answer.stack.iter().enumerate().map(|(i, a)| if i == 0 { a + 1 } else { *a }).collect();
-            answered.push(Task::new(&info, Some(stack)));
+            answered(&info, stack);
             tasks.remove(&info);
         }
     }

@@ -244,6 +244,11 @@ pub(super) fn trim(all: bool) {
     }
 }
 
+/// Whether a kind was used since the last [`trim`], so that another one may find more.
+pub(super) fn is_unsettled() -> bool {
+    CENTRALS.iter().any(|central| central.used.load(Ordering::Relaxed))
+}
+
 fn new_span(kind: usize) -> Option<usize> {
     let (arena, class) = if kind < CLASSES { (Arena::Tracked, kind) } else { (Arena::Untracked, kind - CLASSES) };
     let (page, _) = take_pages(class_of_kind(kind).pages as usize, 1)?;

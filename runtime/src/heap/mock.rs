@@ -9,3 +9,11 @@ pub(crate) fn untracked<R>(work: impl FnOnce() -> R) -> R {
 pub(crate) fn in_untracked() -> bool {
     false
 }
+
+/// Nothing to do.
+pub(crate) fn tend() {}
+
+/// Never.
+pub(crate) fn has_excess() -> bool {
+    false
+}

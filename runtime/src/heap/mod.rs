@@ -18,7 +18,7 @@
 //! All memory lies in one reserved range of up to 1 TiB of addresses, less if the process may not have that much. Blocks up
 //! to 32 KiB come in 72 sizes, at most an eighth apart above 128 bytes, from spans of one size; larger ones have a span of
 //! their own, in units of 8 KiB. Every thread has a cache. Freed memory goes back to the system after about half a second,
-//! if threads still come along to do that, or with [`release`]. Exhaustion gives null, never an abort in here.
+//! by threads that come along or by the monitor of a [`Runtime`](crate::Runtime), or with [`release`]. Exhaustion gives null, never an abort in here.
 //!
 //! Costs: an allocation or a free about 2 ns from the cache; a few microseconds for a large block, and its page faults;
 //! resident memory about 1 % of the heap for tables, and up to 40 KiB for each thread that uses all sizes.
@@ -47,6 +47,7 @@ mod view;
 
 use std::alloc::{GlobalAlloc, Layout};
 
+pub(crate) use purge::{has_excess, tend};
 pub use scope::{in_untracked, tracked, untracked};
 pub use stats::{SizeStats, Stats, Total, stats};
 pub use view::{Block, SpanView, View, extent};

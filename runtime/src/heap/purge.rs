@@ -1,11 +1,12 @@
 //! Giving memory back to the system.
 //!
 //! A dirty run is given back when it has been free for [`DELAY`], or at once if dirty runs together exceed what
-//! [`allowed`] says. Nobody wakes up for that: threads that come along, allocating or freeing, look at a coarse clock now
-//! and then ([`tick`]). A program that stops using its heap altogether keeps what it had freed last; see
-//! [`release`](super::release). The delay as hysteresis is that of jemalloc's and mimalloc's purging.
+//! [`allowed`] says. Threads that come along, allocating or freeing, look at a coarse clock now and then ([`tick`]). For a
+//! heap that nobody uses the monitor of each runtime does so ([`tend`]); without a runtime a program that stops using its
+//! heap altogether keeps what it had freed last, see [`release`](super::release). The delay as hysteresis is that of
+//! jemalloc's and mimalloc's purging.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use super::{
     central,
@@ -24,6 +25,8 @@ const PORTION: usize = 64 << 20;
 
 /// When the next round is due; 0 at the start, which is always due.
 static NEXT: AtomicU32 = AtomicU32::new(0);
+/// The system did not take a run back: the program has locked its memory. Relaxed: a hint.
+static REFUSED: AtomicBool = AtomicBool::new(false);
 
 /// How many dirty pages there may be at once.
 fn allowed(figures: &Figures) -> usize {
@@ -99,6 +102,7 @@ pub(super) fn purge(all: bool) {
         };
         let mut heap = PAGE_HEAP.lock();
         heap.insert(run, given);
+        REFUSED.store(!given, Ordering::Relaxed);
         if !given {
             // Memory that the program has locked (`mlockall`) stays, and does not read as zero.
             return;
@@ -119,6 +123,20 @@ pub(super) fn tick() {
         central::trim(false);
         purge(false);
     }
+}
+
+/// A round if one is due, for a runtime's monitor: the threads that use the heap may all be idle. A few ns if none is.
+pub(crate) fn tend() {
+    if range::base() != 0 {
+        tick();
+    }
+}
+
+/// Whether [`tend`] would find something to give back, now or when it is old enough. Without that, and while nobody uses the
+/// heap, it need not be called again.
+pub(crate) fn has_excess() -> bool {
+    range::base() != 0
+        && (central::is_unsettled() || !REFUSED.load(Ordering::Relaxed) && PAGE_HEAP.lock().figures.dirty > 0)
 }
 
 /// Gives back at once if there is much more than should be.

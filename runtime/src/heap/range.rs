@@ -25,7 +25,7 @@ const RANGE_ALIGN: usize = 2 << 20;
 
 /// Bits of a page in each bitmap: one for each block that it could have at most.
 const BITS: usize = PAGE / GRAIN;
-const WORDS: usize = BITS / 64;
+pub(super) const WORDS: usize = BITS / 64;
 /// Bytes in the tables for a page of the heap.
 const PER_PAGE: usize = size_of::<Span>() + size_of::<AtomicU32>() + 1 + 3 * BITS / 8;
 

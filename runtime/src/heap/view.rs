@@ -16,7 +16,7 @@ use super::{
     central::{Slot, central},
     classes::{CLASSES, PAGE, PAGE_SHIFT},
     pages, range,
-    span::{Arena, Span, State, head_of},
+    span::{Arena, Span, State},
 };
 
 /// A block that is allocated.
@@ -42,10 +42,13 @@ pub struct SpanView {
 }
 
 /// The heap while nobody changes it.
+///
+/// If somebody does change it, because a stop was not complete or its caller was wrong, this view's answers may be wrong.
+/// Those of later ones are not: it leaves no mark behind.
 #[derive(Debug)]
 pub struct View {
-    /// Whether cached blocks were marked.
-    marked: bool,
+    /// How many blocks it has marked; `None` if cached blocks are not told apart.
+    marked: Option<usize>,
     /// Ends on the thread that has made it, which is the one that runs.
     thread: PhantomData<*mut ()>,
 }
@@ -70,15 +73,14 @@ impl View {
         if TAKEN.swap(true, Ordering::Acquire) {
             return None;
         }
-        mark_cached(true);
-        Some(Self { marked: true, thread: PhantomData })
+        Some(Self { marked: Some(mark_cached(true)), thread: PhantomData })
     }
 
     /// A view while others run: blocks that lie in a thread's cache count as allocated, and what is given may be out of date
     /// at once. There may be any number. (Marking cached blocks while they move would leave marks behind, by which later views
     /// would take allocated blocks for free ones.)
     pub fn of_running_world() -> Self {
-        Self { marked: false, thread: PhantomData }
+        Self { marked: None, thread: PhantomData }
     }
 
     /// The allocated block that a word points into, its first or any other byte; `None` for everything else, which includes
@@ -145,10 +147,11 @@ impl View {
 
 impl Drop for View {
     fn drop(&mut self) {
-        if !self.marked {
-            return;
+        let Some(marked) = self.marked else { return };
+        // All marks are gone when as many were cleared as were set. If not, a thread has used its cache meanwhile, or ended.
+        if mark_cached(false) != marked {
+            clear_all();
         }
-        mark_cached(false);
         // Release: see `of_stopped_world`.
         TAKEN.store(false, Ordering::Release);
     }
@@ -180,29 +183,43 @@ fn used_spans() -> impl Iterator<Item = (usize, &'static Span)> {
     })
 }
 
-/// Sets or clears the marks of all blocks that lie in caches and in transit.
-fn mark_cached(set: bool) {
+/// Sets or clears the marks of all blocks that lie in caches and in transit. How many marks that has changed.
+fn mark_cached(set: bool) -> usize {
     if range::base() == 0 {
-        return;
+        return 0;
     }
-    for cache in cache::all() {
-        for kind in 0..CLASSES {
-            mark(cache.bin(kind).blocks(), set);
-        }
-    }
+    let cached = cache::all().flat_map(|cache| (0..CLASSES).map(|kind| cache.bin(kind).blocks()));
     // The untracked kinds come behind, and do not resolve anyway.
-    for kind in 0..CLASSES {
-        mark(central(kind).transit(), set);
-    }
+    let transit = (0..CLASSES).map(|kind| central(kind).transit());
+    cached.chain(transit).flatten().filter(|slot| mark(slot, set)).count()
 }
 
-fn mark(slots: &[Slot], set: bool) {
-    for slot in slots {
-        let block = slot.load(Ordering::Relaxed);
-        let head = head_of(block);
-        let index = range::span(head).class().index(block as usize - range::address(head));
-        let word = &range::marks(head, index / 64 + 1)[index / 64];
-        let (bits, bit) = (word.load(Ordering::Relaxed), 1 << (index % 64));
-        word.store(if set { bits | bit } else { bits & !bit }, Ordering::Relaxed);
+/// Whether the block's mark was another one before.
+fn mark(slot: &Slot, set: bool) -> bool {
+    let block = slot.load(Ordering::Relaxed) as usize;
+    let Some(page) = range::page_of(block) else { return false };
+    let head = range::head(page).load(Ordering::Relaxed) as usize;
+    let (span, start) = (range::span(head), range::address(head));
+    // Always true while nobody changes the heap.
+    let index = span.class().index(block.saturating_sub(start));
+    if span.state() != State::Small || block < start || index >= span.class().blocks as usize {
+        return false;
+    }
+    let word = &range::marks(head, index / 64 + 1)[index / 64];
+    let (bits, bit) = (word.load(Ordering::Relaxed), 1 << (index % 64));
+    word.store(if set { bits | bit } else { bits & !bit }, Ordering::Relaxed);
+    (bits & bit != 0) != set
+}
+
+/// Clears the marks of all pages. Reads 64 bytes a page.
+#[cold]
+fn clear_all() {
+    // Whatever span a page was in when it was marked, it was below the top.
+    for page in 1..pages::top() {
+        for word in range::marks(page, range::WORDS) {
+            if word.load(Ordering::Relaxed) != 0 {
+                word.store(0, Ordering::Relaxed);
+            }
+        }
     }
 }

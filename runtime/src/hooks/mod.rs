@@ -13,8 +13,16 @@
 //! | `task_spawned` | the spawner: task, or any thread | yes | no | its own, briefly | yes |
 //! | `task_resumed`, `task_left` | worker, on its own stack | yes | no | its own, briefly | yes |
 //! | `task_woken` | the waker: task, worker, any thread; a primitive's lock may be held | yes | no | its own, briefly | yes |
-//! | `waited` | the waiter, after its wait, no lock held | yes | no | its own, briefly | yes |
+//! | `thread_waits` | a thread that runs no task, before its wait, no lock held | no | no | its own, briefly | yes |
+//! | `waited` | the waiter, after its wait, no lock held | no | no | its own, briefly | yes |
+//! | `unlocked` | the unlocker, after it has woken the waiter, no lock held | no | no | its own, briefly | yes |
 //! | `worker_started`, `worker_stopping` | worker, on its own stack | yes | no | yes | yes |
+//! | `worker_searching`, `worker_sleeping`, `worker_woke` | worker, on its own stack | yes | no | its own, briefly | yes |
+//! | `blocking_began`, `blocking_ended` | the task that blocks | yes | no | its own, briefly | yes |
+//! | `labels_changed` | the task | yes | no | its own, briefly | yes |
+//! | `world_stopping`, `world_released` | who stops the world, before and after | yes | no | yes | yes |
+//!
+//! A hook that may not allocate may still do so in an [`untracked`](crate::heap::untracked) scope.
 //!
 //! "Its own" means a lock that no code takes which could call into the runtime while holding it. A hook must not wait on
 //! a primitive of this crate, must not spawn, and must not panic: it would unwind through the scheduler, so the process
@@ -39,12 +47,17 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#[cfg(feature = "hooks")]
+mod delays;
 #[cfg(not(feature = "hooks"))]
 mod mock;
 #[cfg(feature = "hooks")]
 mod real;
 
-use std::sync::atomic::Ordering;
+use std::{
+    ops::{ControlFlow, Range},
+    sync::atomic::Ordering,
+};
 
 use thiserror::Error;
 
@@ -53,15 +66,22 @@ use mock as imp;
 #[cfg(feature = "hooks")]
 use real as imp;
 
-pub use imp::{Installed, install};
 pub(crate) use imp::{
-    task_left, task_resumed, task_spawned, task_woken, wait_begin, wait_end, worker_started, worker_stopping,
+    Delays, all_of, blocking_began, blocking_ended, labels_changed, lock_clock, task_left, task_resumed, task_spawned,
+    task_woken, unlocked, wait_begin, wait_end, worker_searching, worker_sleeping, worker_started, worker_stopping,
+    worker_woke, world_released, world_stopping,
 };
+pub use imp::{Installed, install};
 
 pub use crate::world::threads::WorkerThread;
 use crate::{
     labels::LabelSet,
-    task::{TaskId, WaitReason, control::TaskRef},
+    task::{
+        TaskId, WaitReason,
+        control::{NAME_BYTES, TaskRef},
+        switch,
+    },
+    world::unwind,
 };
 
 /// How many different instruments a process can have.
@@ -76,10 +96,21 @@ impl Interest {
     pub const SPAWN: Self = Self(1);
     /// `task_resumed`, `task_left` and `task_woken`: every scheduling decision.
     pub const SCHEDULE: Self = Self(2);
-    /// `waited`: every wait that has ended.
+    /// `waited` and `thread_waits`: every wait that has ended, and those of threads when they begin.
     pub const WAIT: Self = Self(4);
     /// `worker_started` and `worker_stopping`.
     pub const WORKER: Self = Self(8);
+    /// `worker_searching`, `worker_sleeping` and `worker_woke`.
+    pub const IDLE: Self = Self(32);
+    /// `blocking_began` and `blocking_ended`.
+    pub const BLOCKING: Self = Self(64);
+    /// `labels_changed`.
+    pub const LABELS: Self = Self(128);
+    /// `world_stopping` and `world_released`.
+    pub const WORLD: Self = Self(256);
+
+    /// `unlocked`: every unlock that ends a wait.
+    pub const CONTENTION: Self = Self(16);
 
     /// Both.
     pub const fn and(self, other: Self) -> Self {
@@ -95,8 +126,10 @@ impl Interest {
 /// Why a task has left its worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Left {
-    /// It waits, or has yielded.
-    ToContinue,
+    /// It waits. If it was woken before it had left, `task_woken` follows at once, on this worker.
+    Waits,
+    /// It has yielded, and is runnable.
+    Yields,
     /// It has ended.
     Ended,
 }
@@ -137,6 +170,49 @@ impl TaskView {
     pub fn wait_reason(&self) -> WaitReason {
         self.0.control().wait_reason()
     }
+
+    /// How often the task, and those that used its control block before, have been resumed. It tells in which order events on
+    /// several threads have happened: `task_woken` has the number of the run that the wait has ended, `task_resumed` the next.
+    pub fn runs(&self) -> u64 {
+        self.0.control().epoch().div_ceil(2)
+    }
+
+    /// Its name, if it has one.
+    pub fn name(&self) -> Option<String> {
+        self.0.control().about.name(&mut [0; NAME_BYTES]).map(str::to_owned)
+    }
+
+    /// The type of the closure that it runs, as [`std::any::type_name`] has it.
+    pub fn closure_name(&self) -> &'static str {
+        self.0.control().about.closure_name()
+    }
+
+    /// Where it was spawned.
+    pub fn spawn_site(&self) -> Option<&'static std::panic::Location<'static>> {
+        self.0.control().about.spawn_site()
+    }
+
+    /// Its stack, lowest address first.
+    pub fn stack(&self) -> Range<usize> {
+        self.0.control().stack()
+    }
+
+    /// Gives the addresses at which the task will continue to `emit`, innermost first. Only in `task_left`, and not of a
+    /// task that has ended: in any other event it may be running.
+    pub fn walk(&self, mut emit: impl FnMut(usize) -> ControlFlow<()>) {
+        let control = self.0.control();
+        let bounds = control.stack();
+        let sp = control.sp.load(Ordering::Relaxed);
+        if !bounds.contains(&(sp as usize)) {
+            return;
+        }
+        // SAFETY: the task has saved its context there, and continues only after this event.
+        let frame = unsafe { switch::saved_frame(sp) };
+        if emit(frame.pc).is_continue() {
+            // SAFETY: a task's stack stays mapped.
+            unsafe { unwind::walk(frame.frame_pointer, &bounds, emit) };
+        }
+    }
 }
 
 /// A watcher of the runtime. Every method does nothing unless it is overridden; see the module's table for what the
@@ -150,12 +226,36 @@ pub trait Instrument: Sync {
     fn task_left(&self, _task: TaskView, _left: Left) {}
     /// A waiting task has become runnable.
     fn task_woken(&self, _task: TaskView) {}
-    /// The caller has waited so many nanoseconds for a primitive.
+    /// A thread that runs no task begins to wait for a primitive; `waited`, on the same thread, ends that. Tasks that
+    /// wait are in [`world::tasks`](crate::world::tasks()).
+    fn thread_waits(&self, _reason: WaitReason) {}
+    /// The caller has waited so many nanoseconds for a primitive. Waits that began before the instrument was installed
+    /// are not told.
     fn waited(&self, _reason: WaitReason, _nanoseconds: u64) {}
+    /// The caller has unlocked a lock, or ended the body of a once, and somebody who waited for that has got his turn.
+    /// The delay, in nanoseconds: of a mutex, what all who wait have waited, without what earlier unlocks were told; of
+    /// the others, what those who are woken have waited. So each nanosecond of each waiter is told once.
+    fn unlocked(&self, _delay: u64) {}
     /// A worker has started.
     fn worker_started(&self, _worker: &'static WorkerThread) {}
     /// A worker is about to end.
     fn worker_stopping(&self, _worker: &'static WorkerThread) {}
+    /// A worker has no task of its own to run next, and looks for one elsewhere.
+    fn worker_searching(&self, _worker: &'static WorkerThread) {}
+    /// A worker is about to sleep, until there is a task for it.
+    fn worker_sleeping(&self, _worker: &'static WorkerThread) {}
+    /// A worker has slept.
+    fn worker_woke(&self, _worker: &'static WorkerThread) {}
+    /// The calling task is about to block its thread, and has said so.
+    fn blocking_began(&self, _task: TaskView) {}
+    /// The calling task does not block its thread any more.
+    fn blocking_ended(&self, _task: TaskView) {}
+    /// The calling task has other labels.
+    fn labels_changed(&self, _task: TaskView) {}
+    /// The caller is about to stop the world.
+    fn world_stopping(&self) {}
+    /// The world that the caller has stopped runs again.
+    fn world_released(&self) {}
 }
 
 /// Why an instrument could not be installed.

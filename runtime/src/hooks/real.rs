@@ -3,19 +3,30 @@
 //! Instruments are entered in a fixed table and stay in it: an entry can be switched off, but its reference is never
 //! replaced, so an event that is being delivered while its instrument is removed still finds a valid one.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{
+    Once,
+    atomic::{AtomicU32, AtomicUsize, Ordering, fence},
+};
 
 use parking_lot::Mutex;
 
 use super::{InstallError, Instrument, Interest, Left, MAX_INSTRUMENTS, TaskView, WorkerThread};
 use crate::{
-    sys::clock,
-    task::{WaitReason, control::TaskRef},
+    scheduler::Departure,
+    sys::{
+        clock,
+        ticks::{self, Ticks},
+    },
+    task::{WaitReason, control::TaskRef, parker::Parker},
 };
+
+pub(crate) use super::delays::{Delays, all_of};
 
 /// The union of all interests: what an instrumentation point looks at.
 static WANTED: AtomicU32 = AtomicU32::new(0);
 static ENTRIES: [Entry; MAX_INSTRUMENTS] = [const { Entry::new() }; MAX_INSTRUMENTS];
+/// How many entries have an instrument: the first ones.
+static COUNT: AtomicUsize = AtomicUsize::new(0);
 /// Guards which entries are taken, and the computation of `WANTED`.
 static CHANGE: Mutex<()> = Mutex::new(());
 
@@ -36,11 +47,16 @@ impl Entry {
 #[must_use = "dropping it removes the instrument"]
 pub struct Installed(&'static Entry);
 
-/// Installs an instrument for the whole process.
+/// Installs an instrument for the whole process. The first one with an interest in waits measures the speed of the clock
+/// for them, which takes some ten milliseconds.
 ///
 /// # Errors
 /// See [`InstallError`].
 pub fn install(instrument: &'static dyn Instrument, interest: Interest) -> Result<Installed, InstallError> {
+    static CALIBRATED: Once = Once::new();
+    if interest.bits() & Interest::WAIT.bits() != 0 {
+        CALIBRATED.call_once(ticks::calibrate);
+    }
     let _change = CHANGE.lock();
     let same = |entry: &Entry| {
         entry
@@ -53,6 +69,8 @@ pub fn install(instrument: &'static dyn Instrument, interest: Interest) -> Resul
         Some(entry) => entry,
         None => ENTRIES.iter().find(|e| e.instrument.set(instrument).is_ok()).ok_or(InstallError::TooMany)?,
     };
+    // Relaxed: an entry without an instrument, or without interest, is passed over.
+    COUNT.store(ENTRIES.iter().take_while(|entry| entry.instrument.get().is_some()).count(), Ordering::Relaxed);
     // Relaxed: the instrument is published by its OnceLock; an event that sees the interest later is not delivered.
     entry.interest.store(interest.bits(), Ordering::Relaxed);
     recompute();
@@ -69,18 +87,19 @@ impl Drop for Installed {
 
 fn recompute() {
     let wanted = ENTRIES.iter().fold(0, |all, entry| all | entry.interest.load(Ordering::Relaxed));
-    WANTED.store(wanted, Ordering::Relaxed);
+    // Release: pairs with the fence in `wait_begin`: whoever sees that waits are wanted has the calibrated clock.
+    WANTED.store(wanted, Ordering::Release);
 }
 
 #[inline(always)]
-fn wanted(interest: Interest) -> bool {
+pub(super) fn wanted(interest: Interest) -> bool {
     WANTED.load(Ordering::Relaxed) & interest.bits() != 0
 }
 
 /// Calls every instrument with the interest. A panic in one cannot be let through the scheduler.
 #[cold]
 #[inline(never)]
-fn deliver(interest: Interest, event: &dyn Fn(&'static dyn Instrument)) {
+fn deliver(interest: Interest, event: impl Fn(&'static dyn Instrument)) {
     struct AbortOnUnwind;
     impl Drop for AbortOnUnwind {
         fn drop(&mut self) {
@@ -89,7 +108,8 @@ fn deliver(interest: Interest, event: &dyn Fn(&'static dyn Instrument)) {
         }
     }
     let bomb = AbortOnUnwind;
-    for entry in &ENTRIES {
+    // Relaxed: as in `install`.
+    for entry in &ENTRIES[..COUNT.load(Ordering::Relaxed).min(MAX_INSTRUMENTS)] {
         if entry.interest.load(Ordering::Relaxed) & interest.bits() != 0
             && let Some(instrument) = entry.instrument.get()
         {
@@ -102,7 +122,7 @@ fn deliver(interest: Interest, event: &dyn Fn(&'static dyn Instrument)) {
 #[inline(always)]
 pub(crate) fn task_spawned(task: TaskRef) {
     if wanted(Interest::SPAWN) {
-        deliver(Interest::SPAWN, &move |i| i.task_spawned(TaskView::new(task)));
+        deliver(Interest::SPAWN, move |i| i.task_spawned(TaskView::new(task)));
     }
 }
 
@@ -110,50 +130,142 @@ pub(crate) fn task_spawned(task: TaskRef) {
 pub(crate) fn task_resumed(task: impl Fn() -> TaskRef) {
     if wanted(Interest::SCHEDULE) {
         let task = task();
-        deliver(Interest::SCHEDULE, &move |i| i.task_resumed(TaskView::new(task)));
+        deliver(Interest::SCHEDULE, move |i| i.task_resumed(TaskView::new(task)));
     }
 }
 
 #[inline(always)]
-pub(crate) fn task_left(task: impl Fn() -> TaskRef, ended: bool) {
+pub(crate) fn task_left(task: impl Fn() -> TaskRef, departure: Departure) {
     if wanted(Interest::SCHEDULE) {
         let task = task();
-        let left = if ended { Left::Ended } else { Left::ToContinue };
-        deliver(Interest::SCHEDULE, &move |i| i.task_left(TaskView::new(task), left));
+        let left = match departure {
+            Departure::Park => Left::Waits,
+            Departure::Yield => Left::Yields,
+            Departure::Exit => Left::Ended,
+        };
+        deliver(Interest::SCHEDULE, move |i| i.task_left(TaskView::new(task), left));
     }
 }
 
 #[inline(always)]
 pub(crate) fn task_woken(task: TaskRef) {
     if wanted(Interest::SCHEDULE) {
-        deliver(Interest::SCHEDULE, &move |i| i.task_woken(TaskView::new(task)));
+        deliver(Interest::SCHEDULE, move |i| i.task_woken(TaskView::new(task)));
     }
 }
 
 /// When a wait began; nothing if nobody wants to know.
 #[inline(always)]
-pub(crate) fn wait_begin() -> Option<u64> {
-    wanted(Interest::WAIT).then(clock::now)
+pub(crate) fn wait_begin(parker: Parker, reason: WaitReason) -> Option<Ticks> {
+    if wanted(Interest::WAIT) { Some(begin(parker, reason)) } else { None }
+}
+
+#[cold]
+fn begin(parker: Parker, reason: WaitReason) -> Ticks {
+    // Acquire: pairs with the Release in `recompute`.
+    fence(Ordering::Acquire);
+    if let Parker::Thread(_) = parker {
+        deliver(Interest::WAIT, move |i| i.thread_waits(reason));
+    }
+    Ticks::now()
 }
 
 #[inline(always)]
-pub(crate) fn wait_end(begin: Option<u64>, reason: WaitReason) {
+pub(crate) fn wait_end(begin: Option<Ticks>, reason: WaitReason) {
     if let Some(begin) = begin {
-        let nanoseconds = clock::now().saturating_sub(begin);
-        deliver(Interest::WAIT, &move |i| i.waited(reason, nanoseconds));
+        let nanoseconds = begin.elapsed();
+        deliver(Interest::WAIT, move |i| i.waited(reason, nanoseconds));
+    }
+}
+
+/// The time, for a lock's queue; 0 if nobody wants to know. `known` is the time if the caller has it, else 0.
+#[inline(always)]
+pub(crate) fn lock_clock(known: u64) -> u64 {
+    match wanted(Interest::CONTENTION) {
+        false => 0,
+        true if known == 0 => clock::now(),
+        true => known,
+    }
+}
+
+/// The lock is unlocked, and this is what `Delays::charge` gave.
+#[inline(always)]
+pub(crate) fn unlocked(delay: Option<u64>) {
+    if let Some(delay) = delay {
+        deliver(Interest::CONTENTION, move |i| i.unlocked(delay));
     }
 }
 
 #[inline(always)]
 pub(crate) fn worker_started(worker: &'static WorkerThread) {
     if wanted(Interest::WORKER) {
-        deliver(Interest::WORKER, &move |i| i.worker_started(worker));
+        deliver(Interest::WORKER, move |i| i.worker_started(worker));
     }
 }
 
 #[inline(always)]
 pub(crate) fn worker_stopping(worker: &'static WorkerThread) {
     if wanted(Interest::WORKER) {
-        deliver(Interest::WORKER, &move |i| i.worker_stopping(worker));
+        deliver(Interest::WORKER, move |i| i.worker_stopping(worker));
+    }
+}
+
+#[inline(always)]
+pub(crate) fn worker_searching(worker: &'static WorkerThread) {
+    if wanted(Interest::IDLE) {
+        deliver(Interest::IDLE, move |i| i.worker_searching(worker));
+    }
+}
+
+#[inline(always)]
+pub(crate) fn worker_sleeping(worker: &'static WorkerThread) {
+    if wanted(Interest::IDLE) {
+        deliver(Interest::IDLE, move |i| i.worker_sleeping(worker));
+    }
+}
+
+#[inline(always)]
+pub(crate) fn worker_woke(worker: &'static WorkerThread) {
+    if wanted(Interest::IDLE) {
+        deliver(Interest::IDLE, move |i| i.worker_woke(worker));
+    }
+}
+
+#[inline(always)]
+pub(crate) fn blocking_began(task: impl Fn() -> Option<TaskRef>) {
+    if wanted(Interest::BLOCKING)
+        && let Some(task) = task()
+    {
+        deliver(Interest::BLOCKING, move |i| i.blocking_began(TaskView::new(task)));
+    }
+}
+
+#[inline(always)]
+pub(crate) fn blocking_ended(task: impl Fn() -> Option<TaskRef>) {
+    if wanted(Interest::BLOCKING)
+        && let Some(task) = task()
+    {
+        deliver(Interest::BLOCKING, move |i| i.blocking_ended(TaskView::new(task)));
+    }
+}
+
+#[inline(always)]
+pub(crate) fn labels_changed(task: TaskRef) {
+    if wanted(Interest::LABELS) {
+        deliver(Interest::LABELS, move |i| i.labels_changed(TaskView::new(task)));
+    }
+}
+
+#[inline(always)]
+pub(crate) fn world_stopping() {
+    if wanted(Interest::WORLD) {
+        deliver(Interest::WORLD, move |i| i.world_stopping());
+    }
+}
+
+#[inline(always)]
+pub(crate) fn world_released() {
+    if wanted(Interest::WORLD) {
+        deliver(Interest::WORLD, move |i| i.world_released());
     }
 }

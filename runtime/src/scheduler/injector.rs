@@ -121,6 +121,11 @@ impl Injector {
         self.length.load(Ordering::SeqCst) == 0
     }
 
+    /// How many tasks are queued, roughly.
+    pub(crate) fn length(&self) -> usize {
+        self.length.load(Ordering::Relaxed)
+    }
+
     /// Queues tasks that have been woken or spawned outside the workers, or that have run before.
     pub(crate) fn push_started(&self, batch: Batch) {
         let mut queues = self.queues.lock();

@@ -4,8 +4,10 @@
 //! an [`injector::Injector`]. `README.md` in this folder tells where a task is queued, in which order tasks run, and
 //! why no wake-up is lost.
 
+mod figures;
 mod idle;
 mod injector;
+mod latency;
 mod pinned;
 mod processors;
 mod queue;
@@ -16,8 +18,9 @@ mod surplus;
 mod sysmon;
 mod worker;
 
+pub use figures::{Figures, figures};
 pub use runtime::{Builder, Handle, Runtime};
-pub(crate) use shared::{Place, Shared, schedule, wake, wake_all};
+pub(crate) use shared::{Place, Shared, schedule_from, wake, wake_all};
 pub use shutdown::ShutdownReport;
 pub use surplus::blocking;
 pub(crate) use worker::{Departure, Worker, current_worker, leave, next_task_id, random};

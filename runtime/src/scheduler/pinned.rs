@@ -44,6 +44,11 @@ impl Pinned {
     /// An instant's answer. Before the worker sleeps it comes after the fence in `Idle::enter`, which pairs with that in
     /// `Idle::notify_worker`.
     pub(crate) fn is_empty(&self) -> bool {
-        self.length.load(Ordering::Relaxed) == 0
+        self.length() == 0
+    }
+
+    /// How many tasks are queued.
+    pub(crate) fn length(&self) -> usize {
+        self.length.load(Ordering::Relaxed)
     }
 }

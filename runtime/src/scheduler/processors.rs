@@ -7,7 +7,7 @@ use std::{
     ptr,
     sync::{
         OnceLock,
-        atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -24,11 +24,15 @@ pub(crate) struct Processor {
     /// Tasks that only this worker may run.
     pub(crate) pinned: Pinned,
     /// Grows with every task that is run. Written by the worker.
-    pub(crate) ticks: AtomicU32,
+    pub(crate) ticks: AtomicU64,
     /// Written by the worker.
     pub(crate) spawned: AtomicU64,
     /// Written by the worker.
     pub(crate) finished: AtomicU64,
+    /// Runs that ended because the task yielded. Written by the worker.
+    pub(crate) yields: AtomicU64,
+    /// How often tasks were taken from another worker. Written by the worker.
+    pub(crate) steals: AtomicU64,
     /// Set while the task that runs here has said that it blocks its thread.
     pub(crate) blocking: AtomicBool,
     /// Of a surplus worker: 1 while it waits to be needed.
@@ -43,9 +47,11 @@ impl Processor {
             ring: Ring::new(),
             next: AtomicPtr::new(ptr::null_mut()),
             pinned: Pinned::new(),
-            ticks: AtomicU32::new(0),
+            ticks: AtomicU64::new(0),
             spawned: AtomicU64::new(0),
             finished: AtomicU64::new(0),
+            yields: AtomicU64::new(0),
+            steals: AtomicU64::new(0),
             blocking: AtomicBool::new(false),
             retired: atomic::AtomicU32::new(0),
             thread: AtomicPtr::new(ptr::null_mut()),

@@ -95,6 +95,14 @@ impl Ring {
         }
     }
 
+    /// The task that is so many places behind the next one, if there is one. Owner only; a thief may have it by now.
+    #[inline]
+    pub(crate) fn peek(&self, places: usize) -> Option<NonNull<Control>> {
+        // Relaxed: the owner has written the slots up to its own tail.
+        let at = self.head.load(Ordering::Relaxed) + places;
+        if at < self.tail.load(Ordering::Relaxed) { NonNull::new(self.slot(at).load(Ordering::Relaxed)) } else { None }
+    }
+
     /// Takes half of this ring's tasks, rounded up: the oldest is returned, the others go to `thief`'s ring. Called by
     /// the owner of `thief`, whose ring must be empty.
     pub(crate) fn steal_into(&self, thief: &Ring) -> Option<NonNull<Control>> {
@@ -171,7 +179,10 @@ mod tests {
                         model.push_back(next);
                         next += 1;
                     }
-                    Step::Pop => prop_assert_eq!(ring.pop(), model.pop_front().map(task)),
+                    Step::Pop => {
+                        prop_assert_eq!(ring.peek(1), model.get(1).copied().map(task));
+                        prop_assert_eq!(ring.pop(), model.pop_front().map(task));
+                    }
                     Step::Steal => {
                         let thief = Ring::new();
                         let half: Vec<_> = model.drain(..model.len().div_ceil(2)).map(task).collect();

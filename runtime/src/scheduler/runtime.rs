@@ -8,7 +8,7 @@ use std::{
     thread,
 };
 
-use super::{MAX_THREADS, MAX_WORKERS, Shared, current_worker, sysmon};
+use super::{MAX_THREADS, MAX_WORKERS, Shared, current_worker, figures, sysmon};
 use crate::{
     BuildError, SpawnError, heap,
     task::{
@@ -67,6 +67,7 @@ impl Builder {
             shared: heap::untracked(|| Arc::new(Shared::new(workers, most_threads, class))),
             threads: Vec::new(),
         };
+        figures::enter(&runtime.shared);
         for index in 0..workers {
             let thread = runtime.shared.start_worker(index).map_err(BuildError::Thread)?;
             runtime.threads.push(thread);

@@ -13,10 +13,11 @@ use crossbeam_utils::CachePadded;
 use super::{
     idle::Idle,
     injector::Injector,
+    latency::{self, Outside},
     processors::Processors,
     shutdown::{Door, Visitors},
     surplus::Surplus,
-    worker::current_worker,
+    worker::{Worker, current_worker},
 };
 use crate::{
     sys,
@@ -52,6 +53,7 @@ pub(crate) struct Shared {
     pub(crate) stack: Class,
     /// Tasks spawned by threads that are no workers.
     pub(crate) spawned_outside: AtomicU64,
+    outside: Outside,
 }
 
 impl Shared {
@@ -70,6 +72,7 @@ impl Shared {
             abandoned: AtomicBool::new(false),
             stack,
             spawned_outside: AtomicU64::new(0),
+            outside: Outside::new(),
         }
     }
 
@@ -116,6 +119,7 @@ impl Shared {
     /// Like `inject`, ahead of most of what is queued there: for tasks whose time has come.
     fn inject_timed(&self, tasks: &[NonNull<Control>]) {
         for tasks in tasks.chunks(LARGEST_BATCH) {
+            self.outside.queue(tasks);
             if let Some(batch) = Batch::link(tasks.iter().copied()) {
                 self.injector.push_timed(batch);
                 self.idle.notify();
@@ -169,13 +173,22 @@ fn unpark(task: TaskRef) -> Option<NonNull<Control>> {
 
 /// Queues a task that has become runnable. Only whoever made it runnable may call this.
 #[inline]
-pub(crate) fn schedule(task: NonNull<Control>, place: Place) {
+fn schedule(task: NonNull<Control>, place: Place) {
+    schedule_from(current_worker(), task, place);
+}
+
+/// Like `schedule`, for a caller that knows the worker that it runs on.
+#[inline]
+pub(crate) fn schedule_from(here: Option<&Worker>, task: NonNull<Control>, place: Place) {
     // SAFETY: control blocks are never unmapped.
     let control = unsafe { task.as_ref() };
     let runtime = control.runtime.load(Ordering::Relaxed);
-    if let Some(worker) = current_worker()
+    if let Some(worker) = here
         && ptr::eq(worker.shared(), runtime)
     {
+        if worker.times_next() {
+            latency::begin(control);
+        }
         return match (control.pinned(), place) {
             (Some(worker_of_task), _) => worker.shared().queue_pinned(task, worker_of_task),
             (None, Place::Next) => worker.queue_next(task),
@@ -185,6 +198,7 @@ pub(crate) fn schedule(task: NonNull<Control>, place: Place) {
     // SAFETY: a runtime is not freed while it has a task that has not finished, nor while there is a visitor.
     let runtime = unsafe { &*runtime };
     let _visitor = runtime.visitors.enter();
+    runtime.outside.queue(&[task]);
     match control.pinned() {
         Some(worker) => runtime.queue_pinned(task, worker),
         None => runtime.inject([task]),

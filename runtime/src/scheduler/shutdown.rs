@@ -23,7 +23,9 @@
 //! task, and out as the last thing that they do; `Shared`'s memory is freed when none is inside.
 
 use std::{
-    fmt, io, mem, ptr,
+    fmt, io, mem,
+    ops::ControlFlow,
+    ptr,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -32,11 +34,15 @@ use std::{
     time::Duration,
 };
 
-use super::{Runtime, Shared, Worker, current_worker};
+use super::{Runtime, Shared, Worker, current_worker, figures};
 use crate::{
     SpawnError, heap,
     sys::{clock, futex},
     task::{self, abandon},
+    world::{
+        caller,
+        threads::{CREATION_FRAMES, Creation},
+    },
 };
 
 /// Set in [`Door`] when it has been closed.
@@ -112,6 +118,7 @@ fn wait_until_left(count: &AtomicU32, nobody: u32) {
 impl Drop for Shared {
     fn drop(&mut self) {
         wait_until_left(&self.visitors.0, 0);
+        figures::leave(self);
     }
 }
 
@@ -131,15 +138,31 @@ impl Drop for Employment {
     }
 }
 
+/// Where the calling code stands.
+#[inline(never)]
+fn creation_stack() -> Creation {
+    let mut stack = [0; CREATION_FRAMES];
+    let mut places = stack.iter_mut();
+    caller::walk(|address| match places.next() {
+        Some(place) => {
+            *place = address;
+            ControlFlow::Continue(())
+        }
+        None => ControlFlow::Break(()),
+    });
+    stack
+}
+
 impl Shared {
     /// Starts the thread of a worker, whose processor exists or is about to.
     pub(super) fn start_worker(self: &Arc<Self>, index: usize) -> io::Result<thread::JoinHandle<()>> {
         self.employed.fetch_add(1, Ordering::Relaxed);
         let employment = Employment(self.clone());
+        let creation = creation_stack();
         let work = move || {
             // Who makes a surplus worker holds this lock until its processor is there.
             employment.0.surplus.wait_until_made();
-            Worker::run(employment.0.clone(), index);
+            Worker::run(employment.0.clone(), index, &creation);
         };
         // The C library remembers where the closure was for as long as the thread lives; no value of the program's should
         // come to lie there, which a leak scan would take for reachable.

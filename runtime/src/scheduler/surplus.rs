@@ -20,7 +20,7 @@ use std::{
 use parking_lot::Mutex;
 
 use super::{Shared, worker::current_worker};
-use crate::sys::futex;
+use crate::{hooks, sys::futex, task::control::TaskRef};
 
 pub(crate) struct Surplus {
     /// Workers that were seen in one task for too long. Written by `sysmon`.
@@ -122,6 +122,7 @@ pub fn blocking<T>(code: impl FnOnce() -> T) -> T {
 
     impl Drop for Section {
         fn drop(&mut self) {
+            hooks::blocking_ended(current_task);
             // Relaxed: read by `sysmon`, whose answer is a moment's.
             self.shared.processors.get(self.index).blocking.store(false, Ordering::Relaxed);
             self.shared.surplus.blocking.fetch_sub(1, Ordering::SeqCst);
@@ -132,6 +133,7 @@ pub fn blocking<T>(code: impl FnOnce() -> T) -> T {
     fn enter() -> Option<Section> {
         let worker = current_worker().filter(|worker| worker.task().is_some())?;
         let section = Section { shared: worker.shared_arc().clone(), index: worker.index() };
+        hooks::blocking_began(current_task);
         let shared = &section.shared;
         shared.processors.get(section.index).blocking.store(true, Ordering::Relaxed);
         shared.surplus.blocking.fetch_add(1, Ordering::SeqCst);
@@ -140,6 +142,10 @@ pub fn blocking<T>(code: impl FnOnce() -> T) -> T {
             shared.call_surplus();
         }
         Some(section)
+    }
+
+    fn current_task() -> Option<TaskRef> {
+        current_worker().and_then(|worker| worker.task())
     }
 
     let _section = enter();

@@ -4,14 +4,15 @@
 //! the task for long is not enough: a thread that the system does not let run looks the same, and a stand-in for it would
 //! only keep others from running.
 //!
-//! It looks every 10 ms while anybody works, and gives back the pages of stacks that are not needed. When all workers sleep
-//! it sleeps as well, without a timeout once no pages are left to be given back, and the first worker that is woken wakes
+//! It looks every 10 ms while anybody works, and gives back the pages of stacks and of the heap that are not needed. When all
+//! workers sleep it sleeps as well, without a timeout once no pages are left to be given back, and the first worker that is woken wakes
 //! it ([`Dormancy`]): an idle runtime uses no CPU.
 
 use std::{sync::Arc, time::Duration};
 
 use super::Shared;
 use crate::{
+    heap,
     sys::{
         atomic::{AtomicU32, Ordering},
         clock, futex, thread,
@@ -22,7 +23,7 @@ use crate::{
 /// Between two looks.
 const PERIOD: Duration = Duration::from_millis(10);
 
-/// Between two looks at the free stacks while everybody sleeps and there are more than need be kept.
+/// Between two looks at free stacks and free memory while everybody sleeps and there is more than need be kept.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// CPU time in one task after which a worker is stuck.
@@ -31,7 +32,7 @@ const LONG: u64 = PERIOD.as_nanos() as u64;
 /// A worker that ran a task at the last look.
 #[derive(Clone, Copy)]
 struct Seen {
-    ticks: u32,
+    ticks: u64,
     /// CPU time of its thread when it was first seen in the task.
     cpu: u64,
 }
@@ -69,9 +70,10 @@ pub(crate) fn monitor(shared: &Arc<Shared>) {
     while !shared.shutdown.load(Ordering::SeqCst) {
         look(shared, &mut seen);
         pool::tend();
+        heap::tend();
         dormancy.0.store(DORMANT, Ordering::SeqCst);
         if everybody_sleeps(shared) {
-            let patience = pool::has_excess().then_some(PATIENCE);
+            let patience = (pool::has_excess() || heap::has_excess()).then_some(PATIENCE);
             futex::wait(&dormancy.0, DORMANT, patience);
         } else {
             // Not dormant, or every worker that wakes would wake this thread as well.

@@ -19,6 +19,7 @@ use std::{
 };
 
 use super::{
+    latency,
     processors::Processor,
     shared::{Shared, bump},
 };
@@ -30,12 +31,12 @@ use crate::{
         stack::{Class, pool},
         switch,
     },
-    world::threads::{self, WorkerThread},
+    world::threads::{self, Creation, WorkerThread},
 };
 
 /// Every so many tasks a worker looks into the injector first, so that a worker whose own tasks wake each other for ever
 /// does not starve those outside. A prime, so that it does not fall in step with a program's own cycles (Go uses 61 too).
-const INJECTOR_INTERVAL: u32 = 61;
+const INJECTOR_INTERVAL: u64 = 61;
 
 /// How often in a row a worker runs the task in its next slot before the ring has its turn: two tasks that wake each
 /// other must not starve the others.
@@ -45,6 +46,9 @@ const NEXT_SLOT_CAP: u32 = 3;
 /// going to sleep and being woken costs.
 const SEARCH_ROUNDS: u32 = 6;
 const SEARCH_PAUSES: u32 = 40;
+
+/// How many tasks before its turn the memory of a queued task is fetched: many that are woken at once are in no cache.
+const FETCHED_AHEAD: usize = 2;
 
 /// Below so many tasks a ring is left to its owner until the last round of a search: a thief that takes each task as it is
 /// pushed only moves its memory from one processor's caches to the other's.
@@ -71,6 +75,18 @@ pub(crate) enum Departure {
     Exit,
 }
 
+impl Departure {
+    /// What `leave` has passed through the switch.
+    #[inline(always)]
+    fn from_message(message: usize) -> Self {
+        match message {
+            m if m == Self::Park as usize => Self::Park,
+            m if m == Self::Yield as usize => Self::Yield,
+            _ => Self::Exit,
+        }
+    }
+}
+
 pub(crate) struct Worker {
     shared: Arc<Shared>,
     index: usize,
@@ -82,6 +98,8 @@ pub(crate) struct Worker {
     stacks: RefCell<pool::Cache>,
     ids: Cell<Range64>,
     next_slot_runs: Cell<u32>,
+    /// Whether the next task that becomes runnable here is one whose latency is measured.
+    times_next: Cell<bool>,
     /// State of the generator that chooses whom to steal from.
     random: Cell<u64>,
 }
@@ -151,10 +169,10 @@ pub(crate) fn next_task_id() -> u64 {
 
 impl Worker {
     /// The body of a worker thread: runs tasks until the shutdown.
-    pub(crate) fn run(shared: Arc<Shared>, index: usize) {
+    pub(crate) fn run(shared: Arc<Shared>, index: usize, creation: &Creation) {
         // Without it, handlers run on std's smaller stack.
         let _signals = SignalStack::install().ok();
-        let thread = threads::register(shared.id, index);
+        let thread = threads::register(shared.id, index, creation);
         let worker = Worker {
             stacks: RefCell::new(pool::Cache::new(shared.stack)),
             index,
@@ -164,6 +182,7 @@ impl Worker {
             thread: &thread,
             ids: Cell::new(Range64 { start: 0, end: 0 }),
             next_slot_runs: Cell::new(0),
+            times_next: Cell::new(false),
             random: Cell::new(0x9e37_79b9_7f4a_7c15 ^ (index as u64 + 1).wrapping_mul(clock::now())),
             shared,
         };
@@ -189,6 +208,13 @@ impl Worker {
             // SAFETY: control blocks are never unmapped.
             TaskRef { control, generation: unsafe { control.as_ref() }.park.generation() }
         })
+    }
+
+    /// The control block of the task that runs here.
+    #[inline]
+    pub(crate) fn control(&self) -> Option<&'static Control> {
+        // SAFETY: control blocks are never unmapped.
+        self.task.get().map(|control| unsafe { control.as_ref() })
     }
 
     /// How others see this worker.
@@ -233,9 +259,11 @@ impl Worker {
             processor.retired.swap(0, Ordering::SeqCst);
             return;
         }
+        hooks::worker_sleeping(self.thread);
         while processor.retired.load(Ordering::SeqCst) == 1 {
             futex::wait(&processor.retired, 1, None);
         }
+        hooks::worker_woke(self.thread);
     }
 
     fn run_task(&self, task: NonNull<Control>) {
@@ -244,6 +272,9 @@ impl Worker {
         let task_ref = || TaskRef { control: task, generation: control.park.generation() };
         let ticks = &self.processor().ticks;
         ticks.store(ticks.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        if control.is_timed() {
+            latency::end(control);
+        }
         loop {
             control.begin_run();
             self.task.set(Some(task));
@@ -255,14 +286,17 @@ impl Worker {
             self.thread.set_task(ptr::null_mut());
             self.task.set(None);
             control.end_run();
-            hooks::task_left(task_ref, departure == Departure::Exit as usize);
-            if departure == Departure::Park as usize {
+            let departure = Departure::from_message(departure);
+            hooks::task_left(task_ref, departure);
+            if departure == Departure::Park {
                 if control.park.commit_park() {
                     return;
                 }
+                hooks::task_woken(task_ref());
                 continue;
             }
-            if departure == Departure::Yield as usize {
+            if departure == Departure::Yield {
+                bump(&self.processor().yields);
                 // Nobody is woken for it: this worker looks at its queues next.
                 return match control.pinned() {
                     Some(_) => self.processor().pinned.push(task),
@@ -272,6 +306,15 @@ impl Worker {
             control.park.finish();
             bump(&self.processor().finished);
             return self.stacks.borrow_mut().give(task);
+        }
+    }
+
+    /// Whether the latency of a task that becomes runnable here is measured: one for every so many tasks that run.
+    #[inline]
+    pub(crate) fn times_next(&self) -> bool {
+        self.times_next.get() && {
+            self.times_next.set(false);
+            true
         }
     }
 
@@ -303,6 +346,7 @@ impl Worker {
         let processor = self.processor();
         let ticks = processor.ticks.load(Ordering::Relaxed);
         if ticks.is_multiple_of(INJECTOR_INTERVAL) {
+            self.times_next.set(true);
             // The kernel may not get round to the timer thread while all processors are busy.
             self.shared.timers.help(Some(self.thread));
             if let Some(task) = self.shared.injector.pop() {
@@ -327,6 +371,10 @@ impl Worker {
             }
         }
         self.next_slot_runs.set(0);
+        if let Some(later) = processor.ring.peek(FETCHED_AHEAD) {
+            // SAFETY: control blocks are never unmapped.
+            unsafe { later.as_ref() }.fetch_to_run();
+        }
         processor.ring.pop().or_else(|| processor.pinned.pop()).or_else(|| self.take_injected())
     }
 
@@ -340,6 +388,7 @@ impl Worker {
     /// that is not needed any more: a wake-up that reached it goes on to the next sleeper.
     #[cold]
     fn find(&self) -> Option<NonNull<Control>> {
+        hooks::worker_searching(self.thread);
         let idle = &self.shared.idle;
         let mut searching = idle.begin_search();
         let mut stuck = None;
@@ -365,12 +414,18 @@ impl Worker {
                 idle.leave(self.index);
             } else if self.shared.has_next() {
                 stuck = self.look_at_next_slots(stuck);
-                idle.sleep(self.index, Some(NAP));
+                self.sleep(Some(NAP));
             } else {
                 stuck = None;
-                idle.sleep(self.index, None);
+                self.sleep(None);
             }
         }
+    }
+
+    fn sleep(&self, timeout: Option<Duration>) {
+        hooks::worker_sleeping(self.thread);
+        self.shared.idle.sleep(self.index, timeout);
+        hooks::worker_woke(self.thread);
     }
 
     /// Looks at all queues a few times.
@@ -389,6 +444,7 @@ impl Worker {
                     && (ring.length() >= MIN_STEAL || round + 1 == SEARCH_ROUNDS)
                     && let Some(task) = ring.steal_into(&self.processor().ring)
                 {
+                    bump(&self.processor().steals);
                     return Some(task);
                 }
             }
@@ -401,10 +457,9 @@ impl Worker {
         let victim = processors.get(victim);
         // The victim has run one task all the time and its next slot has not moved: it will not get to it soon.
         // Acquire: pairs with the Release in `queue_next`.
-        (victim.ticks.load(Ordering::Relaxed) == ticks
-            && victim.next.compare_exchange(task, ptr::null_mut(), Ordering::Acquire, Ordering::Relaxed).is_ok())
-        .then(|| NonNull::new(task))
-        .flatten()
+        let taken = victim.ticks.load(Ordering::Relaxed) == ticks
+            && victim.next.compare_exchange(task, ptr::null_mut(), Ordering::Acquire, Ordering::Relaxed).is_ok();
+        taken.then(|| bump(&self.processor().steals)).and(NonNull::new(task))
     }
 
     /// Remembers an occupied next slot, to be taken if it is the same after a nap.
@@ -448,5 +503,5 @@ impl Worker {
 struct Stuck {
     victim: usize,
     task: *mut Control,
-    ticks: u32,
+    ticks: u64,
 }

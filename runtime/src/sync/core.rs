@@ -114,6 +114,7 @@ static REGION: OnceLock<Region> = OnceLock::new();
 /// A copy of the region's base that is read without a check: whoever has a handle knows that it is set.
 static BASE: AtomicPtr<Core> = AtomicPtr::new(ptr::null_mut());
 /// The free cores. Guards `Core::next_free`.
+#[cfg_attr(loom, allow(dead_code))]
 static FREE_CORES: Mutex<FreeCores> = Mutex::new(FreeCores { head: 0 });
 /// The index after that of the newest core. Written while `FREE_CORES` is held.
 static FRESH: AtomicU32 = AtomicU32::new(1);

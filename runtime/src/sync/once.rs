@@ -21,6 +21,7 @@ use super::{
     waiter::{self, Outcome, WaitQueue, Waiter},
 };
 use crate::{
+    hooks,
     sys::atomic::{AtomicBool, AtomicU32, Ordering, const_unless_loom},
     task::WaitReason,
 };
@@ -100,6 +101,7 @@ impl Flag {
     /// Waits for the body that runs. None: it has ended already.
     fn wait(&self, core: &Core) -> Option<Outcome> {
         let waiter = Waiter::new(ptr::null_mut());
+        waiter.queued_at.set(hooks::lock_clock(0));
         core.lock();
         let running = self.state.load(Ordering::Relaxed) == RUNNING;
         // SAFETY: the core is that of a once, and is locked; the waiter stays here until it is finished.
@@ -147,6 +149,9 @@ impl Drop for Running<'_> {
             self.flag.state.store(if self.done { DONE } else { NEW }, Ordering::Release);
         }
         let others = if self.done { mem::replace(waiters, WaitQueue::new()) } else { WaitQueue::new() };
+        // SAFETY: the heir waits until it is finished below.
+        let heirs_time = heir.iter().map(|heir| unsafe { (**heir).queued_at.get() });
+        let delay = hooks::all_of(heirs_time.chain(others.times()));
         // SAFETY: the heir is taken from the queue above; the core is locked above.
         let parker = unsafe {
             let parker = heir.map(|heir| waiter::finish(heir, Outcome::Retry));
@@ -157,6 +162,7 @@ impl Drop for Running<'_> {
             parker.unpark();
         }
         wake_all(others);
+        hooks::unlocked(delay);
     }
 }
 

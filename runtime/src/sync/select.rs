@@ -10,6 +10,7 @@
 //! queue of each channel; a race lets one of them win, and the select takes the others out when it has been woken.
 
 use std::{
+    cell::{Cell, OnceCell, UnsafeCell},
     mem::{ManuallyDrop, MaybeUninit},
     ptr,
     time::Duration,
@@ -76,37 +77,37 @@ macro_rules! select_arms {
     ([$($done:tt)*] [$($otherwise:tt)*] [$index:expr] recv($chan:expr) -> $value:pat => $body:block, $($rest:tt)*) => {
         // A match, so that temporaries of the channel's expression live as long as the arm.
         match $crate::sync::select::receive(&$chan) {
-            mut arm => $crate::select_arms!([$($done)* (arm $index, $value, $body)] [$($otherwise)*] [$index + 1] $($rest)*),
+            arm => $crate::select_arms!([$($done)* (arm $index, $value, $body)] [$($otherwise)*] [$index + 1] $($rest)*),
         }
     };
     ([$($done:tt)*] [$($otherwise:tt)*] [$index:expr] recv($chan:expr) -> $value:pat => $body:block $($rest:tt)*) => {
         // A match, so that temporaries of the channel's expression live as long as the arm.
         match $crate::sync::select::receive(&$chan) {
-            mut arm => $crate::select_arms!([$($done)* (arm $index, $value, $body)] [$($otherwise)*] [$index + 1] $($rest)*),
+            arm => $crate::select_arms!([$($done)* (arm $index, $value, $body)] [$($otherwise)*] [$index + 1] $($rest)*),
         }
     };
     ([$($done:tt)*] [$($otherwise:tt)*] [$index:expr] recv($chan:expr) -> $value:pat => $body:expr $(, $($rest:tt)*)?) => {
         // A match, so that temporaries of the channel's expression live as long as the arm.
         match $crate::sync::select::receive(&$chan) {
-            mut arm => $crate::select_arms!([$($done)* (arm $index, $value, $body)] [$($otherwise)*] [$index + 1] $($($rest)*)?),
+            arm => $crate::select_arms!([$($done)* (arm $index, $value, $body)] [$($otherwise)*] [$index + 1] $($($rest)*)?),
         }
     };
     ([$($done:tt)*] [$($otherwise:tt)*] [$index:expr] send($chan:expr, $sent:expr) -> $value:pat => $body:block, $($rest:tt)*) => {
         // A match, so that temporaries of the channel's expression live as long as the arm.
         match $crate::sync::select::send(&$chan, $sent) {
-            mut arm => $crate::select_arms!([$($done)* (arm $index, $value, $body)] [$($otherwise)*] [$index + 1] $($rest)*),
+            arm => $crate::select_arms!([$($done)* (arm $index, $value, $body)] [$($otherwise)*] [$index + 1] $($rest)*),
         }
     };
     ([$($done:tt)*] [$($otherwise:tt)*] [$index:expr] send($chan:expr, $sent:expr) -> $value:pat => $body:block $($rest:tt)*) => {
         // A match, so that temporaries of the channel's expression live as long as the arm.
         match $crate::sync::select::send(&$chan, $sent) {
-            mut arm => $crate::select_arms!([$($done)* (arm $index, $value, $body)] [$($otherwise)*] [$index + 1] $($rest)*),
+            arm => $crate::select_arms!([$($done)* (arm $index, $value, $body)] [$($otherwise)*] [$index + 1] $($rest)*),
         }
     };
     ([$($done:tt)*] [$($otherwise:tt)*] [$index:expr] send($chan:expr, $sent:expr) -> $value:pat => $body:expr $(, $($rest:tt)*)?) => {
         // A match, so that temporaries of the channel's expression live as long as the arm.
         match $crate::sync::select::send(&$chan, $sent) {
-            mut arm => $crate::select_arms!([$($done)* (arm $index, $value, $body)] [$($otherwise)*] [$index + 1] $($($rest)*)?),
+            arm => $crate::select_arms!([$($done)* (arm $index, $value, $body)] [$($otherwise)*] [$index + 1] $($($rest)*)?),
         }
     };
     ([$($done:tt)*] [none] [$index:expr] default => $body:block, $($rest:tt)*) => {
@@ -129,11 +130,11 @@ macro_rules! select_arms {
     };
     // All arms have been taken apart.
     ([$(($arm:ident $number:expr, $value:pat, $body:expr))*] [none] [$index:expr]) => {{
-        let chosen = $crate::sync::select::run(&mut [$(&mut $arm),*], $crate::sync::select::Otherwise::Never);
+        let chosen = $crate::sync::select::run(&[$(&$arm),*], $crate::sync::select::Otherwise::Never);
         $crate::select_bodies!(chosen, ::std::unreachable!("a select ends with one of its arms"); $(($arm $number, $value, $body))*)
     }};
     ([$(($arm:ident $number:expr, $value:pat, $body:expr))*] [$otherwise:expr, $else:expr] [$index:expr]) => {{
-        let chosen = $crate::sync::select::run(&mut [$(&mut $arm),*], $otherwise);
+        let chosen = $crate::sync::select::run(&[$(&$arm),*], $otherwise);
         $crate::select_bodies!(chosen, $else; $(($arm $number, $value, $body))*)
     }};
 }
@@ -163,27 +164,29 @@ pub enum Otherwise {
 }
 
 /// An arm of a select. That of a nil channel can never be done.
+///
+/// Borrowed shared: while it is in a queue, others have pointers to its waiter and to its value.
 #[doc(hidden)]
 pub trait Arm {
     /// The channel; `None` if it is nil.
     fn channel(&self) -> Option<Channel>;
     /// Does the operation if it can be done now, and wakes who waits for it. Locks the channel.
-    fn try_now(&mut self) -> bool;
+    fn try_now(&self) -> bool;
     /// Does the operation if it can be done now. Gives whom to wake.
     ///
     /// # Safety
     /// The channel must be locked by the caller.
-    unsafe fn attempt(&mut self) -> Option<Option<Wake>>;
+    unsafe fn attempt(&self) -> Option<Option<Wake>>;
     /// Enters the channel's queue.
     ///
     /// # Safety
     /// The channel must be locked by the caller. The arm must stay where it is until it has been removed or finished;
     /// the race must outlive that.
-    unsafe fn enqueue(&mut self, race: *const Select);
+    unsafe fn enqueue(&self, race: *const Select);
     /// Leaves the queue if it is still in it. Locks the channel.
-    fn remove(&mut self);
+    fn remove(&self);
     /// How the wait of this arm ended, if it did. Needs no lock.
-    fn poll(&mut self) -> bool;
+    fn poll(&self) -> bool;
 }
 
 /// A channel, whatever its values are.
@@ -228,14 +231,14 @@ const LARGEST_SHUFFLED: usize = 16;
 
 /// Runs a select. Gives the chosen arm, or nothing for the default or the timeout.
 #[doc(hidden)]
-pub fn run(arms: &mut [&mut dyn Arm], otherwise: Otherwise) -> Option<usize> {
+pub fn run(arms: &[&dyn Arm], otherwise: Otherwise) -> Option<usize> {
     let tried = in_random_order(arms.len(), |at| arms[at].try_now().then_some(at));
     tried.or_else(|| run_locked(arms, otherwise))
 }
 
 /// The rest of `run`, with all channels locked.
 #[inline(never)]
-fn run_locked(arms: &mut [&mut dyn Arm], otherwise: Otherwise) -> Option<usize> {
+fn run_locked(arms: &[&dyn Arm], otherwise: Otherwise) -> Option<usize> {
     let mut inline = [ptr::null(); INLINE_ARMS];
     let mut heap;
     let all: &mut [*const Core] = if arms.len() <= INLINE_ARMS {
@@ -266,7 +269,7 @@ fn run_locked(arms: &mut [&mut dyn Arm], otherwise: Otherwise) -> Option<usize> 
     if let Otherwise::AtOnce = otherwise {
         return None;
     }
-    for arm in arms.iter_mut().filter(|arm| arm.channel().is_some()) {
+    for arm in arms.iter().filter(|arm| arm.channel().is_some()) {
         // SAFETY: the arms' channels are locked. The arms and the race are on this stack, and every arm is removed or
         // finished before this returns. The task does not unwind in between: waiting does not panic.
         unsafe { arm.enqueue(&select) };
@@ -274,7 +277,7 @@ fn run_locked(arms: &mut [&mut dyn Arm], otherwise: Otherwise) -> Option<usize> 
     drop(locked);
     let chosen = wait(arms, &select, otherwise);
     // One at a time: the race is over, and nothing depends on how long they stay. The chosen one has been taken out.
-    for (at, arm) in arms.iter_mut().enumerate() {
+    for (at, arm) in arms.iter().enumerate() {
         if chosen != Some(at) {
             arm.remove();
         }
@@ -336,17 +339,17 @@ fn draw(fraction: u64, count: u64) -> (u64, u64) {
     ((product >> 64) as u64, product as u64)
 }
 
-fn wait(arms: &mut [&mut dyn Arm], select: &Select, otherwise: Otherwise) -> Option<usize> {
+fn wait(arms: &[&dyn Arm], select: &Select, otherwise: Otherwise) -> Option<usize> {
     let parker = Parker::current();
-    let begin = hooks::wait_begin();
-    let reason = if !select.0.first().is_null() { WaitReason::Select } else { WaitReason::SelectNoCases };
+    let reason = if select.0.first().is_null() { WaitReason::SelectNoCases } else { WaitReason::Select };
     let on = On::waiter(select.0.first());
+    let begin = hooks::wait_begin(parker, reason);
     let deadline = match otherwise {
         Otherwise::After(duration) => Some(clock::after(duration)),
         _ => None,
     };
     let chosen = loop {
-        if let Some(chosen) = arms.iter_mut().position(|arm| arm.poll()) {
+        if let Some(chosen) = arms.iter().position(|arm| arm.poll()) {
             break Some(chosen);
         }
         match deadline {
@@ -413,9 +416,11 @@ impl<T, S: Sends<T> + ?Sized> Sends<T> for &S {
 pub struct ReceiveArm<'a, T> {
     /// None if the channel is nil.
     core: Option<Locker<'a, State<T>>>,
-    waiter: Option<Waiter>,
-    value: MaybeUninit<T>,
-    outcome: Option<Outcome>,
+    /// Made once, when the arm enters the queue.
+    waiter: OnceCell<Waiter>,
+    /// Written by a sender while the arm is in the queue.
+    value: UnsafeCell<MaybeUninit<T>>,
+    outcome: Cell<Option<Outcome>>,
 }
 
 /// A sending arm.
@@ -423,34 +428,37 @@ pub struct ReceiveArm<'a, T> {
 pub struct SendArm<'a, T> {
     /// None if the channel is nil.
     core: Option<Locker<'a, State<T>>>,
-    waiter: Option<Waiter>,
-    value: ManuallyDrop<T>,
+    /// Made once, when the arm enters the queue.
+    waiter: OnceCell<Waiter>,
+    /// Taken by a receiver while the arm is in the queue.
+    value: UnsafeCell<ManuallyDrop<T>>,
     /// Whether the value is still ours.
-    holds: bool,
-    outcome: Option<Outcome>,
+    holds: Cell<bool>,
 }
 
 #[doc(hidden)]
 pub fn receive<'a, T: Send>(from: &'a impl Receives<T>) -> ReceiveArm<'a, T> {
-    ReceiveArm { core: from.receives_from().core(), waiter: None, value: MaybeUninit::uninit(), outcome: None }
+    let value = UnsafeCell::new(MaybeUninit::uninit());
+    ReceiveArm { core: from.receives_from().core(), waiter: OnceCell::new(), value, outcome: Cell::new(None) }
 }
 
 #[doc(hidden)]
 pub fn send<'a, T: Send>(to: &'a impl Sends<T>, value: T) -> SendArm<'a, T> {
-    let value = ManuallyDrop::new(value);
-    SendArm { core: to.sends_to().core(), waiter: None, value, holds: true, outcome: None }
+    let value = UnsafeCell::new(ManuallyDrop::new(value));
+    SendArm { core: to.sends_to().core(), waiter: OnceCell::new(), value, holds: Cell::new(true) }
 }
 
 impl<T: Send> ReceiveArm<'_, T> {
     #[inline(always)]
-    fn attempt_on(&mut self, state: &mut State<T>) -> Option<Option<Wake>> {
+    fn attempt_on(&self, state: &mut State<T>) -> Option<Option<Wake>> {
         if let Some((value, sender)) = state.receive() {
-            self.value.write(value);
-            self.outcome = Some(Outcome::Done);
+            // SAFETY: the arm is in no queue, so nobody else knows the place.
+            unsafe { (*self.value.get()).write(value) };
+            self.outcome.set(Some(Outcome::Done));
             return Some(sender.map(Wake));
         }
         if state.closed {
-            self.outcome = Some(Outcome::Closed);
+            self.outcome.set(Some(Outcome::Closed));
             return Some(None);
         }
         None
@@ -458,9 +466,9 @@ impl<T: Send> ReceiveArm<'_, T> {
 
     /// What was received, after the arm was chosen.
     pub fn result(self) -> Option<T> {
-        match self.outcome {
+        match self.outcome.get() {
             // SAFETY: `Done` says that the value was written; it is read once.
-            Some(Outcome::Done) => Some(unsafe { self.value.assume_init_read() }),
+            Some(Outcome::Done) => Some(unsafe { self.value.into_inner().assume_init() }),
             _ => None,
         }
     }
@@ -479,7 +487,7 @@ impl<T: Send> Arm for ReceiveArm<'_, T> {
         self.core.map(|core| Channel(core.memory()))
     }
 
-    fn try_now(&mut self) -> bool {
+    fn try_now(&self) -> bool {
         let Some(core) = self.core else { return false };
         let mut state = core.lock();
         let done = self.attempt_on(&mut state);
@@ -487,70 +495,75 @@ impl<T: Send> Arm for ReceiveArm<'_, T> {
         woken(done)
     }
 
-    unsafe fn attempt(&mut self) -> Option<Option<Wake>> {
+    unsafe fn attempt(&self) -> Option<Option<Wake>> {
         // SAFETY: the caller's promise.
         let state = unsafe { self.core?.assume_locked() };
         self.attempt_on(state)
     }
 
-    unsafe fn enqueue(&mut self, race: *const Select) {
+    unsafe fn enqueue(&self, race: *const Select) {
         // The first field of the select is the race.
         let Some(core) = self.core else { return };
-        let waiter = &*self.waiter.insert(Waiter::racing(self.value.as_mut_ptr().cast(), race.cast()));
+        let waiter = self.waiter.get_or_init(|| Waiter::racing(self.value.get().cast(), race.cast()));
         waiter.join_race();
         // SAFETY: the caller holds the lock, and keeps the arm where it is.
         unsafe { core.assume_locked().receivers.push_back(waiter) };
     }
 
-    fn remove(&mut self) {
-        if let (Some(core), Some(waiter)) = (self.core, &self.waiter) {
+    fn remove(&self) {
+        if let (Some(core), Some(waiter)) = (self.core, self.waiter.get()) {
             core.lock().receivers.remove(waiter);
         }
     }
 
-    fn poll(&mut self) -> bool {
-        self.outcome = self.waiter.as_ref().and_then(Waiter::outcome);
-        self.outcome.is_some()
+    fn poll(&self) -> bool {
+        self.outcome.set(self.waiter.get().and_then(Waiter::outcome));
+        self.outcome.get().is_some()
     }
 }
 
 impl<T: Send> SendArm<'_, T> {
     #[inline(always)]
-    fn attempt_on(&mut self, state: &mut State<T>) -> Option<Option<Wake>> {
+    fn attempt_on(&self, state: &mut State<T>) -> Option<Option<Wake>> {
         if state.closed {
             return Some(None);
         }
         if let Some(receiver) = state.next_receiver() {
             // SAFETY: the value is ours, and from here on the receiver's.
-            let parker = receiver.give(unsafe { ManuallyDrop::take(&mut self.value) });
-            self.holds = false;
+            let parker = receiver.give(unsafe { self.take() });
             return Some(Some(Wake(parker)));
         }
         if state.has_room() {
             // SAFETY: the value is ours, and from here on the buffer's.
-            state.push(unsafe { ManuallyDrop::take(&mut self.value) });
-            self.holds = false;
+            state.push(unsafe { self.take() });
             return Some(None);
         }
         None
     }
 
     /// Whether it was sent, after the arm was chosen.
-    pub fn result(mut self) -> Result<(), SendError<T>> {
-        if self.holds {
-            self.holds = false;
-            // SAFETY: not taken, and from here on not ours.
-            return Err(SendError(unsafe { ManuallyDrop::take(&mut self.value) }));
+    pub fn result(self) -> Result<(), SendError<T>> {
+        if self.holds.get() {
+            // SAFETY: not taken, and in no queue any more.
+            return Err(SendError(unsafe { self.take() }));
         }
         Ok(())
+    }
+
+    /// # Safety
+    /// The value must be held, and the arm must be in no queue.
+    unsafe fn take(&self) -> T {
+        self.holds.set(false);
+        // SAFETY: the caller's promise; from here on it is not held.
+        unsafe { ManuallyDrop::take(&mut *self.value.get()) }
     }
 }
 
 impl<T> Drop for SendArm<'_, T> {
     fn drop(&mut self) {
-        if self.holds {
+        if self.holds.get() {
             // SAFETY: nobody has taken it.
-            unsafe { ManuallyDrop::drop(&mut self.value) };
+            unsafe { ManuallyDrop::drop(self.value.get_mut()) };
         }
     }
 }
@@ -560,7 +573,7 @@ impl<T: Send> Arm for SendArm<'_, T> {
         self.core.map(|core| Channel(core.memory()))
     }
 
-    fn try_now(&mut self) -> bool {
+    fn try_now(&self) -> bool {
         let Some(core) = self.core else { return false };
         let mut state = core.lock();
         let done = self.attempt_on(&mut state);
@@ -568,31 +581,31 @@ impl<T: Send> Arm for SendArm<'_, T> {
         woken(done)
     }
 
-    unsafe fn attempt(&mut self) -> Option<Option<Wake>> {
+    unsafe fn attempt(&self) -> Option<Option<Wake>> {
         // SAFETY: the caller's promise.
         let state = unsafe { self.core?.assume_locked() };
         self.attempt_on(state)
     }
 
-    unsafe fn enqueue(&mut self, race: *const Select) {
+    unsafe fn enqueue(&self, race: *const Select) {
         let Some(core) = self.core else { return };
-        let waiter = &*self.waiter.insert(Waiter::racing(ptr::from_mut(&mut self.value).cast(), race.cast()));
+        let waiter = self.waiter.get_or_init(|| Waiter::racing(self.value.get().cast(), race.cast()));
         waiter.join_race();
         // SAFETY: the caller holds the lock, and keeps the arm where it is.
         unsafe { core.assume_locked().senders.push_back(waiter) };
     }
 
-    fn remove(&mut self) {
-        if let (Some(core), Some(waiter)) = (self.core, &self.waiter) {
+    fn remove(&self) {
+        if let (Some(core), Some(waiter)) = (self.core, self.waiter.get()) {
             core.lock().senders.remove(waiter);
         }
     }
 
-    fn poll(&mut self) -> bool {
-        self.outcome = self.waiter.as_ref().and_then(Waiter::outcome);
+    fn poll(&self) -> bool {
+        let outcome = self.waiter.get().and_then(Waiter::outcome);
         // Taken by whoever has finished the waiter.
-        self.holds = self.outcome != Some(Outcome::Done);
-        self.outcome.is_some()
+        self.holds.set(outcome != Some(Outcome::Done));
+        outcome.is_some()
     }
 }
 
@@ -611,6 +624,31 @@ mod tests {
         }
         assert_eq!(orders.len(), 24);
         assert!(orders.values().all(|count| (800..1200).contains(count)), "{orders:?}");
+    }
+
+    /// Miri sees here whether a borrow of the arms takes another thread's right to a waiter or a value away.
+    #[test]
+    fn a_select_that_waits_is_served_by_another_thread() {
+        let (numbers, words) = (Chan::<u32>::new(), Chan::<String>::new());
+        let (to, from) = (numbers.clone(), words.clone());
+        let other = std::thread::spawn(move || {
+            // Mostly the select waits by now.
+            std::thread::sleep(Duration::from_millis(10));
+            to.send(7).unwrap();
+            std::thread::sleep(Duration::from_millis(10));
+            from.recv()
+        });
+        let received = crate::select! {
+            recv(numbers) -> number => number,
+            recv(words) -> _ => None,
+        };
+        assert_eq!(received, Some(7));
+        let sent = crate::select! {
+            recv(numbers) -> _ => false,
+            send(words, "eight".to_owned()) -> sent => sent.is_ok(),
+        };
+        assert!(sent);
+        assert_eq!(other.join().unwrap().as_deref(), Some("eight"));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use std::{cell::Cell, ops::Range, ptr};
 use crate::{
     hooks,
     sys::{
-        atomic::{AtomicBool, AtomicU8, Ordering},
+        atomic::{AtomicU8, Ordering},
         clock,
     },
     task::{WaitReason, control::On, parker::Parker},
@@ -40,14 +40,15 @@ const WAITING: u8 = 0;
 
 /// Decides which of several waiters, or a timeout, ends a wait.
 pub(crate) struct Race {
-    over: AtomicBool,
+    /// 1 when it is. Not a bool: who looks at a stopped world may read any byte here.
+    over: AtomicU8,
     /// The waiters that share it. Written by their owner, before it waits.
     first: Cell<*const Waiter>,
 }
 
 impl Default for Race {
     fn default() -> Self {
-        Self { over: AtomicBool::new(false), first: Cell::new(ptr::null()) }
+        Self { over: AtomicU8::new(0), first: Cell::new(ptr::null()) }
     }
 }
 
@@ -55,7 +56,7 @@ impl Race {
     /// Ends the race. Only one caller is told that it has won.
     pub(crate) fn win(&self) -> bool {
         // AcqRel: the winner sees what the waiter did before it queued; pairs with itself.
-        !self.over.swap(true, Ordering::AcqRel)
+        self.over.swap(1, Ordering::AcqRel) == 0
     }
 
     /// One of the waiters that share it; null if none does.
@@ -90,6 +91,8 @@ pub(crate) struct Waiter {
     pub(super) slot: *mut u8,
     /// When a lock's waiter came, in nanoseconds; 0 for others.
     pub(super) since: u64,
+    /// When a lock's waiter entered the queue that it is in, for the lock's `Delays`; 0 if they do not count it.
+    pub(super) queued_at: Cell<u64>,
     /// Null unless the waiter is one of several of a select.
     race: *const Race,
     /// The next of those that share the race.
@@ -108,6 +111,7 @@ impl Waiter {
             outcome: AtomicU8::new(WAITING),
             slot,
             since: 0,
+            queued_at: Cell::new(0),
             race: ptr::null(),
             sibling: Cell::new(ptr::null()),
             next: Veiled::null(),
@@ -136,7 +140,7 @@ impl Waiter {
     /// Waits until somebody has finished the waiter, which must be in a queue whose lock has been released.
     #[inline]
     pub(crate) fn wait(&self, reason: WaitReason) -> Outcome {
-        let wait = hooks::wait_begin();
+        let wait = hooks::wait_begin(self.parker, reason);
         let outcome = self.park_until_finished(reason);
         hooks::wait_end(wait, reason);
         outcome
@@ -153,7 +157,7 @@ impl Waiter {
         deadline: u64,
         withdraw: impl FnOnce() -> bool,
     ) -> Option<Outcome> {
-        let wait = hooks::wait_begin();
+        let wait = hooks::wait_begin(self.parker, reason);
         let outcome = loop {
             if let Some(outcome) = self.outcome() {
                 break Some(outcome);
@@ -226,8 +230,8 @@ pub(crate) unsafe fn glances(waiter: *const Waiter, stack: Range<usize>) -> impl
         // SAFETY: inside of the stack, which is readable. A waiter of a task that waits is alive, and so is its race. Of
         // one that does not wait, any bytes are values of the fields that are read.
         let waiter = unsafe { &*within(waiter, &stack)? };
-        // SAFETY: as above.
-        let over = within(waiter.race, &stack).is_some_and(|race| unsafe { (*race).over.load(Ordering::Relaxed) });
+        // SAFETY: as above. Relaxed: the world is stopped.
+        let over = within(waiter.race, &stack).is_some_and(|race| unsafe { (*race).over.load(Ordering::Relaxed) != 0 });
         let queue = waiter.queue.get();
         Some(Glance {
             at: waiter,
@@ -317,6 +321,17 @@ impl WaitQueue {
                 return Some(waiter);
             }
         }
+    }
+
+    /// When those in the queue have entered it, for the hooks.
+    pub(super) fn times(&self) -> impl Iterator<Item = u64> {
+        let mut next = self.head;
+        std::iter::from_fn(move || {
+            // SAFETY: null, or a waiter in the queue, which is alive.
+            let waiter = unsafe { next.as_ref() }?;
+            next = waiter.next.get();
+            Some(waiter.queued_at.get())
+        })
     }
 
     /// Takes a waiter out if it is still in the queue, and says whether it was. It must have been put into this one.

@@ -3,9 +3,12 @@
 pub(crate) mod atomic;
 pub(crate) mod clock;
 pub(crate) mod futex;
+pub(crate) mod histogram;
 pub(crate) mod lock;
 pub(crate) mod memory;
 #[cfg(all(test, loom))]
 pub(crate) mod model;
 pub(crate) mod raw;
 pub(crate) mod thread;
+#[cfg(feature = "hooks")]
+pub(crate) mod ticks;

@@ -77,13 +77,16 @@ pub(crate) fn sleep(time: Duration) {
     wait(&AtomicU32::new(0), 0, Some(time));
 }
 
+/// Signals that the thread's own doing raises.
+const FAULTS: [libc::c_int; 6] =
+    [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP, libc::SIGABRT];
+
 /// All signals but those of faults, one bit each as the kernel has it: also the two that glibc keeps for itself, one of which
 /// can end a thread.
 pub(crate) const ALL_BUT_FAULTS: u64 = {
-    let faults = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP, libc::SIGABRT];
     let (mut mask, mut i) = (u64::MAX, 0);
-    while i < faults.len() {
-        mask &= !(1 << (faults[i] - 1));
+    while i < FAULTS.len() {
+        mask &= !(1 << (FAULTS[i] - 1));
         i += 1;
     }
     mask
@@ -119,6 +122,55 @@ pub(crate) fn thread_pointer() -> usize {
         asm!("mrs {}, tpidr_el0", out(reg) pointer, options(nostack, preserves_flags, nomem));
     }
     pointer
+}
+
+/// Gives the kernel advice on a range of whole pages. 0, or the negative error number.
+pub(crate) fn advise(start: usize, bytes: usize, advice: libc::c_int) -> isize {
+    // SAFETY: which advice may be given is up to the caller; those in use here change nothing in this process.
+    unsafe { call(libc::SYS_madvise, [start, bytes, advice as usize, 0, 0, 0]) }
+}
+
+/// Makes a process that is a copy of this one, with the calling thread only, on a copy of its stack. 0 in the copy; here its
+/// number, or the negative error number, and a descriptor for it. Its end sends no signal, and it is waited for with `__WCLONE`
+/// only.
+#[inline(never)]
+pub(crate) fn clone_process(handle: &mut i32) -> isize {
+    // SAFETY: memory is not shared, so both can go on from here with the same stack. The descriptor is written here only.
+    unsafe { call(libc::SYS_clone, [libc::CLONE_PIDFD as usize, 0, std::ptr::from_mut(handle) as usize, 0, 0, 0]) }
+}
+
+/// In a copy of the process: ends with the thread that has made it, dumps no core, runs no signal handler of the program's
+/// for its own faults, and keeps no file of the program's open.
+pub(crate) fn become_private() {
+    /// A limit of 1 keeps programs from being started that take core dumps, too.
+    const CORE: libc::rlimit = libc::rlimit { rlim_cur: 1, rlim_max: 1 };
+    /// As the kernel has it: handler, flags, restorer, mask.
+    const DEFAULT: [usize; 4] = [libc::SIG_DFL, 0, 0, 0];
+    let limit = std::ptr::from_ref(&CORE) as usize;
+    let default = std::ptr::from_ref(&DEFAULT) as usize;
+    // SAFETY: the memory that is given is constant. What is closed and changed is the copy's own.
+    unsafe {
+        call(libc::SYS_prctl, [libc::PR_SET_PDEATHSIG as usize, libc::SIGKILL as usize, 0, 0, 0, 0]);
+        call(libc::SYS_prlimit64, [0, libc::RLIMIT_CORE as usize, limit, 0, 0, 0]);
+        for signal in FAULTS {
+            call(libc::SYS_rt_sigaction, [signal as usize, default, 0, size_of::<u64>(), 0, 0]);
+        }
+        call(libc::SYS_close_range, [0, u32::MAX as usize, 0, 0, 0, 0]);
+    }
+}
+
+/// The process that has made this one.
+pub(crate) fn parent_process_id() -> i32 {
+    // SAFETY: no preconditions.
+    unsafe { call(libc::SYS_getppid, [0; 6]) as i32 }
+}
+
+/// Ends the process at once.
+pub(crate) fn exit(status: i32) -> ! {
+    loop {
+        // SAFETY: the caller wants nothing of the process any more.
+        unsafe { call(libc::SYS_exit_group, [status as usize, 0, 0, 0, 0, 0]) };
+    }
 }
 
 /// A file of the kernel's, open for reading; closed when dropped.

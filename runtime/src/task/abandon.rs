@@ -6,8 +6,8 @@
 //! - *joined before the end*: the joiner is in the register, and the end wakes it after having noted the runtime;
 //! - *joined after the end*: the joiner finds the runtime noted, and does not wait;
 //! - *joined at the same moment*: both hold the register's lock, so it is one of the above;
-//! - *the task ends at the same moment* (on a worker that was left in it): the packet's word decides, see `join.rs`.
-//!   The joiner gets the result, or takes itself out of the packet, and then the result is dropped with the packet.
+//! - *the task ends at the same moment* (on a worker that was left in it): the completion word decides, see `completion.rs`.
+//!   The joiner gets the result, or takes itself out of the word, and then the result is dropped with its slot.
 //!
 //! The register is the process's and not the runtime's, which may be freed when all its tasks have ended while handles
 //! of tasks live on. Only joins that wait, and come from outside, take its lock; spawning and ending a task do not.

@@ -45,11 +45,30 @@ impl Batch {
         blocks.into_iter().map(single).reduce(Self::followed_by)
     }
 
+    /// A chain with one more block, in front. The block must be the caller's, as for [`Batch::link`].
+    #[inline]
+    pub(crate) fn with_head(head: NonNull<Control>, rest: Option<Self>) -> Self {
+        let Some(rest) = rest else { return Self { head, tail: head, length: 1 } };
+        // SAFETY: control blocks are never unmapped.
+        let (block, next) = unsafe { (head.as_ref(), rest.head.as_ref()) };
+        block.next.store(rest.head.as_ptr(), Ordering::Relaxed);
+        // Two places are what is known here; of the last block's link, which means nothing, no harm comes.
+        block.ahead.store(next.next.load(Ordering::Relaxed), Ordering::Relaxed);
+        Self { head, length: rest.length + 1, ..rest }
+    }
+
     /// One chain of both.
     pub(crate) fn followed_by(self, next: Self) -> Self {
         // SAFETY: control blocks are never unmapped.
         unsafe { self.tail.as_ref() }.next.store(next.head.as_ptr(), Ordering::Relaxed);
         Self { head: self.head, tail: next.tail, length: self.length + next.length }
+    }
+
+    /// The first block.
+    #[inline]
+    pub(crate) fn head(&self) -> &'static Control {
+        // SAFETY: control blocks are never unmapped.
+        unsafe { self.head.as_ref() }
     }
 
     /// How many blocks.

@@ -6,30 +6,36 @@
 //!
 //! # Who writes what
 //! - the spawner, before the task is started: all of `About`, `sp`, `entry`;
+//! - the task and its joiner: `completion`;
 //! - the worker that runs the task: `epoch`, and `sp` through the switch;
 //! - the task itself: `wait_reason`, `waiting_since`, `waits_on`, `labels`, `locals`;
-//! - the owner of the list the task is in (injector, free list): `next`, `ahead`, `batch`.
+//! - the owner of the list the task is in (injector, free list): `next`, `ahead`, `batch`, `timed`, `runnable_since`.
 
 use std::{
+    ops::Range,
     panic::Location,
     ptr::{self, NonNull},
-    sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering},
 };
 
-use super::{TaskId, WaitReason, local, park::ParkWord};
+use super::{TaskId, WaitReason, completion::Completion, local, park::ParkWord};
 use crate::{
     scheduler::Shared,
     sync::Waiter,
-    sys::atomic::{self, fence},
+    sys::{
+        atomic::{self, fence},
+        memory::prefetch,
+    },
 };
 
-/// Return addresses kept of the stack that spawned a task. Without inlining the first seven are the runtime's own.
-pub(crate) const SPAWN_FRAMES: usize = if cfg!(debug_assertions) { 12 } else { 6 };
+/// Return addresses kept of the stack that spawned a task. The first is the runtime's own, without inlining the first six.
+pub(crate) const SPAWN_FRAMES: usize = if cfg!(debug_assertions) { 11 } else { 5 };
 
 /// Bytes of a task's name that are kept. Names lie in the block, so that reading one never follows a pointer.
 pub(crate) const NAME_BYTES: usize = 48;
 
-/// What waking, queueing and resuming a task touch is in the first cache line, as far as it fits.
+/// In the first cache line is what waking, queueing and resuming a task touch, in the second what it touches when it waits
+/// and when it ends, and from the third on what else is told of it at its spawn.
 #[repr(C, align(64))]
 pub(crate) struct Control {
     pub(crate) park: ParkWord,
@@ -46,20 +52,42 @@ pub(crate) struct Control {
     /// The worker that alone may run the task, plus 1; 0 if any may.
     pinned: AtomicU32,
     pub(crate) wait_reason: AtomicU8,
-    /// Links of the first block of a batch, to other batches.
-    pub(crate) batch: BatchLinks,
+    /// Whether `runnable_since` says when the task, which is in a queue, became runnable. Written by who has the task.
+    timed: AtomicBool,
+    pub(crate) completion: Completion,
     pub(crate) closure: AtomicPtr<u8>,
-    /// The stack's lowest usable address and its whole stride; written once, when the slot is made.
-    pub(crate) stack_low: AtomicUsize,
-    pub(crate) stack_size: AtomicUsize,
-    pub(crate) labels: AtomicU32,
-    pub(crate) waiting_since: AtomicU64,
     /// See [`On`]; meaningful while the task waits.
     pub(crate) waits_on: AtomicUsize,
     /// The task's task-locals; null until it uses one.
     pub(crate) locals: AtomicPtr<local::Values>,
+    pub(crate) waiting_since: AtomicU64,
+    /// The stack's lowest usable address; written once, when the slot is made.
+    pub(crate) stack_low: AtomicUsize,
+    pub(crate) labels: AtomicU32,
     pub(crate) about: About,
+    /// Links of the first block of a batch, to other batches.
+    pub(crate) batch: BatchLinks,
+    /// The stack's whole stride; written with `stack_low`.
+    pub(crate) stack_size: AtomicUsize,
+    runnable_since: AtomicU64,
 }
+
+/// A cache line's bytes, on the processors that this runs on.
+const LINE: usize = 64;
+
+/// The lines that a spawn and the first switch to the task write. Without inlining more callers are kept.
+const SPAWN_LINES: usize = if cfg!(debug_assertions) { 5 } else { 4 };
+
+/// The lines of a stack that are fetched before it is walked: what a task has that waits a few calls deep.
+const FRAME_LINES: usize = 8;
+
+// Loom's atomics are larger.
+#[cfg(not(loom))]
+const _: () = {
+    assert!(std::mem::offset_of!(Control, completion) <= LINE);
+    assert!(std::mem::offset_of!(Control, stack_low) <= 2 * LINE);
+    assert!(std::mem::offset_of!(Control, about) + std::mem::offset_of!(About, name) <= SPAWN_LINES * LINE);
+};
 
 /// What a task waits on, in one word, for those who look from outside.
 ///
@@ -122,14 +150,18 @@ pub(crate) struct BatchLinks {
 }
 
 /// What is told of a task at its spawn and never changes while it lives.
+#[repr(C)]
 pub(crate) struct About {
     pub(crate) id: AtomicU64,
     pub(crate) parent: AtomicU64,
+    spawn_site: AtomicPtr<Location<'static>>,
+    /// A function that gives the name of the closure's type; null before the first task.
+    closure_name: AtomicPtr<()>,
+    /// Return addresses; a 0 ends them.
+    pub(super) spawn_stack: [AtomicUsize; SPAWN_FRAMES],
     pub(crate) runtime_id: AtomicU32,
     name_length: AtomicU8,
     name: [AtomicU64; NAME_BYTES / 8],
-    spawn_site: AtomicPtr<Location<'static>>,
-    spawn_stack: [AtomicUsize; SPAWN_FRAMES],
 }
 
 /// A task of a known generation: what a waker holds. Cheap to copy, never dangling.
@@ -165,6 +197,7 @@ impl Control {
                 epoch: atomic::AtomicU64::new(0),
                 next: AtomicPtr::new(ptr::null_mut()),
                 ahead: AtomicPtr::new(ptr::null_mut()),
+                completion: Completion::new(),
                 batch: BatchLinks::default(),
                 runtime: AtomicPtr::new(ptr::null_mut()),
                 pinned: AtomicU32::new(0),
@@ -173,8 +206,10 @@ impl Control {
                 stack_low: AtomicUsize::new(stack_low),
                 stack_size: AtomicUsize::new(stack_size),
                 wait_reason: AtomicU8::new(0),
+                timed: AtomicBool::new(false),
                 labels: AtomicU32::new(0),
                 waiting_since: AtomicU64::new(0),
+                runnable_since: AtomicU64::new(0),
                 waits_on: AtomicUsize::new(0),
                 locals: AtomicPtr::new(ptr::null_mut()),
                 about: About {
@@ -185,13 +220,44 @@ impl Control {
                     name: [const { AtomicU64::new(0) }; NAME_BYTES / 8],
                     spawn_site: AtomicPtr::new(ptr::null_mut()),
                     spawn_stack: [const { AtomicUsize::new(0) }; SPAWN_FRAMES],
+                    closure_name: AtomicPtr::new(ptr::null_mut()),
                 },
             });
         }
     }
 
+    /// Fetches what a spawn on this block will write, while the caller does something else.
+    #[inline]
+    pub(crate) fn fetch_to_spawn(&self) {
+        // The line below the block is the top of the stack, where the closure goes.
+        let top = ptr::from_ref(self).cast::<u8>().wrapping_sub(LINE);
+        (0..=SPAWN_LINES).for_each(|line| prefetch(top.wrapping_add(line * LINE)));
+    }
+
+    /// Fetches what is read of a task when it is looked at from outside.
+    #[inline]
+    pub(crate) fn fetch_to_look(&self) {
+        (0..SPAWN_LINES).for_each(|line| prefetch(ptr::from_ref(self).cast::<u8>().wrapping_add(line * LINE)));
+    }
+
+    /// Fetches the innermost frames of a task that is not running. The block's first line is read here, and should have been
+    /// fetched.
+    #[inline]
+    pub(crate) fn fetch_frames(&self) {
+        // Relaxed: only a hint, and a prefetch may go anywhere.
+        let sp = self.sp.load(Ordering::Relaxed);
+        (0..FRAME_LINES).for_each(|line| prefetch(sp.wrapping_add(line * LINE)));
+    }
+
+    /// Fetches what resuming the task and ending it will touch. Its first line is read here, and should have been fetched.
+    #[inline]
+    pub(crate) fn fetch_to_run(&self) {
+        prefetch(self.sp.load(Ordering::Relaxed));
+        prefetch(ptr::from_ref(self).cast::<u8>().wrapping_add(LINE));
+    }
+
     /// The stack's range: from the lowest usable address to the control block.
-    pub(crate) fn stack(&self) -> std::ops::Range<usize> {
+    pub(crate) fn stack(&self) -> Range<usize> {
         // Relaxed: written once, before the block could be found.
         self.stack_low.load(Ordering::Relaxed)..ptr::from_ref(self) as usize
     }
@@ -205,6 +271,25 @@ impl Control {
 
     pub(crate) fn set_pinned(&self, worker: Option<usize>) {
         self.pinned.store(worker.map_or(0, |worker| worker as u32 + 1), Ordering::Relaxed);
+    }
+
+    /// Notes when the task became runnable. For who is about to queue it.
+    pub(crate) fn set_runnable_since(&self, now: u64) {
+        // Relaxed, here and below: the queue's hand-over orders it.
+        self.runnable_since.store(now, Ordering::Relaxed);
+        self.timed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether somebody has noted when the task became runnable. For who has taken it out of a queue, as is the next.
+    #[inline]
+    pub(crate) fn is_timed(&self) -> bool {
+        self.timed.load(Ordering::Relaxed)
+    }
+
+    /// When the task became runnable, once.
+    pub(crate) fn take_runnable_since(&self) -> u64 {
+        self.timed.store(false, Ordering::Relaxed);
+        self.runnable_since.load(Ordering::Relaxed)
     }
 
     /// Whether the task has never run. For whoever has it in a queue.
@@ -289,17 +374,30 @@ impl About {
     }
 
     /// The name, or nothing if the block was being reused and the bytes are not text.
-    pub(crate) fn name(&self) -> Option<String> {
-        let mut bytes = [0; NAME_BYTES];
-        let length = self.copy_name(&mut bytes);
-        (length > 0).then(|| str::from_utf8(&bytes[..length]).ok().map(str::to_owned)).flatten()
+    pub(crate) fn name<'a>(&self, bytes: &'a mut [u8; NAME_BYTES]) -> Option<&'a str> {
+        if self.name_length.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let length = self.copy_name(bytes);
+        str::from_utf8(&bytes[..length]).ok().filter(|name| !name.is_empty())
     }
 
-    pub(crate) fn set_spawn_site(&self, site: &'static Location<'static>, stack: &[usize]) {
+    pub(crate) fn set_spawn_site(&self, site: &'static Location<'static>) {
         self.spawn_site.store(ptr::from_ref(site).cast_mut(), Ordering::Relaxed);
-        for (i, slot) in self.spawn_stack.iter().enumerate() {
-            slot.store(stack.get(i).copied().unwrap_or(0), Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_closure_name(&self, name: fn() -> &'static str) {
+        self.closure_name.store(name as *mut (), Ordering::Relaxed);
+    }
+
+    pub(crate) fn closure_name(&self) -> &'static str {
+        let name = self.closure_name.load(Ordering::Relaxed);
+        if name.is_null() {
+            return "";
         }
+        // SAFETY: a function stored by `set_closure_name`.
+        let name = unsafe { std::mem::transmute::<*mut (), fn() -> &'static str>(name) };
+        name()
     }
 
     pub(crate) fn spawn_site(&self) -> Option<&'static Location<'static>> {
@@ -307,8 +405,15 @@ impl About {
         unsafe { self.spawn_site.load(Ordering::Relaxed).as_ref() }
     }
 
-    pub(crate) fn spawn_stack(&self) -> Vec<usize> {
-        self.spawn_stack.iter().map(|f| f.load(Ordering::Relaxed)).take_while(|f| *f != 0).collect()
+    pub(crate) fn spawn_stack<'a>(&self, addresses: &'a mut [usize; SPAWN_FRAMES]) -> &'a [usize] {
+        let mut length = 0;
+        for address in
+            self.spawn_stack.iter().map(|frame| frame.load(Ordering::Relaxed)).take_while(|frame| *frame != 0)
+        {
+            addresses[length] = address;
+            length += 1;
+        }
+        &addresses[..length]
     }
 }
 
@@ -325,12 +430,13 @@ mod tests {
             Control::init(at, 0, 0);
             at.as_ref()
         };
-        assert_eq!(control.about.name(), None);
+        let mut bytes = [0; NAME_BYTES];
+        assert_eq!(control.about.name(&mut bytes), None);
         let long = "ä".repeat(40);
         control.about.set_name(&long);
-        assert_eq!(control.about.name().unwrap(), "ä".repeat(NAME_BYTES / 2));
+        assert_eq!(control.about.name(&mut bytes).unwrap(), "ä".repeat(NAME_BYTES / 2));
         control.about.set_name("x");
-        assert_eq!(control.about.name().unwrap(), "x");
+        assert_eq!(control.about.name(&mut bytes).unwrap(), "x");
     }
 
     #[test]

@@ -1,14 +1,11 @@
 //! Waiting for a task's result.
 //!
-//! The task and its handle share a packet on the heap, so an unjoined task keeps no stack. One word decides between the
-//! task that completes and the joiner that waits:
+//! When a task has ended is told by its control block (`completion.rs`). Its result lies elsewhere, so that a task that
+//! nobody has joined yet keeps no stack:
 //!
-//! ```text
-//!   RUNNING ── joiner, parker stored ──▶ JOINING ── task, result stored ──▶ DONE (and the joiner is unparked)
-//!      │  ▲                                 │
-//!      │  └── joiner that gives up ─────────┘
-//!      └────────────── task, result stored ─────────────────────────────────▶ DONE
-//! ```
+//! - in a [`Slot`] on the heap, which the task and its handle share;
+//! - nowhere, if it is of a type without bytes and without a destructor, as `()`: that the task has ended is all there is to
+//!   tell. The payload of such a task's panic is kept in a register of the process ([`PANICS`]) until its handle wants it.
 //!
 //! A joiner gives up when its time is over, or when the task was abandoned (see `abandon.rs`). If the task has been
 //! faster, the joiner gets its result after all.
@@ -16,33 +13,39 @@
 use std::{
     any::Any,
     cell::UnsafeCell,
-    fmt,
+    collections::BTreeMap,
+    fmt, mem, ptr,
     sync::{
         Arc,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     thread::Result,
     time::Duration,
 };
 
-use super::{Abandoned, TaskId, WaitReason, abandon::Lookout, control::On, parker::Parker, scope::Token};
-use crate::{hooks, sys::clock};
+use parking_lot::Mutex;
 
-const RUNNING: u8 = 0;
-const JOINING: u8 = 1;
-const DONE: u8 = 2;
+use super::{
+    Abandoned, TaskId,
+    abandon::Lookout,
+    completion::{Completion, End, Met},
+    control::Control,
+    parker::Parker,
+    scope::Token,
+};
+use crate::sys::clock;
 
-pub(super) struct Packet<T> {
-    state: AtomicU8,
-    /// Written by the joiner while RUNNING, read by the task after it has seen JOINING.
-    joiner: UnsafeCell<Option<Parker>>,
-    /// Written by the task before DONE, taken by the joiner after.
+type Payload = Box<dyn Any + Send>;
+
+/// Where a result lies that has bytes, or somebody who has to learn of its end.
+pub(super) struct Slot<T> {
+    /// Written by the task before it completes, taken by the joiner after.
     result: UnsafeCell<Option<Result<T>>>,
     /// Of a scoped task: dropped after the result.
     scope: Option<Token>,
 }
 
-impl<T> Drop for Packet<T> {
+impl<T> Drop for Slot<T> {
     fn drop(&mut self) {
         if let Some(token) = &mut self.scope {
             let result = self.result.get_mut();
@@ -53,69 +56,99 @@ impl<T> Drop for Packet<T> {
     }
 }
 
-// SAFETY: `state` hands each cell from one side to the other, so the packet moves a T between threads and no more. The
-// payload of a panic is Send.
-unsafe impl<T: Send> Sync for Packet<T> {}
+// SAFETY: the completion word hands the cell from the task to the joiner, so the slot moves a T between threads and no more.
+// The payload of a panic is Send.
+unsafe impl<T: Send> Sync for Slot<T> {}
 // SAFETY: as above.
-unsafe impl<T: Send> Send for Packet<T> {}
+unsafe impl<T: Send> Send for Slot<T> {}
 
-impl<T> Packet<T> {
-    pub(super) fn new(scope: Option<Token>) -> Arc<Self> {
+impl<T> Slot<T> {
+    /// A slot, if a result of the type needs one.
+    #[inline]
+    pub(super) fn for_result(scope: Option<Token>) -> Option<Arc<Self>> {
+        let nothing_to_keep = const { size_of::<T>() == 0 && !mem::needs_drop::<T>() };
+        if nothing_to_keep && scope.is_none() {
+            return None;
+        }
         // In zeroed memory, field by field: what is not written yet would be bytes of whatever was there or on the stack
         // before, which a leak scan takes for words.
-        let mut packet = Arc::<Self>::new_zeroed();
-        let at = Arc::get_mut(&mut packet).expect("made above").as_mut_ptr();
-        // SAFETY: the fields of a fresh packet, each of them once.
-        unsafe {
-            (&raw mut (*at).state).write(AtomicU8::new(RUNNING));
-            (&raw mut (*at).joiner).write(UnsafeCell::new(None));
+        let mut slot = Arc::<Self>::new_zeroed();
+        let at = Arc::get_mut(&mut slot).expect("made above").as_mut_ptr();
+        // SAFETY: both fields of a fresh slot, each of them once.
+        Some(unsafe {
             (&raw mut (*at).result).write(UnsafeCell::new(None));
             (&raw mut (*at).scope).write(scope);
-            packet.assume_init()
-        }
-    }
-
-    /// Called once, by the task.
-    pub(super) fn complete(&self, result: Result<T>) {
-        // SAFETY: before DONE the result belongs to the task.
-        unsafe { *self.result.get() = Some(result) };
-        // AcqRel: Release pairs with the Acquire in `join` and `is_finished`, Acquire with the Release in `join`.
-        if self.state.swap(DONE, Ordering::AcqRel) == JOINING {
-            // SAFETY: the joiner stored it before JOINING and does not touch it again.
-            let joiner = unsafe { *self.joiner.get() };
-            joiner.expect("stored before JOINING").unpark_last();
-        }
-    }
-
-    fn is_done(&self) -> bool {
-        // Acquire: pairs with the Release in `complete`.
-        self.state.load(Ordering::Acquire) == DONE
-    }
-
-    /// The joiner gives up. `false`: the task has been faster.
-    fn withdraw(&self) -> bool {
-        // Relaxed: only the joiner leaves and enters JOINING. Acquire: pairs with the Release in `complete`.
-        self.state.compare_exchange(JOINING, RUNNING, Ordering::Relaxed, Ordering::Acquire).is_ok()
+            slot.assume_init()
+        })
     }
 }
 
-/// How a wait for a task has ended.
-#[derive(PartialEq, Eq)]
-enum End {
-    Done,
-    TimedOut,
-    Abandoned,
+/// The payloads of panics for which there is no slot, by the tasks' ids, until the handles are joined or dropped. The map is
+/// in the program's heap, as are the payloads: for a scan, this static refers to them.
+static PANICS: Mutex<BTreeMap<u64, Payload>> = Mutex::new(BTreeMap::new());
+
+/// How many there are. Changes under the lock of `PANICS`.
+static PANIC_COUNT: AtomicUsize = AtomicUsize::new(0);
+
+fn keep_panic(id: u64, payload: Payload) {
+    let mut panics = PANICS.lock();
+    panics.insert(id, payload);
+    // Relaxed: the completion word orders it before the look of the handle.
+    PANIC_COUNT.fetch_add(1, Ordering::Relaxed);
+}
+
+/// The payload of the panic that has ended the task, if one has.
+#[inline]
+fn take_panic(id: u64) -> Option<Payload> {
+    // Relaxed: who has seen the end of the task sees at least what the task has added.
+    if PANIC_COUNT.load(Ordering::Relaxed) == 0 { None } else { search_panic(id) }
+}
+
+#[cold]
+fn search_panic(id: u64) -> Option<Payload> {
+    let mut panics = PANICS.lock();
+    let payload = panics.remove(&id)?;
+    PANIC_COUNT.fetch_sub(1, Ordering::Relaxed);
+    Some(payload)
+}
+
+/// Delivers the result of the task that calls this, as the last thing that it does.
+#[inline]
+pub(super) fn deliver<T>(control: &Control, slot: Option<Arc<Slot<T>>>, result: Result<T>) {
+    let id = control.about.id.load(Ordering::Relaxed);
+    match &slot {
+        // SAFETY: before the task completes the cell is the task's.
+        Some(slot) => unsafe { *slot.result.get() = Some(result) },
+        None => {
+            if let Err(payload) = result {
+                keep_panic(id, payload);
+            }
+        }
+    }
+    match control.completion.complete() {
+        Met::Nobody => {}
+        Met::Joiner(parker) => parker.unpark_last(),
+        Met::Detached => drop(take_panic(id)),
+    }
+    // The slot, which may end a scope, is dropped last.
+    drop(slot);
 }
 
 /// Owns the right to wait for a task. Dropping it lets the task go on by itself.
 pub struct JoinHandle<T> {
-    pub(super) packet: Arc<Packet<T>>,
-    pub(super) id: TaskId,
+    control: &'static Control,
+    id: TaskId,
     /// The number of the task's runtime.
-    pub(super) runtime: u32,
+    runtime: u32,
+    slot: Option<Arc<Slot<T>>>,
 }
 
 impl<T> JoinHandle<T> {
+    #[inline]
+    pub(super) fn new(control: &'static Control, id: TaskId, runtime: u32, slot: Option<Arc<Slot<T>>>) -> Self {
+        Self { control, id, runtime, slot }
+    }
+
     /// Waits for the task to end and returns its result, or the payload of the panic that ended it.
     ///
     /// May be called from a task or from a plain OS thread, which then blocks.
@@ -149,56 +182,55 @@ impl<T> JoinHandle<T> {
         self.take()
     }
 
+    #[inline]
     fn wait(&self, deadline: Option<u64>, may_be_abandoned: bool) -> End {
-        let packet = &*self.packet;
-        if packet.is_done() {
+        if self.is_finished() {
             return End::Done;
         }
-        let parker = Parker::current();
-        let lookout = if may_be_abandoned { Lookout::new(self.runtime, parker) } else { None };
-        // SAFETY: while RUNNING the cell belongs to the joiner, and there is one.
-        unsafe { *packet.joiner.get() = Some(parker) };
-        // Release pairs with the Acquire in `complete`; Acquire on failure with its Release.
-        if packet.state.compare_exchange(RUNNING, JOINING, Ordering::Release, Ordering::Acquire).is_err() {
-            return End::Done;
-        }
-        let wait = hooks::wait_begin();
-        let end = loop {
-            if packet.is_done() {
-                break End::Done;
-            }
-            let give_up = if lookout.as_ref().is_some_and(Lookout::has_ended) {
-                End::Abandoned
-            } else if deadline.is_some_and(|deadline| clock::now() >= deadline) {
-                End::TimedOut
-            } else {
-                match deadline {
-                    None => parker.park(WaitReason::Join, On::end_of(self.id)),
-                    Some(deadline) => parker.park_until(WaitReason::Join, On::end_of(self.id), deadline),
-                }
-                continue;
-            };
-            break if packet.withdraw() { give_up } else { End::Done };
-        };
-        hooks::wait_end(wait, WaitReason::Join);
-        end
+        wait(&self.control.completion, self.id, deadline, may_be_abandoned.then_some(self.runtime))
     }
 
     /// The result of a task that has ended.
-    fn take(self) -> Result<T> {
-        debug_assert!(self.packet.is_done());
-        // SAFETY: DONE was seen, so the result is ours.
-        unsafe { (*self.packet.result.get()).take() }.expect("a task completes once and is joined once")
+    #[inline]
+    fn take(mut self) -> Result<T> {
+        debug_assert!(self.is_finished());
+        let (slot, id) = (self.slot.take(), self.id.0);
+        // Nothing is left that dropping the handle would have to look for.
+        mem::forget(self);
+        if let Some(slot) = slot {
+            // SAFETY: the task has ended, so the result is ours.
+            return unsafe { (*slot.result.get()).take() }.expect("a task completes once and is joined once");
+        }
+        match take_panic(id) {
+            Some(payload) => Err(payload),
+            // SAFETY: without a slot T has no bytes and no destructor. The task has made one and not dropped it, so this is
+            // that one, moved.
+            None => Ok(unsafe { ptr::NonNull::<T>::dangling().read() }),
+        }
     }
 
     /// Whether the task has ended, so that `join` will not wait.
     pub fn is_finished(&self) -> bool {
-        self.packet.is_done()
+        self.control.completion.is_over(self.id.0)
     }
 
     /// The task's number.
     pub fn id(&self) -> TaskId {
         self.id
+    }
+}
+
+#[inline(never)]
+fn wait(completion: &Completion, id: TaskId, deadline: Option<u64>, runtime: Option<u32>) -> End {
+    let parker = Parker::current();
+    completion.wait(id.0, parker, deadline, runtime.and_then(|runtime| Lookout::new(runtime, parker)))
+}
+
+impl<T> Drop for JoinHandle<T> {
+    fn drop(&mut self) {
+        if self.slot.is_none() && !self.control.completion.detach(self.id.0) {
+            drop(take_panic(self.id.0));
+        }
     }
 }
 
@@ -210,5 +242,5 @@ impl<T> fmt::Debug for JoinHandle<T> {
 
 const _: fn() = || {
     fn send_and_sync<T: Send + Sync>() {}
-    send_and_sync::<JoinHandle<Box<dyn Any + Send>>>();
+    send_and_sync::<JoinHandle<Payload>>();
 };

@@ -13,6 +13,7 @@
 
 pub(crate) mod abandon;
 pub(crate) mod chain;
+pub(crate) mod completion;
 pub(crate) mod control;
 mod join;
 pub(crate) mod local;

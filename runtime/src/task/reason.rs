@@ -14,6 +14,11 @@ macro_rules! reasons {
         impl WaitReason {
             const ALL: &[WaitReason] = &[$(Self::$name),*];
 
+            /// All of them, each at the index that it is as a number.
+            pub const fn all() -> &'static [WaitReason] {
+                Self::ALL
+            }
+
             /// The words of Go's goroutine dumps, or ours where Go has no such wait.
             pub fn as_str(self) -> &'static str {
                 match self {

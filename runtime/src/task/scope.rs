@@ -1,6 +1,6 @@
 //! Tasks that may borrow: they end before the scope does.
 //!
-//! The scope counts its tasks with a wait group. A task is counted off when its packet is dropped, which is after its
+//! The scope counts its tasks with a wait group. A task is counted off when its slot is dropped, which is after its
 //! result has been: the result may borrow, too.
 
 use std::{
@@ -39,7 +39,7 @@ struct Tasks {
 /// Counts a task of a scope off when it is dropped.
 pub(super) struct Token {
     tasks: Arc<Tasks>,
-    /// Whether the task's panic was left in its packet.
+    /// Whether the task's panic was left in its slot.
     pub(super) unhandled_panic: bool,
 }
 
@@ -115,7 +115,7 @@ impl<'scope> Scope<'scope, '_> {
         let shared = current_worker().ok_or(SpawnError::NoRuntime)?.shared_arc();
         self.tasks.running.add(1);
         let token = Token { tasks: self.tasks.clone(), unhandled_panic: false };
-        // SAFETY: `scope` returns only after the token has been dropped, which the packet does after the result; the
+        // SAFETY: `scope` returns only after the token has been dropped, which the slot does after the result; the
         // closure has ended by then. If nothing is spawned, the token is dropped here.
         let inner = unsafe { spawn_scoped(shared, Options::new(site), task, token) }?;
         Ok(ScopedJoinHandle { inner, scope: PhantomData })

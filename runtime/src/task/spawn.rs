@@ -9,8 +9,8 @@ use std::{
 
 use super::{
     TaskId,
-    control::{Control, SPAWN_FRAMES, TaskRef},
-    join::{JoinHandle, Packet},
+    control::{Control, TaskRef},
+    join::{self, JoinHandle, Slot},
     local,
     scope::Token,
     stack::{Class, pool},
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     SpawnError, hooks, labels,
-    scheduler::{self, Departure, Place, Shared, current_worker},
+    scheduler::{self, Departure, Place, Shared, Worker, current_worker},
     world::unwind,
 };
 
@@ -83,11 +83,12 @@ impl Builder {
         self,
         task: impl FnOnce() -> T + Send + 'static,
     ) -> Result<JoinHandle<T>, SpawnError> {
-        let site = Location::caller();
+        let options = self.options(Location::caller());
         // Not a reference of its own: spawning does not leave the worker, and workers that count up and down on one
         // word would be in each other's way.
-        let shared = current_worker().ok_or(SpawnError::NoRuntime)?.shared_arc();
-        self.spawn_on(shared, site, task)
+        let shared = options.spawner.ok_or(SpawnError::NoRuntime)?.shared_arc();
+        // SAFETY: the task and its result borrow nothing.
+        unsafe { spawn_unchecked(shared, options, task) }
     }
 
     pub(crate) fn spawn_on<T: Send + 'static>(
@@ -96,9 +97,14 @@ impl Builder {
         site: &'static Location<'static>,
         task: impl FnOnce() -> T + Send + 'static,
     ) -> Result<JoinHandle<T>, SpawnError> {
-        let options = Options { name: self.name.as_deref(), stack_size: self.stack_size, pinned: self.pinned, site };
         // SAFETY: the task and its result borrow nothing.
-        unsafe { spawn_unchecked(shared, options, task) }
+        unsafe { spawn_unchecked(shared, self.options(site), task) }
+    }
+
+    #[inline]
+    fn options(&self, site: &'static Location<'static>) -> Options<'_> {
+        let Self { name, stack_size, pinned } = self;
+        Options { name: name.as_deref(), stack_size: *stack_size, pinned: *pinned, ..Options::new(site) }
     }
 }
 
@@ -108,11 +114,17 @@ pub(crate) struct Options<'a> {
     stack_size: Option<usize>,
     pinned: Option<usize>,
     site: &'static Location<'static>,
+    /// The worker that the spawner runs on, whichever runtime the task is for. Looked up once: spawning does not leave it.
+    spawner: Option<&'a Worker>,
+    /// Of the type of what the caller has given.
+    closure_name: fn() -> &'static str,
 }
 
 impl<'a> Options<'a> {
+    /// For a task that the caller spawns, at once.
+    #[inline]
     pub(crate) fn new(site: &'static Location<'static>) -> Self {
-        Self { name: None, stack_size: None, pinned: None, site }
+        Self { name: None, stack_size: None, pinned: None, site, spawner: current_worker(), closure_name: || "" }
     }
 
     pub(crate) fn name(self, name: &'a str) -> Self {
@@ -123,7 +135,7 @@ impl<'a> Options<'a> {
 /// A task's closure and where its result goes, as they lie on the new stack.
 struct Start<F, T> {
     body: F,
-    packet: Arc<Packet<T>>,
+    slot: Option<Arc<Slot<T>>>,
 }
 
 /// Spawns a task that may borrow.
@@ -164,6 +176,7 @@ unsafe fn spawn_with<T: Send, F: FnOnce() -> T + Send>(
     body: F,
     scope: Option<Token>,
 ) -> Result<JoinHandle<T>, SpawnError> {
+    let options = Options { closure_name: std::any::type_name::<F>, ..options };
     if size_of::<F>() > LARGE_CLOSURE || align_of::<F>() > 64 {
         let body = Box::new(body);
         // SAFETY: the caller's promise; this closure is the size of a pointer.
@@ -187,8 +200,8 @@ unsafe fn spawn_on_stack<T: Send, F: FnOnce() -> T + Send>(
     let control = allocate(shared, &options)?;
     // SAFETY: `allocate` gives a control block that only we use until it is started.
     let block = unsafe { control.as_ref() };
-    let packet = Packet::new(scope);
-    let start = Start { body, packet: packet.clone() };
+    let slot = Slot::for_result(scope);
+    let start = Start { body, slot: slot.clone() };
     let top = block.stack().end;
     let at = (top - size_of::<Start<F, T>>()) & !(align_of::<Start<F, T>>().max(16) - 1);
     let at = control.as_ptr().cast::<u8>().wrapping_sub(top - at);
@@ -201,8 +214,8 @@ unsafe fn spawn_on_stack<T: Send, F: FnOnce() -> T + Send>(
     block.entry.store(run::<F, T> as *mut (), Ordering::Relaxed);
     block.sp.store(sp, Ordering::Relaxed);
     let id = TaskId(block.about.id.load(Ordering::Relaxed));
-    start_task(shared, control);
-    Ok(JoinHandle { packet, id, runtime: shared.id })
+    start_task(shared, options.spawner, control);
+    Ok(JoinHandle::new(block, id, shared.id, slot))
 }
 
 /// Out of line, so that the large closure passes through no frame of the spawner.
@@ -222,57 +235,54 @@ fn allocate(shared: &Arc<Shared>, options: &Options<'_>) -> Result<ptr::NonNull<
         return Err(SpawnError::NoWorker { asked, workers });
     }
     let class = options.stack_size.map_or(Ok(shared.stack), Class::for_size)?;
-    let worker = current_worker();
-    let spawner = worker.and_then(|worker| worker.task());
-    let control = match worker {
-        Some(worker) => worker.take_stack(class)?,
-        None => pool::take(class)?,
+    let (control, id) = match options.spawner {
+        Some(worker) => (worker.take_stack(class)?, worker.next_task_id()),
+        None => (pool::take(class)?, scheduler::next_task_id()),
     };
     // SAFETY: control blocks are never unmapped.
     let block = unsafe { control.as_ref() };
     let about = &block.about;
-    let id = worker.map_or_else(scheduler::next_task_id, scheduler::Worker::next_task_id);
     // All Relaxed: `start_task` publishes them.
     about.id.store(id, Ordering::Relaxed);
-    let mut stack = [0; SPAWN_FRAMES];
-    let mut frames = 0;
-    if let Some(spawner) = spawner {
-        let spawner = spawner.control();
-        about.parent.store(spawner.about.id.load(Ordering::Relaxed), Ordering::Relaxed);
-        frames = unwind::callers(&spawner.stack(), &mut stack);
-    } else {
-        about.parent.store(0, Ordering::Relaxed);
+    block.completion.begin(id);
+    let spawner = options.spawner.and_then(Worker::control);
+    let (parent, labels) = match spawner {
+        Some(task) => (task.about.id.load(Ordering::Relaxed), task.labels.load(Ordering::Relaxed)),
+        None => (0, labels::current_set().index()),
+    };
+    about.parent.store(parent, Ordering::Relaxed);
+    about.set_spawn_site(options.site);
+    match spawner {
+        Some(task) => unwind::store_callers(&task.stack(), &about.spawn_stack),
+        None => about.spawn_stack[0].store(0, Ordering::Relaxed),
     }
-    about.set_spawn_site(options.site, &stack[..frames]);
     about.set_name(options.name.unwrap_or_default());
+    about.set_closure_name(options.closure_name);
     about.runtime_id.store(shared.id, Ordering::Relaxed);
+    block.labels.store(labels, Ordering::Relaxed);
     block.runtime.store(Arc::as_ptr(shared).cast_mut(), Ordering::Relaxed);
     block.set_pinned(options.pinned);
-    block.labels.store(labels::current_set().index(), Ordering::Relaxed);
     Ok(control)
 }
 
 #[inline(never)]
-fn start_task(shared: &Arc<Shared>, control: ptr::NonNull<Control>) {
+fn start_task(shared: &Arc<Shared>, spawner: Option<&Worker>, control: ptr::NonNull<Control>) {
     // SAFETY: control blocks are never unmapped.
-    let generation = unsafe { control.as_ref() }.park.start();
+    let block = unsafe { control.as_ref() };
+    let generation = block.park.start();
     hooks::task_spawned(TaskRef { control, generation });
-    match current_worker() {
-        Some(worker) if ptr::eq(worker.shared(), &**shared) => {
-            worker.count_spawned();
-            scheduler::schedule(control, Place::Last);
-        }
-        _ => {
+    match spawner.filter(|worker| ptr::eq(worker.shared(), &**shared)) {
+        Some(worker) => worker.count_spawned(),
+        None => {
             shared.spawned_outside.fetch_add(1, Ordering::Relaxed);
-            scheduler::schedule(control, Place::Last);
         }
     }
+    scheduler::schedule_from(spawner, control, Place::Last);
 }
 
 /// The first Rust function of every task.
 extern "C" fn first(_: usize) -> ! {
-    let task = current_worker().and_then(|worker| worker.task()).expect("a worker has switched here");
-    let control = task.control();
+    let control = current_worker().and_then(Worker::control).expect("a worker has switched here");
     // SAFETY: `spawn_on_stack` has stored a `run` and the closure that it fits, and this is their only use.
     unsafe {
         let entry: unsafe fn(*mut u8, &Control) = mem::transmute(control.take_entry());
@@ -294,7 +304,7 @@ unsafe fn run<F: FnOnce() -> T, T>(at: *mut u8, control: &Control) {
         ptr::write_bytes(at.cast::<u8>(), 0, size_of::<Start<F, T>>());
         start
     };
-    let Start { body, packet } = start;
+    let Start { body, slot } = start;
     let mut result = catch_unwind(AssertUnwindSafe(body));
     if let Some(panic) = local::end_task(control)
         && result.is_ok()
@@ -302,6 +312,5 @@ unsafe fn run<F: FnOnce() -> T, T>(at: *mut u8, control: &Control) {
         let unwanted = mem::replace(&mut result, Err(panic));
         let _ = catch_unwind(AssertUnwindSafe(|| drop(unwanted)));
     }
-    // The packet, which may end a scope, is dropped last.
-    packet.complete(result);
+    join::deliver(control, slot, result);
 }

@@ -54,7 +54,7 @@ pub fn sleep(duration: Duration) {
     let deadline = clock::after(duration);
     // If the runtime has shut down, the task is abandoned in this wait, like all others.
     let _ = worker.shared().timers.arm(deadline, Action::Unpark(parker));
-    let wait = hooks::wait_begin();
+    let wait = hooks::wait_begin(parker, WaitReason::Sleep);
     // Parks in any case, so that a loop of short sleeps lets others run; the timer will wake it.
     loop {
         parker.park(WaitReason::Sleep, On::NOTHING);

@@ -2,13 +2,16 @@
 //! thread runs which task. Nothing here disturbs a task, but for [`stop()`], which stops all threads at once.
 
 pub mod caller;
+mod reader;
 pub mod stop;
 pub mod tasks;
 pub mod threads;
 pub mod unwind;
 
+pub use crate::scheduler::{Figures, figures};
+pub use crate::sys::histogram::Distribution;
 pub use stop::{Patience, stop};
-pub use tasks::{TaskInfo, TaskState, Tasks, tasks, tasks_of};
+pub use tasks::{States, TaskInfo, TaskState, TaskView, Tasks, states, tasks, tasks_of};
 pub use threads::{RunningTask, WorkerThread, workers};
 
 /// The numbers of the runtimes that have ended, in order. Their tasks never run again, but for those that a thread is still in.

@@ -1,39 +1,31 @@
-//! A snapshot of all tasks, with the stacks of those that are not running.
+//! All tasks, with the stacks of those that are not running.
 //!
-//! Nothing is stopped. A task's stack is copied while it is parked or queued, between two looks at its epoch: if the
-//! task has run in between, the copy is thrown away and made again. A task that keeps running has no stack here; who
-//! wants it asks the worker that runs it, by signal (`greenprof-profiler` does).
-//!
-//! So the snapshot is consistent for each task, not across tasks: it is not the state of one moment.
+//! Nothing is stopped: each task is looked at on its own (`world::reader`). So what is said is consistent for each task,
+//! not across tasks: it is not the state of one moment. Who wants the stack of a task that runs asks the worker that runs
+//! it, by signal (`greenprof-profiler` does).
 
-use std::{
-    ops::{ControlFlow, Range},
-    panic::Location,
-    ptr::NonNull,
-    sync::atomic::Ordering,
-};
+use std::{ops::Range, panic::Location, ptr::NonNull};
 
-use super::{stop::TaskMark, unwind};
+pub use super::reader::TaskView;
+use super::{reader::Reader, stop::TaskMark};
 use crate::{
     labels::LabelSet,
-    sys::clock,
     task::{
         TaskId, WaitReason,
         control::{Control, TaskRef},
         park::ParkState,
         stack::slab::Slab,
-        switch,
     },
 };
 
-/// At least the bytes of a saved context.
-const SAVED_CONTEXT: usize = 32;
-
-/// How often a stack is tried to be read before its task counts as running.
-const ATTEMPTS: usize = 8;
+/// How many tasks ahead of the one that is looked at the memory of another is asked for: first its control block, then,
+/// when that tells where it is, its stack. Blocks are as far apart as stacks, so they share few sets of a cache, and more
+/// of them than it has ways would drive each other out.
+const BLOCKS_AHEAD: usize = 6;
+const FRAMES_AHEAD: usize = 3;
 
 /// What a task was doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TaskState {
     /// On a worker.
     Running,
@@ -60,6 +52,8 @@ pub struct TaskInfo {
     pub state: TaskState,
     /// How long it has waited, in nanoseconds, as of the last kernel tick; 0 if it does not wait.
     pub waiting_for: u64,
+    /// The type of the closure that it runs, as [`std::any::type_name`] has it.
+    pub closure_name: &'static str,
     /// Where it was spawned.
     pub spawn_site: Option<&'static Location<'static>>,
     /// The innermost return addresses of the stack that spawned it; empty if a thread did.
@@ -96,16 +90,33 @@ impl Tasks {
         self.tasks.retain(|other| other.task != task.task);
     }
 
+    /// Keeps a task with its stack.
+    pub fn keep(&mut self, task: &TaskView<'_>) {
+        let start = self.addresses.len();
+        self.addresses.extend_from_slice(task.stack.unwrap_or_default());
+        self.tasks.push(TaskInfo {
+            id: task.id,
+            parent: task.parent,
+            runtime_id: task.runtime_id,
+            name: task.name.map(str::to_owned),
+            labels: task.labels,
+            state: task.state,
+            waiting_for: task.waiting_for,
+            closure_name: task.closure_name,
+            spawn_site: task.spawn_site,
+            spawn_stack: task.spawn_stack.to_vec(),
+            task: task.task,
+            stack: start..self.addresses.len(),
+        });
+    }
+
     /// Looks again at the tasks that were running: those that run no more get their stack, those that have ended go.
     pub fn look_again(&mut self, depth: usize) {
-        let now = clock::coarse();
-        let (running, mut rest) =
-            std::mem::take(&mut self.tasks).into_iter().partition(|task: &TaskInfo| task.state == TaskState::Running);
-        self.tasks.append(&mut rest);
-        let running: Vec<TaskInfo> = running;
+        let mut reader = Reader::new(depth);
+        let running = self.tasks.extract_if(.., |task| task.state == TaskState::Running).collect::<Vec<_>>();
         for TaskInfo { task, .. } in running {
-            if task.control().park.load().0 == task.generation {
-                self.add(task.control, depth, now);
+            if let Some(view) = reader.read(task.control).filter(|view| view.task == task) {
+                self.keep(&view);
             }
         }
     }
@@ -116,10 +127,57 @@ impl Tasks {
     }
 }
 
+impl TaskInfo {
+    /// The task as one looks at it, with a stack from elsewhere.
+    pub fn view<'a>(&'a self, stack: Option<&'a [usize]>) -> TaskView<'a> {
+        TaskView {
+            id: self.id,
+            parent: self.parent,
+            runtime_id: self.runtime_id,
+            name: self.name.as_deref(),
+            labels: self.labels,
+            state: self.state,
+            waiting_for: self.waiting_for,
+            closure_name: self.closure_name,
+            spawn_site: self.spawn_site,
+            spawn_stack: &self.spawn_stack,
+            stack,
+            task: self.task,
+        }
+    }
+}
+
 /// How many tasks of all runtimes have not ended. Looks at each control block: some 10 ns a stack that was ever used.
 pub fn count() -> usize {
     // SAFETY: control blocks are never unmapped.
     blocks().filter(|block| unsafe { block.as_ref() }.park.load().1 != ParkState::Dead).count()
+}
+
+/// How many tasks were doing what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct States {
+    /// On a worker.
+    pub running: usize,
+    /// In a run queue.
+    pub runnable: usize,
+    /// Waiting.
+    pub waiting: usize,
+}
+
+/// How many tasks of all runtimes are doing what, each looked at once. Costs what [`count`] does.
+pub fn states() -> States {
+    let mut states = States::default();
+    for block in blocks() {
+        // SAFETY: control blocks are never unmapped.
+        let control = unsafe { block.as_ref() };
+        match control.park.load().1 {
+            ParkState::Dead => {}
+            ParkState::Parked | ParkState::Blocked => states.waiting += 1,
+            ParkState::Active if control.epoch().is_multiple_of(2) => states.runnable += 1,
+            ParkState::Active => states.running += 1,
+        }
+    }
+    states
 }
 
 /// How many tasks of all runtimes are running or runnable. Looks at each control block, as [`count`].
@@ -128,25 +186,69 @@ pub fn count_active() -> usize {
     blocks().filter(|block| unsafe { block.as_ref() }.park.load().1 == ParkState::Active).count()
 }
 
+/// Shows the tasks of all runtimes to `visit`, one after another, with at most `depth` frames of each stack. Running ones
+/// have no stack.
+///
+/// Costs some 300 instructions a task and ten a frame, on the caller only; what `visit` does not keep is not kept, so
+/// nothing is allocated for a task.
+pub fn each(depth: usize, mut visit: impl FnMut(&TaskView<'_>)) {
+    let mut reader = Reader::new(depth);
+    let mut blocks_ahead = blocks().skip(BLOCKS_AHEAD);
+    let mut frames_ahead = blocks().skip(FRAMES_AHEAD);
+    for block in blocks() {
+        // SAFETY: control blocks are never unmapped.
+        unsafe {
+            blocks_ahead.next().inspect(|block| block.as_ref().fetch_to_look());
+            frames_ahead.next().inspect(|block| block.as_ref().fetch_frames());
+        }
+        if let Some(task) = reader.read(block) {
+            visit(&task);
+        }
+    }
+}
+
 /// A snapshot of the tasks of all runtimes, with at most `depth` frames of each stack.
 ///
-/// Costs some 100 ns a task and 20 ns a frame, on the caller only. Allocates; must not be called in a signal handler.
+/// Costs as [`each`], and two or three allocations a task. Must not be called in a signal handler.
 pub fn tasks(depth: usize) -> Tasks {
     let mut all = Tasks::default();
-    let now = clock::coarse();
-    for block in blocks() {
-        all.add(block, depth, now);
-    }
+    each(depth, |task| all.keep(task));
     all
+}
+
+/// A random choice of the tasks of all runtimes, each of which is in it with a probability of one in `stride`: so each
+/// stands for `stride` tasks. `random` gives evenly distributed numbers.
+///
+/// Costs as [`tasks`] for those that were chosen, and some nanoseconds for every `stride` stacks that were ever used.
+pub fn sample(stride: usize, depth: usize, mut random: impl FnMut() -> u64) -> Tasks {
+    let stride = stride.max(1);
+    let mut chosen = Tasks::default();
+    let mut reader = Reader::new(depth);
+    for slab in Slab::all() {
+        // One of each group of neighbours: tasks that were spawned together are spread over the choice.
+        for group in (0..slab.slots()).step_by(stride) {
+            let block = slab.existing(group + (random() % stride as u64) as usize);
+            if let Some(task) = block.and_then(|block| reader.read(block)) {
+                chosen.keep(&task);
+            }
+        }
+    }
+    chosen
+}
+
+/// How many stacks were ever used: the upper bound for the number of tasks that there are. Costs a nanosecond for each
+/// hundred.
+pub fn stacks() -> usize {
+    Slab::all().map(Slab::existing_count).sum()
 }
 
 /// As [`tasks`], of some tasks only; those that have ended are left out.
 pub fn tasks_of(marks: impl IntoIterator<Item = TaskMark>, depth: usize) -> Tasks {
     let mut all = Tasks::default();
-    let now = clock::coarse();
+    let mut reader = Reader::new(depth);
     for TaskMark { task, .. } in marks {
-        if task.control().park.load().0 == task.generation {
-            all.add(task.control, depth, now);
+        if let Some(view) = reader.read(task.control).filter(|view| view.task == task) {
+            all.keep(&view);
         }
     }
     all
@@ -155,92 +257,4 @@ pub fn tasks_of(marks: impl IntoIterator<Item = TaskMark>, depth: usize) -> Task
 /// The control blocks that were ever used. Neither locks nor allocates.
 pub(super) fn blocks() -> impl Iterator<Item = NonNull<Control>> {
     Slab::all().flat_map(Slab::controls)
-}
-
-impl Tasks {
-    /// Adds the task that uses the control block, if one does.
-    fn add(&mut self, block: NonNull<Control>, depth: usize, now: u64) {
-        // SAFETY: control blocks are never unmapped.
-        let control = unsafe { block.as_ref() };
-        let start = self.addresses.len();
-        for attempt in 0.. {
-            let (generation, park) = control.park.load();
-            if park == ParkState::Dead {
-                return;
-            }
-            let epoch = control.epoch();
-            let off_worker = epoch.is_multiple_of(2);
-            let about = &control.about;
-            let mut info = TaskInfo {
-                id: TaskId(about.id.load(Ordering::Relaxed)),
-                parent: about.parent.load(Ordering::Relaxed),
-                runtime_id: about.runtime_id.load(Ordering::Relaxed),
-                name: about.name(),
-                labels: LabelSet::from_index(control.labels.load(Ordering::Relaxed)),
-                state: match park {
-                    ParkState::Parked | ParkState::Blocked => TaskState::Waiting(control.wait_reason()),
-                    _ if off_worker => TaskState::Runnable,
-                    _ => TaskState::Running,
-                },
-                waiting_for: match park {
-                    ParkState::Parked | ParkState::Blocked => {
-                        now.saturating_sub(control.waiting_since.load(Ordering::Relaxed))
-                    }
-                    _ => 0,
-                },
-                spawn_site: about.spawn_site(),
-                spawn_stack: about.spawn_stack(),
-                task: TaskRef { control: block, generation },
-                stack: start..start,
-            };
-            if off_worker {
-                self.copy_stack(control, depth);
-                info.stack = start..self.addresses.len();
-            } else {
-                // Also a task that waits in place: its worker has not left its stack.
-                info.state = TaskState::Running;
-            }
-            // The task is the same one, has not run, and has not been woken into another state: all of `info` belongs
-            // together. A running task moves on all the time, so of it only the identity is checked.
-            let now_park = control.park.load();
-            let same = now_park.0 == generation && now_park.1 != ParkState::Dead;
-            if same && (!off_worker || (control.still(epoch) && now_park.1 == park)) {
-                self.tasks.push(info);
-                return;
-            }
-            self.addresses.truncate(start);
-            if same && attempt + 1 >= ATTEMPTS {
-                info.state = TaskState::Running;
-                info.stack = start..start;
-                self.tasks.push(info);
-                return;
-            }
-            if !same && attempt + 1 >= ATTEMPTS {
-                return; // a slot whose tasks come and go faster than they can be looked at
-            }
-        }
-    }
-
-    fn copy_stack(&mut self, control: &Control, depth: usize) {
-        let bounds = control.stack();
-        let sp = control.sp.load(Ordering::Relaxed);
-        // A saved context is a few words; a pointer that leaves no room for it was read while the task changed.
-        if !(bounds.start..=bounds.end - SAVED_CONTEXT).contains(&(sp as usize)) {
-            return;
-        }
-        let limit = self.addresses.len() + depth;
-        // SAFETY: the pointer is inside the task's stack, which stays mapped.
-        let frame = unsafe { switch::saved_frame(sp) };
-        self.addresses.push(frame.pc);
-        // SAFETY: as above.
-        unsafe {
-            unwind::walk(frame.frame_pointer, &bounds, |address| {
-                if self.addresses.len() == limit {
-                    return ControlFlow::Break(());
-                }
-                self.addresses.push(address);
-                ControlFlow::Continue(())
-            });
-        }
-    }
 }

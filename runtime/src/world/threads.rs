@@ -18,6 +18,12 @@ use crate::{
     task::{TaskId, control::Control},
 };
 
+/// Return addresses kept of the stack that made a thread.
+pub(crate) const CREATION_FRAMES: usize = 32;
+
+/// The stack that makes a thread.
+pub(crate) type Creation = [usize; CREATION_FRAMES];
+
 /// A worker thread, as other threads and signal handlers see it.
 #[derive(Debug)]
 pub struct WorkerThread {
@@ -32,6 +38,8 @@ pub struct WorkerThread {
     /// Whether it fires timers: only then is there something of the program's on its own stack.
     fires: AtomicBool,
     task: AtomicPtr<Control>,
+    /// The return addresses of who made the thread, innermost first; 0 behind the last.
+    creation: [AtomicUsize; CREATION_FRAMES],
     /// The record made before this one; never changes.
     next: Option<&'static WorkerThread>,
 }
@@ -75,7 +83,7 @@ impl Drop for Registration {
 /// Enters the calling thread as a worker. To be called by the function that runs the worker, and not inlined: its frame
 /// marks where that function's ends.
 #[inline(never)]
-pub(crate) fn register(runtime_id: u32, index: usize) -> Registration {
+pub(crate) fn register(runtime_id: u32, index: usize, creation: &Creation) -> Registration {
     let stack = thread::stack_bounds();
     let frame = 0_u8;
     let _in_use = IN_USE.lock();
@@ -92,6 +100,7 @@ pub(crate) fn register(runtime_id: u32, index: usize) -> Registration {
                     stack_high: AtomicUsize::new(0),
                     first_frame: AtomicUsize::new(0),
                     task: AtomicPtr::new(ptr::null_mut()),
+                    creation: [const { AtomicUsize::new(0) }; CREATION_FRAMES],
                     fires: AtomicBool::new(false),
                     next: all().next(),
                 }))
@@ -111,6 +120,9 @@ pub(crate) fn register(runtime_id: u32, index: usize) -> Registration {
     // This frame lies below that of the worker's loop, which holds all that is the worker's.
     record.first_frame.store(ptr::from_ref(&frame).addr(), Ordering::Relaxed);
     record.task.store(ptr::null_mut(), Ordering::Relaxed);
+    for (kept, address) in record.creation.iter().zip(creation) {
+        kept.store(*address, Ordering::Relaxed);
+    }
     record.alive.store(true, Ordering::Relaxed);
     Registration(record)
 }
@@ -142,6 +154,13 @@ impl WorkerThread {
     /// The worker's number within its runtime.
     pub fn index(&self) -> usize {
         self.index.load(Ordering::Relaxed)
+    }
+
+    /// The return addresses of the code that made the thread, innermost first, at most 32. An address may be of the next
+    /// thread's if this one ends meanwhile.
+    pub fn creation_stack(&self) -> Vec<usize> {
+        let addresses = self.creation.iter().map(|address| address.load(Ordering::Relaxed));
+        addresses.take_while(|address| *address != 0).collect()
     }
 
     /// The thread's own stack, on which it runs while it runs no task.

@@ -6,7 +6,10 @@
 //!
 //! The functions here neither lock nor allocate, and may be called in a signal handler.
 
-use std::ops::{ControlFlow, Range};
+use std::{
+    ops::{ControlFlow, Range},
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 /// How a walk ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,24 +33,19 @@ pub unsafe fn walk(
     mut emit: impl FnMut(usize) -> ControlFlow<()>,
 ) -> WalkEnd {
     const WORD: usize = size_of::<usize>();
-    let mut lowest = bounds.start;
+    // Not 0, so that a frame pointer of 0 is outside and needs no look of its own.
+    let mut lowest = bounds.start.max(1);
+    let highest = bounds.end.saturating_sub(2 * WORD);
     loop {
-        if frame_pointer == 0 {
-            return WalkEnd::Root;
-        }
-        let inside = frame_pointer >= lowest && frame_pointer <= bounds.end.saturating_sub(2 * WORD);
-        if !inside || !frame_pointer.is_multiple_of(WORD) {
-            return WalkEnd::Broken;
+        if frame_pointer < lowest || frame_pointer > highest || !frame_pointer.is_multiple_of(WORD) {
+            return if frame_pointer == 0 { WalkEnd::Root } else { WalkEnd::Broken };
         }
         let frame = frame_pointer as *const usize;
         // SAFETY: two aligned words inside the bounds. Volatile, because their owner may be writing them.
         let (caller, return_address) = unsafe { (frame.read_volatile(), frame.add(1).read_volatile()) };
-        if return_address == 0 {
-            return WalkEnd::Root;
-        }
-        // Above the first page no code lies; a number there is data.
+        // In the first page no code lies; a number there is data.
         if return_address < 4096 {
-            return WalkEnd::Broken;
+            return if return_address == 0 { WalkEnd::Root } else { WalkEnd::Broken };
         }
         if emit(return_address).is_break() {
             return WalkEnd::Stopped;
@@ -57,17 +55,17 @@ pub unsafe fn walk(
     }
 }
 
-/// The return addresses of the calling function's callers, for code on a stack with known bounds. Returns how many.
-#[inline(never)]
-pub(crate) fn callers(bounds: &Range<usize>, into: &mut [usize]) -> usize {
-    let mut slots = into.iter_mut();
-    let Some(mut slot) = slots.next() else { return 0 };
-    let mut count = 0;
+/// Stores the return addresses of the function that this is inlined into, and of its callers, as many as there is room
+/// for; a 0 follows the last one if there is room left. For code on a stack with known bounds.
+#[inline(always)]
+pub(crate) fn store_callers(bounds: &Range<usize>, into: &[AtomicUsize]) {
+    let mut slots = into.iter();
+    let Some(mut slot) = slots.next() else { return };
     // SAFETY: the bounds are those of the stack that this runs on.
-    unsafe {
+    let end = unsafe {
         walk(frame_pointer(), bounds, |address| {
-            *slot = address;
-            count += 1;
+            // Relaxed: the caller publishes them.
+            slot.store(address, Ordering::Relaxed);
             match slots.next() {
                 Some(next) => {
                     slot = next;
@@ -75,9 +73,11 @@ pub(crate) fn callers(bounds: &Range<usize>, into: &mut [usize]) -> usize {
                 }
                 None => ControlFlow::Break(()),
             }
-        });
+        })
+    };
+    if end != WalkEnd::Stopped {
+        slot.store(0, Ordering::Relaxed);
     }
-    count
 }
 
 /// The frame pointer of the function that this is inlined into.

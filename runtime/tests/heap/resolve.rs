@@ -140,3 +140,37 @@ fn a_panic_leaves_the_scope() {
     let result = std::panic::catch_unwind(|| heap::untracked(|| panic!("on purpose")));
     assert!(result.is_err() && !heap::in_untracked());
 }
+
+/// A thread that a stop has missed ends while a view is open, and its blocks are given to another one.
+#[test]
+fn no_mark_stays_when_a_cache_changes_under_a_view() {
+    const SIZE: usize = 3072;
+    alone(|| {
+        let (told, tell) = std::sync::mpsc::channel();
+        let (end, wait) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            let blocks: Vec<_> = (0..20).map(|_| allocate(SIZE, 8)).collect();
+            let addresses: Vec<usize> = blocks.iter().map(|block| block.0).collect();
+            blocks.into_iter().for_each(free);
+            told.send(addresses).unwrap();
+            let _ = wait.recv();
+        });
+        let cached = tell.recv().unwrap();
+        let open = view();
+        assert!(cached.iter().all(|block| open.resolve(*block).is_none()));
+        drop(end);
+        thread.join().unwrap();
+        let mut blocks = Vec::new();
+        while !cached.iter().all(|address| blocks.iter().any(|block: &(usize, Layout)| block.0 == *address)) {
+            assert!(blocks.len() < 100_000, "the blocks of a thread that has ended are used again");
+            blocks.push(allocate(SIZE, 8));
+        }
+        drop(open);
+        let view = view();
+        for (address, _) in &blocks {
+            assert_eq!(view.resolve(*address).map(|block| block.start), Some(*address));
+        }
+        drop(view);
+        blocks.into_iter().for_each(free);
+    });
+}

@@ -1,11 +1,12 @@
 //! What greenprof costs beside its peers: `report` prints the tables.
 //!
 //! 1. `sections` says what is compared with what, and what must come out.
-//! 2. [`report`] takes the samples. Each is a process of its own: this program again, as `measure`, or the Go peer, which
-//!    [`go`] builds. All peers of a case run directly after each other, so a disturbance meets them alike.
+//! 2. [`report`] takes the samples. Each is a process of its own: this program again, as `measure`, the Go peer, which
+//!    [`go`] builds, or `heap-cost`, of which [`heap`] has two builds. All peers of a case run directly after each other, so a disturbance meets them alike.
 //! 3. It divides the samples of one round by each other, and judges.
 
 mod go;
+mod heap;
 mod report;
 mod sections;
 

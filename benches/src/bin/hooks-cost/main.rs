@@ -1,12 +1,11 @@
 //! Says what the hooks cost: built in but off, and on, against a build that has none.
 //!
-//! 1. [`programs`] builds the binary `workload` twice, with and without the feature `hooks`, in two target directories.
+//! 1. [`builds`] builds the binary `workload` twice, with and without the feature `hooks`, in two target directories.
 //! 2. [`sampling`] runs them in turn, each sample a process of its own: in every round all three variants of a workload
 //!    come after each other, in an order that rotates, so that a disturbance meets all of them alike.
 //! 3. [`report`] divides the samples of one round by each other, and prints the medians of these ratios with their
 //!    intervals. An effect whose interval includes 1 is not resolved.
 
-mod programs;
 mod report;
 mod sampling;
 
@@ -14,7 +13,7 @@ use std::process::ExitCode;
 
 use anyhow::ensure;
 use clap::{Parser, ValueEnum};
-use greenprof_benches::{statistics::FEWEST, workload::Workload};
+use greenprof_benches::{builds, statistics::FEWEST, workload::Workload};
 
 use report::Report;
 use sampling::Plan;
@@ -73,7 +72,7 @@ fn run(options: Options) -> anyhow::Result<String> {
         rounds,
         operations: (millions * 1e6) as u64,
     };
-    let programs = programs::build()?;
+    let programs = builds::build()?;
     let rows = sampling::sample(&plan, &programs)?;
     let report = Report::new(clock, rows);
     if json { Ok(serde_json::to_string_pretty(&report)?) } else { Ok(report.to_string()) }

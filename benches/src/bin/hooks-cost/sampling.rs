@@ -4,12 +4,11 @@ use std::process::Command;
 
 use anyhow::{Context, bail};
 use greenprof_benches::{
+    builds::Programs,
     progress,
     sample::{Hooks, Sample},
     workload::Workload,
 };
-
-use crate::programs::Programs;
 
 /// What is to be run.
 pub(crate) struct Plan {

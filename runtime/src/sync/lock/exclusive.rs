@@ -24,6 +24,7 @@ use super::super::{
     waiter::{self, Outcome, WaitQueue, Waiter},
 };
 use crate::{
+    hooks::{self, Delays},
     scheduler::current_worker,
     sys::{
         atomic::{AtomicU32, Ordering},
@@ -54,12 +55,20 @@ const PAUSES: u32 = 30;
 pub(in crate::sync) struct ExclusiveLock {
     word: AtomicU32,
     /// Guarded by the core's lock.
-    queue: UnsafeCell<WaitQueue>,
+    queue: UnsafeCell<Queue>,
+}
+
+struct Queue {
+    waiters: WaitQueue,
+    delays: Delays,
 }
 
 impl Default for ExclusiveLock {
     fn default() -> Self {
-        Self { word: AtomicU32::new(0), queue: UnsafeCell::new(WaitQueue::new()) }
+        Self {
+            word: AtomicU32::new(0),
+            queue: UnsafeCell::new(Queue { waiters: WaitQueue::new(), delays: Delays::default() }),
+        }
     }
 }
 
@@ -117,6 +126,8 @@ impl ExclusiveLock {
 
     /// Takes the lock, or enters the queue: at its end, or in front if the waiter was woken from there.
     fn acquire_or_queue(&self, core: &Core, waiter: &Waiter, woken: bool) -> bool {
+        // Who comes back from the queue has not waited in between.
+        waiter.queued_at.set(hooks::lock_clock(if woken { 0 } else { waiter.since }));
         core.lock();
         let mut word = self.word.load(Ordering::Relaxed);
         let acquired = loop {
@@ -132,7 +143,12 @@ impl ExclusiveLock {
         unsafe {
             if !acquired {
                 let queue = &mut *self.queue.get();
-                if woken { queue.push_front(waiter) } else { queue.push_back(waiter) }
+                if woken {
+                    queue.waiters.push_front(waiter)
+                } else {
+                    queue.waiters.push_back(waiter)
+                }
+                queue.delays.entered(waiter.queued_at.get());
             }
             core.unlock();
         }
@@ -181,12 +197,13 @@ impl ExclusiveLock {
         let queue = unsafe { &mut *self.queue.get() };
         let mut word = self.word.load(Ordering::Relaxed);
         // Nobody, if one is under way, or if others have unlocked since and woken all.
-        let waiter = if word & WOKEN == 0 { queue.pop_front() } else { None };
+        let waiter = if word & WOKEN == 0 { queue.waiters.pop_front() } else { None };
+        let mut delay = Default::default();
         let parker = waiter.and_then(|waiter| {
             // SAFETY: a waiter that was in the queue is alive until it is finished.
             let since = unsafe { (*waiter).since };
             let starving = word & KEPT != 0 || clock::now().saturating_sub(since) > STARVATION;
-            let queued = if queue.is_empty() { 0 } else { QUEUED };
+            let queued = if queue.waiters.is_empty() { 0 } else { QUEUED };
             let outcome = loop {
                 let (next, outcome) = match (word & LOCKED != 0, starving) {
                     (false, false) => (WOKEN | queued, Some(Outcome::Retry)),
@@ -203,8 +220,12 @@ impl ExclusiveLock {
             };
             // SAFETY: taken from the queue above, and finished or put back.
             unsafe {
-                if outcome.is_none() {
-                    queue.push_front(&*waiter);
+                match outcome {
+                    None => queue.waiters.push_front(&*waiter),
+                    Some(_) => {
+                        delay = queue.delays.charge();
+                        queue.delays.left((*waiter).queued_at.get());
+                    }
                 }
                 outcome.map(|outcome| waiter::finish(waiter, outcome))
             }
@@ -214,6 +235,7 @@ impl ExclusiveLock {
         if let Some(parker) = parker {
             parker.unpark();
         }
+        hooks::unlocked(delay);
     }
 }
 

@@ -24,6 +24,7 @@ use super::super::{
     waiter::{self, Outcome, WaitQueue, Waiter},
 };
 use crate::{
+    hooks,
     sys::atomic::{AtomicU32, Ordering},
     task::WaitReason,
 };
@@ -116,6 +117,7 @@ impl SharedLock {
             if self.try_read() {
                 return true;
             }
+            waiter.queued_at.set(hooks::lock_clock(0));
             let queued = self.queue(core, keeps_readers_out, |queues| {
                 // SAFETY: the caller's promise.
                 unsafe { queues.readers.push_back(waiter) };
@@ -157,6 +159,7 @@ impl SharedLock {
     /// As for `read_or_queue`.
     unsafe fn write_or_queue(&self, core: &Core, waiter: &Waiter) -> bool {
         while !self.try_write() {
+            waiter.queued_at.set(hooks::lock_clock(0));
             // SAFETY: the caller's promise.
             if self.queue(core, |word| word, |queues| unsafe { queues.writers.push_back(waiter) }) {
                 return false;
@@ -242,15 +245,19 @@ impl SharedLock {
         if queues.waiting_readers > 0 && (after_a_writer || queues.writers.is_empty()) {
             let readers = mem::replace(&mut queues.readers, WaitQueue::new());
             let count = mem::take(&mut queues.waiting_readers);
+            let delay = hooks::all_of(readers.times());
             let queued = if queues.writers.is_empty() { 0 } else { QUEUED };
             // Release: pairs with the Acquire of the next taker.
             self.word.store((count * READER) | queued, Ordering::Release);
             // SAFETY: the caller has locked the core.
             unsafe { core.unlock() };
             wake_all(readers);
+            hooks::unlocked(delay);
             return;
         }
         let writer = queues.writers.pop_front();
+        // SAFETY: it waits until it is finished below.
+        let delay = hooks::all_of(writer.iter().map(|writer| unsafe { (**writer).queued_at.get() }));
         let queued = if queues.writers.is_empty() && queues.waiting_readers == 0 { 0 } else { QUEUED };
         let holder = if writer.is_some() { WRITER } else { 0 };
         // Release: as above.
@@ -264,6 +271,7 @@ impl SharedLock {
         if let Some(parker) = parker {
             parker.unpark();
         }
+        hooks::unlocked(delay);
     }
 }
 

@@ -22,7 +22,7 @@ use super::{
     slab::{MOST_OPENED, Slab},
 };
 use crate::{
-    SpawnError, heap,
+    SpawnError,
     sys::{
         clock,
         memory::{self, PAGE},
@@ -274,62 +274,73 @@ fn clean(batch: Batch) {
 /// A worker's own free stacks, all of its runtime's default size.
 pub(crate) struct Cache {
     class: Class,
-    stacks: Vec<NonNull<Control>>,
+    /// Where stacks are taken from and given to; at most [`EXCHANGED`].
+    near: Option<Batch>,
+    /// Exchanged with the shared queues when `near` is full or empty: so a worker at the border does not exchange each time.
+    spare: Option<Batch>,
 }
 
-impl Cache {
-    /// Twice what one exchange with the shared queues moves, so that a worker at the border does not exchange each time.
-    const CAPACITY: usize = 2 * MOST_OPENED;
+/// The most stacks that a worker gives back at once.
+const EXCHANGED: usize = MOST_OPENED;
 
+impl Cache {
     pub(crate) fn new(class: Class) -> Self {
-        Self { class, stacks: heap::untracked(|| Vec::with_capacity(Self::CAPACITY)) }
+        Self { class, near: None, spare: None }
     }
 
     pub(crate) fn take(&mut self, class: Class) -> Result<NonNull<Control>, SpawnError> {
         if class != self.class {
             return take(class);
         }
-        match self.stacks.pop() {
-            Some(control) => Ok(control),
-            None => self.refill(),
-        }
-    }
-
-    #[cold]
-    fn refill(&mut self) -> Result<NonNull<Control>, SpawnError> {
-        let (control, rest) = take_batch(self.class, MOST_OPENED)?.split();
-        if let Some(rest) = rest {
-            self.stacks.reserve(rest.length());
-            rest.into_iter().for_each(|control| self.stacks.push(control));
+        let batch = match self.near {
+            Some(batch) => batch,
+            None => self.refill()?,
+        };
+        let (control, rest) = batch.split();
+        self.near = rest;
+        if let Some(next) = rest {
+            next.head().fetch_to_spawn();
         }
         Ok(control)
+    }
+
+    #[inline(never)]
+    fn refill(&mut self) -> Result<Batch, SpawnError> {
+        match self.spare.take() {
+            Some(batch) => Ok(batch),
+            None => take_batch(self.class, MOST_OPENED),
+        }
     }
 
     pub(crate) fn give(&mut self, control: NonNull<Control>) {
         if class_of(control) != self.class {
             return give(control);
         }
-        if self.stacks.len() == Self::CAPACITY {
-            // The ones at the front were used longest ago.
-            if let Some(batch) = Batch::link(self.stacks.drain(..MOST_OPENED)) {
-                give_batch(batch, self.class);
-            }
+        if self.near.is_some_and(|batch| batch.length() >= EXCHANGED) {
+            self.exchange();
         }
-        self.stacks.push(control);
+        self.near = Some(Batch::with_head(control, self.near));
+    }
+
+    #[inline(never)]
+    fn exchange(&mut self) {
+        // The spare ones were used longest ago.
+        if let Some(batch) = std::mem::replace(&mut self.spare, self.near.take()) {
+            give_batch(batch, self.class);
+        }
     }
 }
 
 impl Drop for Cache {
     fn drop(&mut self) {
-        if let Some(batch) = Batch::link(self.stacks.drain(..)) {
-            give_batch(batch, self.class);
-        }
+        [self.near, self.spare].into_iter().flatten().for_each(|batch| give_batch(batch, self.class));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::task::control;
 
     #[test]
     fn stacks_are_used_again_and_never_twice_at_once() {
@@ -382,7 +393,7 @@ mod tests {
         assert_eq!(kept(), KEEP);
         // SAFETY: as above.
         assert!(blocks[..EXCESS].iter().all(|block| unsafe { low(block).read() } == 0), "the oldest go first");
-        assert!(blocks.iter().all(|block| block.about.name().is_some_and(|name| name == "kept")));
+        assert!(blocks.iter().all(|block| block.about.name(&mut [0; control::NAME_BYTES]) == Some("kept")));
         assert_eq!(free.lock().clean.length(), EXCESS);
         tend_to(free, true);
         assert_eq!(kept(), KEEP);

@@ -152,6 +152,19 @@ impl Slab {
         })
     }
 
+    /// The control block of a slot, if it exists.
+    pub(crate) fn existing(&self, index: usize) -> Option<NonNull<Control>> {
+        // Acquire: pairs with the Release in `open`.
+        let ready = index < self.slots && self.ready.get(index / 64)?.load(Ordering::Acquire) >> (index % 64) & 1 == 1;
+        ready.then(|| self.control(index))
+    }
+
+    /// How many control blocks exist.
+    pub(crate) fn existing_count(&self) -> usize {
+        // Relaxed: only a number.
+        self.ready.iter().map(|word| word.load(Ordering::Relaxed).count_ones() as usize).sum()
+    }
+
     /// The control block above the guard that `address` lies in, if it lies in one.
     pub(crate) fn guard_hit(&self, address: usize) -> Option<NonNull<Control>> {
         let offset = address.checked_sub(self.base as usize)?;
@@ -180,6 +193,8 @@ mod tests {
         let (first, others) = unsafe { (slab.open(0..1).unwrap(), slab.open(1..3).unwrap()) };
         let controls: Vec<_> = first.followed_by(others).into_iter().collect();
         assert_eq!(slab.controls().collect::<Vec<_>>(), controls);
+        assert_eq!((0..5).filter_map(|i| slab.existing(i)).collect::<Vec<_>>(), controls);
+        assert_eq!(slab.existing_count(), 3);
         for (i, control) in controls.iter().enumerate() {
             // SAFETY: opened above.
             let stack = unsafe { control.as_ref() }.stack();

@@ -101,7 +101,7 @@ pub(super) fn bytes_of(words: &mut [usize]) -> &mut [u8] {
 }
 
 /// `start-end rwxp offset device inode path`.
-fn parse(line: &[u8]) -> Option<Mapping> {
+pub(super) fn parse(line: &[u8]) -> Option<Mapping> {
     let mut fields = line.split(|byte| *byte == b' ').filter(|field| !field.is_empty());
     let mut range = fields.next()?.split(|byte| *byte == b'-');
     let (start, end) = (hexadecimal(range.next()?)?, hexadecimal(range.next()?)?);

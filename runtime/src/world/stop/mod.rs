@@ -25,6 +25,7 @@
 //! ```
 
 mod census;
+mod fork;
 mod frame;
 mod mappings;
 mod pauses;
@@ -42,6 +43,7 @@ use std::{cell::Cell, io, marker::PhantomData, ops::Range, time::Duration};
 
 use thiserror::Error;
 
+pub use fork::{Ended, Fork};
 pub use mappings::Mapping;
 pub use pauses::{Distribution, Pauses, pauses};
 pub use registers::{Preserved, preserved};
@@ -52,6 +54,7 @@ pub use wait::{Queued, StackSlot, TaskMark, stack_slots};
 
 use super::{tasks, threads};
 use crate::{
+    hooks,
     sync::Primitive,
     sys::{clock, memory::PAGE, raw},
     task::{park::ParkState, stack::slab::Slab},
@@ -152,6 +155,8 @@ pub struct Stopped<'w> {
     here: registers::Preserved,
     thread_pointer: usize,
     process: i32,
+    /// The process whose memory is read: this one, or in a copy of it, that.
+    readable: Cell<i32>,
     modules: &'w tls::Modules,
     /// The number of mappings read, once they have been.
     mappings: Cell<Option<usize>>,
@@ -177,6 +182,7 @@ pub fn stop<R>(patience: impl Into<Patience>, look: impl FnOnce(&Stopped<'_>) ->
     // Takes the loader's lock, which must not wait for ours.
     let modules = tls::modules();
     let held = table.lock().ok_or(StopError::Nested)?;
+    let _told = Told::begin();
     for attempt in 1.. {
         let attempt_made = Attempt::make(&held, signal, deadline)?;
         if !attempt_made.complete && attempt < attempts {
@@ -191,6 +197,7 @@ pub fn stop<R>(patience: impl Into<Patience>, look: impl FnOnce(&Stopped<'_>) ->
             here,
             thread_pointer: raw::thread_pointer(),
             process: raw::process_id(),
+            readable: Cell::new(raw::process_id()),
             modules: &modules,
             mappings: Cell::new(None),
             _here: PhantomData,
@@ -208,6 +215,22 @@ pub fn stop<R>(patience: impl Into<Patience>, look: impl FnOnce(&Stopped<'_>) ->
 /// to find those who break the rules.
 pub fn inside() -> bool {
     table::table().is_some_and(table::Table::is_held_here)
+}
+
+/// Tells instruments of a stop: before the first thread stops, and when all run again.
+struct Told;
+
+impl Told {
+    fn begin() -> Self {
+        hooks::world_stopping();
+        Self
+    }
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        hooks::world_released();
+    }
 }
 
 /// One attempt: the world is stopped, or partly, until this is dropped.
@@ -352,7 +375,7 @@ impl<'w> Stopped<'w> {
         let mut chunk = [0_usize; CHUNK];
         while at < end {
             let wanted = CHUNK.min((end - at) / WORD);
-            let copied = raw::copy(self.process, at, &mut chunk[..wanted]);
+            let copied = raw::copy(self.readable.get(), at, &mut chunk[..wanted]);
             let copied = usize::try_from(copied).unwrap_or(0) / WORD;
             for (i, value) in chunk[..copied].iter().enumerate() {
                 word(at + i * WORD, *value);

@@ -167,7 +167,7 @@ impl<'w> Thread<'w> {
     /// Gives the range of each block with thread-local variables of a module that was loaded at run time (`dlopen`). `false`: some
     /// were not found; then a search of this thread is not complete. To be read with [`Stopped::words`].
     pub fn dynamic_thread_locals(&self, block: impl FnMut(Range<usize>)) -> bool {
-        self.world.modules.dynamic(self.world.process, self.thread_pointer(), block)
+        self.world.modules.dynamic(self.world.readable.get(), self.thread_pointer(), block)
     }
 
     /// The worker that the thread is, if it is one.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use greenprof_profiler::{
-    leak::{self, DetectError, Leak, Link, Options, Report},
+    leak::{self, DetectError, Leak, Link, Mode, Options, Report},
     symbolize,
 };
 use greenprof_runtime::{
@@ -27,15 +27,16 @@ const PATIENCE: Patience = Patience { deadline: Duration::from_secs(2), attempts
 
 /// Counts what detections have reported.
 pub struct Lab {
+    mode: Mode,
     expected: Vec<&'static str>,
     seen: Mutex<Vec<Vec<String>>>,
 }
 
 impl Lab {
-    pub fn new(expected: &[&'static str]) -> Self {
+    pub fn new(expected: &[&'static str], mode: Mode) -> Self {
         let mut expected = expected.to_vec();
         expected.sort_unstable();
-        Self { expected, seen: Mutex::default() }
+        Self { mode, expected, seen: Mutex::default() }
     }
 
     /// Looks for leaks, as a program would.
@@ -44,6 +45,7 @@ impl Lab {
         let mut options = Options::default();
         options.settle = SETTLE;
         options.patience = PATIENCE;
+        options.mode = self.mode;
         let report = leak::detect_with(&options);
         self.judge(report);
     }
@@ -51,7 +53,9 @@ impl Lab {
     /// Looks at once, however busy the tasks are.
     #[inline(never)]
     pub fn detect_now(&self) {
-        let report = leak::detect();
+        let mut options = Options::default();
+        options.mode = self.mode;
+        let report = leak::detect_with(&options);
         self.judge(report);
     }
 
@@ -61,6 +65,7 @@ impl Lab {
         let mut options = Options::default();
         options.settle = SETTLE;
         options.patience = PATIENCE;
+        options.mode = self.mode;
         let report = leak::detect_with(&options).expect("a report");
         let mut names: Vec<String> = report.leaked().iter().map(shown).collect();
         leaked.iter().for_each(|name| assert!(names.iter().any(|other| other == name), "{name} is not in {names:?}"));
@@ -72,6 +77,7 @@ impl Lab {
     #[inline(never)]
     fn judge(&self, report: Result<Box<Report>, DetectError>) {
         let report = report.expect("a report");
+        assert_eq!(report.not_copied, None, "a copy can be made here");
         if let Some(reason) = report.incomplete() {
             println!("incomplete: {reason}");
             return;

@@ -1,6 +1,7 @@
 //! Situations in which a leak detector must keep silent, and others in which it should speak: one a process.
 //!
-//! `leak-cases` lists them; `leak-cases NAME [WORKERS]` runs one. Of a *live* situation, all tasks are woken and joined after the
+//! `leak-cases` lists them; `leak-cases NAME [WORKERS [fork]]` runs one, in the second form with
+//! detections in a copy of the process. Of a *live* situation, all tasks are woken and joined after the
 //! detection: so the program proves itself that nobody was leaked. Of a *leaked* one it prints what was missed.
 //!
 //! It is a program, not a test, so that it can be built in each build profile.
@@ -11,6 +12,7 @@ mod live;
 
 use std::process::ExitCode;
 
+use greenprof_profiler::leak::Mode;
 use greenprof_runtime::{Runtime, heap::Heap};
 use lab::Lab;
 
@@ -42,7 +44,15 @@ fn main() -> ExitCode {
         eprintln!("the number of workers is a number");
         return ExitCode::from(2);
     };
-    let lab = Lab::new(case.leaked);
+    let mode = match arguments.next().as_deref() {
+        None => Mode::Stop,
+        Some("fork") => Mode::Fork,
+        Some(other) => {
+            eprintln!("there is no mode {other:?}: say fork, or nothing");
+            return ExitCode::from(2);
+        }
+    };
+    let lab = Lab::new(case.leaked, mode);
     let runtime = Runtime::builder().workers(workers).build().expect("a runtime");
     runtime.run(|| (case.run)(&lab));
     lab.verdict()

@@ -87,6 +87,7 @@ impl Line {
             Against::Peer(peer) => get(peer, row.value),
             Against::Own { value, .. } => get(Peer::Greenprof, value),
             Against::Limit(limit) => Some(vec![limit; count]),
+            Against::Nobody => None,
         };
         let median = |values: &Option<Vec<f64>>| values.as_deref().map(|values| Summary::of(values).median);
         let ratio = ours.as_deref().zip(peer.as_deref()).map(|(ours, peer)| Ratio::of(ours, peer));
@@ -112,7 +113,7 @@ impl Line {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use greenprof_benches::{case::Case, peers::TIME};
+    use greenprof_benches::{case::Case, values::TIME};
 
     static ROW: Row = Row {
         name: "a row",

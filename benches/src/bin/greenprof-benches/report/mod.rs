@@ -8,10 +8,10 @@ mod table;
 use std::path::PathBuf;
 
 use anyhow::ensure;
-use greenprof_benches::{case::Case, peers::Peer};
+use greenprof_benches::{builds, case::Case, peers::Peer};
 
 use crate::{
-    go,
+    go, heap,
     sections::{self, Section},
 };
 use line::Line;
@@ -25,7 +25,7 @@ const QUICK_SAMPLES: usize = 3;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Only this section: scheduler
+    /// Only this section: scheduler, heap, contention
     #[arg(long, value_name = "SECTION")]
     only: Option<String>,
     /// Only these cases, of those that the section has
@@ -71,7 +71,17 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<String> {
         None => {}
     }
 
-    let plan = Plan { jobs, rounds, quick: options.quick, operations: options.operations, go };
+    let of_allocators = jobs.iter().any(|job| job.case.is_of_allocators());
+    let heap = of_allocators.then(heap::Programs::build).transpose()?;
+    if jobs.iter().any(|job| job.case == Case::HeapInstructions) && !heap::has_valgrind() {
+        jobs.retain(|job| job.case != Case::HeapInstructions);
+        notes.push("No valgrind was found: the rows that count instructions are left out.".to_owned());
+    }
+
+    let has_builds = jobs.iter().any(|job| job.case == Case::HooksOff);
+    let builds = has_builds.then(builds::build).transpose()?;
+
+    let plan = Plan { jobs, rounds, quick: options.quick, operations: options.operations, go, heap, builds };
     let (samples, failures) = sampling::sample(&plan)?;
     notes.extend(failures);
     let mut lines = Vec::new();
@@ -138,7 +148,7 @@ mod tests {
 
     #[test]
     fn an_unknown_section_is_an_error_that_names_the_others() {
-        let error = chosen(Some("heap")).err().unwrap();
-        assert_eq!(error.to_string(), "there is no section `heap`; there are scheduler");
+        let error = chosen(Some("cpu")).err().unwrap();
+        assert_eq!(error.to_string(), "there is no section `cpu`; there are scheduler, heap, contention");
     }
 }

@@ -9,14 +9,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use greenprof_benches::{
+    builds,
     case::{Case, Effort},
-    peers::{Peer, Values},
+    peers::Peer,
     progress,
+    sample::{Hooks, Sample},
+    values::{TIME, Values},
 };
 
-use crate::go;
+use crate::{go, heap::Programs};
 
 /// A sample takes a second or two. One that takes longer than this hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -36,6 +39,9 @@ pub(super) struct Plan {
     /// Instead of each case's own.
     pub(super) operations: Option<u64>,
     pub(super) go: Option<go::Program>,
+    pub(super) heap: Option<Programs>,
+    /// For [`Case::HooksOff`].
+    pub(super) builds: Option<builds::Programs>,
 }
 
 /// The samples of each peer, one of each round. A peer that has failed is not there.
@@ -102,11 +108,19 @@ pub(super) fn sample(plan: &Plan) -> anyhow::Result<(Samples, Vec<String>)> {
 fn one_sample(plan: &Plan, job: &Job, peer: Peer) -> anyhow::Result<Values> {
     let &Job { case, workers, .. } = job;
     let effort = plan.effort(case);
+    if case == Case::HooksOff {
+        return one_build(plan, workers, effort, peer);
+    }
     let mut command = if peer == Peer::Go {
         let program = plan.go.as_ref().context("the Go peer has not been built")?;
         let mut command = Command::new(&program.path);
         command.arg(case.name()).arg(effort.operations.to_string()).arg(effort.batches.to_string());
         command.env("GOMAXPROCS", workers.to_string());
+        command
+    } else if case.is_of_allocators() {
+        let mut command = plan.heap.as_ref().context("the allocators have not been built")?.command(peer)?;
+        command.arg(format!("--workload={case}")).arg(format!("--workers={workers}"));
+        command.arg(format!("--operations={}", effort.operations)).arg(format!("--batches={}", effort.batches));
         command
     } else {
         let mut command = Command::new(env::current_exe().context("this program does not know where it is")?);
@@ -118,6 +132,19 @@ fn one_sample(plan: &Plan, job: &Job, peer: Peer) -> anyhow::Result<Values> {
     let who = || format!("{peer}'s sample of {case} with {workers} workers failed");
     let output = output_in_time(&mut command, PATIENCE).with_context(who)?;
     serde_json::from_str(&output).context("its answer is not understood").with_context(who)
+}
+
+/// A rendezvous round trip, in a program of its own with or without hooks.
+fn one_build(plan: &Plan, workers: usize, effort: Effort, peer: Peer) -> anyhow::Result<Values> {
+    let hooks = if peer == Peer::Hookless { Hooks::Absent } else { Hooks::Off };
+    let programs = plan.builds.as_ref().context("the builds are missing")?;
+    let mut command = Command::new(programs.path(hooks));
+    command.arg("ping-pong").arg(format!("--workers={workers}"));
+    command.arg(format!("--operations={}", effort.operations * effort.batches));
+    command.arg(format!("--batches={}", effort.batches));
+    let sample: Sample = serde_json::from_str(&output_in_time(&mut command, PATIENCE)?)?;
+    ensure!(sample.hooks == hooks, "the build with hooks {hooks:?} says that it has hooks {:?}", sample.hooks);
+    Ok([(TIME.to_owned(), sample.wall_ns)].into())
 }
 
 /// Runs a program that prints less than a pipe holds.

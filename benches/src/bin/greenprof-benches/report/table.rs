@@ -82,7 +82,7 @@ fn cells(line: &Line) -> [String; 8] {
             (Some(low), Some(high)) => format!("{low:.2}..{high:.2}"),
             _ => String::new(),
         },
-        line.target.map_or(String::new(), |target| format!("{target:.1}")),
+        line.target.map_or(String::new(), |target| format!("{target:?}")),
         match line.verdict {
             Some(Verdict::Met) => "met",
             Some(Verdict::Missed) => "missed",

@@ -1,11 +1,14 @@
 //! What the report compares, section by section. A section is a table of rows; a later one is another module here.
 
+mod contention;
+mod heap;
 mod scheduler;
+mod tasks;
 
-use greenprof_benches::{case::Case, peers::Peer};
+use greenprof_benches::{case::Case, peers::Peer, values::TIME};
 
 /// All of them, in the order of the report.
-pub(crate) const ALL: [&Section; 1] = [&scheduler::SECTION];
+pub(crate) const ALL: [&Section; 4] = [&scheduler::SECTION, &heap::SECTION, &contention::SECTION, &tasks::SECTION];
 
 /// A part of the report.
 pub(crate) struct Section {
@@ -37,14 +40,48 @@ pub(crate) enum Against {
     Own { name: &'static str, value: &'static str },
     /// A number.
     Limit(f64),
+    /// Nothing: the value stands for itself.
+    Nobody,
 }
 
+/// With one worker, and with two.
+const BOTH: &[usize] = &[1, 2];
+
 impl Row {
+    const fn new(name: &'static str, case: Case, peer: Peer) -> Self {
+        Self { name, case, value: TIME, unit: "ns", workers: BOTH, against: Against::Peer(peer), target: None }
+    }
+
+    const fn at_most(self, target: f64) -> Self {
+        Self { target: Some(target), ..self }
+    }
+
+    const fn of(self, value: &'static str, unit: &'static str) -> Self {
+        Self { value, unit, ..self }
+    }
+
+    const fn with_workers(self, workers: &'static [usize]) -> Self {
+        Self { workers, ..self }
+    }
+
+    /// No peer: the value itself must not exceed `limit`.
+    const fn limited_to(self, limit: f64) -> Self {
+        Self { against: Against::Limit(limit), target: Some(1.0), ..self }
+    }
+
+    const fn compared_with_own(self, name: &'static str, value: &'static str) -> Self {
+        Self { against: Against::Own { name, value }, ..self }
+    }
+
+    const fn alone(self) -> Self {
+        Self { against: Against::Nobody, ..self }
+    }
+
     /// Who has to run the case for this row, besides us.
     pub(crate) fn peer(&self) -> Option<Peer> {
         match self.against {
             Against::Peer(peer) => Some(peer),
-            Against::Own { .. } | Against::Limit(_) => None,
+            Against::Own { .. } | Against::Limit(_) | Against::Nobody => None,
         }
     }
 
@@ -53,6 +90,7 @@ impl Row {
             Against::Peer(peer) => peer.name(),
             Against::Own { name, .. } => name,
             Against::Limit(_) => "limit",
+            Against::Nobody => "nobody",
         }
     }
 }

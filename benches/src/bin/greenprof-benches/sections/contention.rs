@@ -1,0 +1,53 @@
+//! What it costs to watch waits and locks, and not to watch them.
+
+use greenprof_benches::{
+    case::Case,
+    peers::Peer,
+    values::{ADDED, OFF, ON, TIME},
+};
+
+use super::{Against, Row, Section};
+
+pub(super) const SECTION: Section = Section { name: "contention", title: "Contention profiles", rows: &ROWS };
+
+const BOTH: &[usize] = &[1, 2];
+
+/// A profile that records everything against the same program with the profile off, in pairs in one process.
+const ROWS: [Row; 4] = [
+    Row {
+        name: "block rate 1, added to a rendezvous round trip",
+        case: Case::BlockProfile,
+        value: ADDED,
+        unit: "ns",
+        workers: BOTH,
+        against: Against::Peer(Peer::Go),
+        target: Some(0.4),
+    },
+    Row {
+        name: "rendezvous round trip, block rate 1",
+        case: Case::BlockProfile,
+        value: ON,
+        unit: "ns",
+        workers: BOTH,
+        against: Against::Own { name: "off", value: OFF },
+        target: None,
+    },
+    Row {
+        name: "mutex, 8 tasks, fraction 1",
+        case: Case::MutexProfile,
+        value: ON,
+        unit: "ns",
+        workers: BOTH,
+        against: Against::Own { name: "off", value: OFF },
+        target: Some(1.02),
+    },
+    Row {
+        name: "rendezvous round trip, all off",
+        case: Case::HooksOff,
+        value: TIME,
+        unit: "ns",
+        workers: BOTH,
+        against: Against::Peer(Peer::Hookless),
+        target: Some(1.005),
+    },
+];

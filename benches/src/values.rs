@@ -1,0 +1,42 @@
+//! What a sample has measured, as programs print it and the report reads it.
+
+use std::collections::BTreeMap;
+
+/// Figures of an operation by their names, which are those of this module.
+pub type Values = BTreeMap<String, f64>;
+
+/// Nanoseconds of an operation: the value of most cases.
+pub const TIME: &str = "time";
+/// Nanoseconds of a spawn on a stack that was never used.
+pub const FRESH: &str = "fresh";
+/// Nanoseconds of a spawn on a stack that was used.
+pub const RECYCLED: &str = "recycled";
+/// Nanoseconds of waking one of many tasks.
+pub const WAKE: &str = "wake";
+/// Resident bytes of a task; of allocators: of the process, on average.
+pub const RESIDENT: &str = "resident";
+/// Resident bytes of the process at most.
+pub const PEAK: &str = "peak";
+/// Milliseconds of lateness that 99 of 100 sleepers do not exceed; of stops: milliseconds until all threads were stopped.
+pub const P99: &str = "p99";
+/// Milliseconds until all threads were stopped, half of the time.
+pub const P50: &str = "p50";
+/// Milliseconds of a profile of all tasks, compressed.
+pub const FILE: &str = "file";
+/// Milliseconds of the same as text.
+pub const TEXT: &str = "text";
+/// How often the world was stopped for them.
+pub const STOPS: &str = "stops";
+/// Nanoseconds of an operation with what is measured switched off.
+pub const OFF: &str = "off";
+/// The same with it switched on.
+pub const ON: &str = "on";
+/// Nanoseconds that it adds when everything is recorded.
+pub const ADDED: &str = "added";
+/// Instructions of an allocation and its free.
+pub const INSTRUCTIONS: &str = "instructions";
+
+/// One value.
+pub(crate) fn one(name: &str, value: f64) -> Values {
+    Values::from([(name.to_owned(), value)])
+}

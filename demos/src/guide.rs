@@ -1,0 +1,94 @@
+//! What a demo that is to be looked at says first: what it will do, where to look, and what one should see there.
+
+use std::{fmt::Write as _, net::SocketAddr, time::Duration};
+
+use crate::{
+    console::{self, BOLD, Paint},
+    interrupt::Interrupt,
+};
+
+/// How long each version of a demo goes on unless it is told otherwise, in seconds.
+pub const SECONDS: u64 = 20;
+
+/// How long the versions of a demo go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Length {
+    /// Once through their work, to be checked.
+    Once,
+    /// So long, to be looked at.
+    For(Duration),
+}
+
+/// What such a demo is to do.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where the port is.
+    pub address: String,
+    /// How many workers.
+    pub workers: Option<usize>,
+    /// How long each version goes on.
+    pub length: Length,
+}
+
+/// What a demo says first.
+#[derive(Clone, Copy, Debug)]
+pub struct Guide<'a> {
+    /// What it will do.
+    pub does: &'a str,
+    /// Paths of the port, each with what one sees there.
+    pub paths: &'a [(&'a str, &'a str)],
+    /// What follows `go tool pprof`, with `URL` for the port's, each with what one sees.
+    pub commands: &'a [(&'a str, &'a str)],
+}
+
+impl Guide<'_> {
+    /// Prints it.
+    pub fn print(&self, address: SocketAddr) {
+        console::print(&self.render(address, Paint::for_stdout()));
+    }
+
+    fn render(&self, address: SocketAddr, paint: Paint) -> String {
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{}\n  {}", paint.text(BOLD, "What it does"), self.does);
+        let _ = writeln!(text, "{}", paint.text(BOLD, "Where to look, and what to see"));
+        for (path, see) in self.paths {
+            let _ = writeln!(text, "  http://{address}/debug/pprof/{path}\n      {see}");
+        }
+        for (command, see) in self.commands {
+            let command = command.replace("URL", &format!("http://{address}/debug/pprof"));
+            let _ = writeln!(text, "  go tool pprof {command}\n      {see}");
+        }
+        text
+    }
+}
+
+impl Length {
+    /// Whether a version that began a while ago is to go on.
+    pub fn goes_on(self, elapsed: Duration, interrupt: &Interrupt) -> bool {
+        match self {
+            Self::Once => false,
+            Self::For(length) => elapsed < length && !interrupt.wait(Duration::ZERO),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guide_names_the_port() {
+        let guide = Guide {
+            does: "Nothing.",
+            paths: &[("block?debug=1", "who waits")],
+            commands: &[("-top URL/mutex", "who lets others wait")],
+        };
+        assert_eq!(
+            guide.render(([127, 0, 0, 1], 6060).into(), Paint::off()),
+            "What it does\n  Nothing.\nWhere to look, and what to see\n  \
+             http://127.0.0.1:6060/debug/pprof/block?debug=1\n      who waits\n  \
+             go tool pprof -top http://127.0.0.1:6060/debug/pprof/mutex\n      who lets others wait\n"
+        );
+    }
+}

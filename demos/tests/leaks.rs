@@ -1,0 +1,108 @@
+//! The corpus of known-leaky programs from the outside: what the programs do is checked with detectors that just count, and
+//! the project's detector must not report what can be woken.
+
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn leaks(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_greenprof-demos")).arg("leaks").args(arguments).output().expect("the binary")
+}
+
+fn report(arguments: &[&str]) -> Value {
+    let output = leaks(&[arguments, &["--json"]].concat());
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+}
+
+fn programs(report: &Value) -> &Vec<Value> {
+    report["programs"].as_array().expect("a list")
+}
+
+/// Everything that has not ended is what should leak, no more and no less.
+#[test]
+fn forced_and_rust_forms_leak_exactly_what_they_claim() {
+    let groups = ["simple", "patterns", "goker"];
+    for workers in ["1", "2"] {
+        let settings = ["--form", "forced", "--form", "rust", "--detector", "unfinished", "--workers", workers];
+        let report = report(&[&groups[..], &settings].concat());
+        assert_eq!(report["defects"], 0, "{report:#}");
+        assert!(programs(&report).len() > 56);
+        for program in programs(&report) {
+            assert_eq!(program["expected"], program["found"], "{program:#}");
+        }
+    }
+}
+
+#[test]
+fn natural_forms_leak_nothing_else() {
+    let report = report(&["simple", "patterns", "goker", "--form", "natural", "--detector", "unfinished"]);
+    assert_eq!(report["defects"], 0, "{report:#}");
+    assert!(programs(&report).iter().filter(|program| program["leaking_runs"] == 1).count() > 20);
+}
+
+/// What must not be reported is blocked when it is looked at, and ends when it is woken; and nothing of it is reported.
+#[test]
+fn what_can_be_woken_is_not_reported() {
+    for workers in ["1", "2"] {
+        let report = report(&["sound", "--workers", workers]);
+        assert_eq!((&report["defects"], &report["false_positives"]), (&0.into(), &0.into()), "{report:#}");
+        assert!(programs(&report).len() >= 56);
+    }
+}
+
+#[test]
+fn leaky_programs_have_no_false_positives() {
+    let report = report(&["simple", "patterns", "goker", "--form", "forced", "--form", "natural", "--workers", "2"]);
+    assert_eq!((&report["defects"], &report["false_positives"]), (&0.into(), &0.into()), "{report:#}");
+}
+
+#[test]
+fn a_detector_that_reports_what_can_be_woken_fails() {
+    let output = leaks(&["sound/sleeper", "--detector", "unfinished"]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("reported, and not leaked: holder: ") && text.contains("FAIL"), "{text}");
+}
+
+#[test]
+fn a_program_is_explained() {
+    let output = leaks(&["--explain", "goker/moby_4951"]);
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let grows = ["run 1:   2 tasks", "run 5:  10 tasks", "deleter", "sync.Mutex.Lock", "moby_4951.rs", "Fix: "];
+    assert!(grows.iter().all(|part| text.contains(part)), "{text}");
+    assert_eq!(leaks(&["--explain", "sound/sleeper"]).status.code(), Some(2), "nothing leaks there");
+}
+
+#[test]
+fn a_detector_that_misses_all_fails() {
+    let output = leaks(&["simple/chan_recv", "--detector", "none"]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("0.0%") && text.contains("FAIL"), "{text}");
+}
+
+#[test]
+fn what_does_not_exist_is_refused_in_one_sentence() {
+    for arguments in [&["nothing"][..], &["sound/sleeper", "--form", "rust"], &["--detector", "magic"]] {
+        let Output { status, stdout, stderr } = leaks(arguments);
+        assert_eq!(status.code(), Some(2), "{arguments:?}");
+        assert!(stdout.is_empty() && !stderr.is_empty(), "{arguments:?}");
+    }
+    let line = String::from_utf8(leaks(&["nothing"]).stderr).unwrap();
+    assert_eq!(
+        line,
+        "greenprof-demos: there is no program nothing: `greenprof-demos leaks --list` says which there are\n"
+    );
+}
+
+/// The table of the documentation is what the programs do.
+#[test]
+fn the_table_of_leaks_in_rust_is_what_ran() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/leaks-in-rust.md");
+    let text = std::fs::read_to_string(path).expect("the document");
+    let table = text.lines().filter(|line| line.starts_with('|')).fold(String::new(), |all, line| all + line + "\n");
+    let output = leaks(&["simple", "patterns", "goker", "--markdown", "--detector", "unfinished"]);
+    let ran = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(table, ran, "write it anew with `greenprof-demos leaks simple patterns goker --markdown`");
+}

@@ -1,0 +1,30 @@
+//! The demos that are looked at while they run, from the outside: they say where to look, and their checks pass.
+
+use std::process::Command;
+
+/// Runs a demo with `--check`, and gives what it prints.
+fn check(demo: &str, workers: &str) -> String {
+    let arguments = [demo, "--check", "--addr", "127.0.0.1:0", "--workers", workers];
+    let output = Command::new(env!("CARGO_BIN_EXE_greenprof-demos")).args(arguments).output().expect("the binary");
+    let text = String::from_utf8(output.stdout).expect("text");
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.starts_with("What it does\n") && text.contains("  go tool pprof -top "), "{text}");
+    assert!(!text.contains("FAIL"), "{text}");
+    text
+}
+
+#[test]
+fn contention_names_the_lock_and_the_channel_and_repairs_them() {
+    for workers in ["1", "2"] {
+        let text = check("contention", workers);
+        assert!(text.contains("/debug/pprof/mutex?debug=1&side=waiter\n") && !text.contains("URL"), "{text}");
+        assert_eq!(text.matches("PASS").count(), 5, "{text}");
+    }
+}
+
+#[test]
+fn growth_counts_and_names_what_grows_and_repairs_it() {
+    let text = check("growth", "2");
+    assert!(text.contains("10 000"), "{text}");
+    assert_eq!(text.matches("PASS").count(), 4, "{text}");
+}

@@ -1,0 +1,3 @@
+module greenprof/gohttp
+
+go 1.27

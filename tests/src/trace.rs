@@ -1,0 +1,94 @@
+//! `go tool trace`, as far as tests look at its answers.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::LazyLock,
+};
+
+use crate::go;
+
+/// The tool itself, so that a server that is ended does not leave one behind that `go` has started.
+static TOOL: LazyLock<PathBuf> = LazyLock::new(|| {
+    let output = go::command().args(["tool", "-n", "trace"]).output().expect("go starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text").trim().into()
+});
+
+/// `go tool trace -d=MODE FILE`.
+///
+/// # Panics
+/// If the tool refuses the file, with what it says.
+pub fn debug(file: &Path, mode: &str) -> String {
+    let output = Command::new(&*TOOL).arg(format!("-d={mode}")).arg(file).output().expect("the tool starts");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "-d={mode} {}: {}", file.display(), &error[..error.len().min(6000)]);
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// `go tool trace -pprof=KIND FILE`, as `go tool pprof -traces` shows it.
+pub fn profile(file: &Path, kind: &str) -> String {
+    let output = Command::new(&*TOOL).arg(format!("-pprof={kind}")).arg(file).output().expect("the tool starts");
+    assert!(output.status.success(), "-pprof={kind}: {}", String::from_utf8_lossy(&output.stderr));
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("profile");
+    std::fs::write(&path, output.stdout).expect("written");
+    go::pprof(["-traces".as_ref(), path.as_os_str()])
+}
+
+/// The web server of the tool on a file; ended when it is dropped.
+pub struct Server {
+    child: Child,
+    /// Where it listens.
+    pub address: String,
+    errors: std::thread::JoinHandle<String>,
+}
+
+impl Server {
+    /// Starts it, and waits until it serves.
+    pub fn start(file: &Path) -> Self {
+        let mut child = Command::new(&*TOOL)
+            .arg("-http=127.0.0.1:0")
+            .arg(file)
+            .env("BROWSER", "true")
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the tool starts");
+        let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines().map_while(Result::ok);
+        let mut said = String::new();
+        let address = loop {
+            let line = lines.next().unwrap_or_else(|| panic!("the tool has ended:\n{said}"));
+            said.push_str(&line);
+            said.push('\n');
+            if let Some((_, rest)) = line.split_once("http://") {
+                break rest.trim_end_matches('/').to_owned();
+            }
+        };
+        let errors = std::thread::spawn(move || {
+            lines.for_each(|line| {
+                said.push_str(&line);
+                said.push('\n');
+            });
+            said
+        });
+        Self { child, address, errors }
+    }
+
+    /// Ends it, and gives all that it has logged.
+    pub fn end(mut self) -> String {
+        assert!(self.child.try_wait().expect("a child").is_none(), "the tool has ended by itself");
+        self.child.kill().expect("it runs");
+        let _ = self.child.wait();
+        let empty = std::thread::spawn(String::new);
+        std::mem::replace(&mut self.errors, empty).join().expect("text")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,475 @@
+//! `go tool trace` reads what the tracer writes, of many programs, started and stopped at any moment.
+
+use std::{
+    io::Write,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use greenprof_profiler::trace::name_functions;
+use greenprof_runtime::{
+    Runtime, labels, select, sleep, spawn,
+    sync::{Chan, Condvar, Mutex, RwLock, Semaphore, WaitGroup},
+    task, yield_now,
+};
+use greenprof_tests::{StopOnDrop, go, trace};
+
+fn save(folder: &Path, name: &str, bytes: &[u8]) -> std::path::PathBuf {
+    let path = folder.join(name);
+    std::fs::File::create(&path).and_then(|mut file| file.write_all(bytes)).expect("written");
+    path
+}
+
+/// Our reader accepts the trace, and finds as many events of each kind as Go's.
+fn assert_counts_agree(file: &Path, bytes: &[u8]) {
+    let totals = greenprof_tracer::reader::read(bytes, |_| ()).expect("a valid trace");
+    let wire = trace::debug(file, "wire");
+    for (code, name) in [
+        (10, "ProcStart"),
+        (11, "ProcStop"),
+        (13, "ProcStatus"),
+        (14, "GoCreate"),
+        (16, "GoStart"),
+        (17, "GoDestroy"),
+        (19, "GoStop"),
+        (20, "GoBlock"),
+        (21, "GoUnblock"),
+        (22, "GoSyscallBegin"),
+        (23, "GoSyscallEnd"),
+        (37, "HeapAlloc"),
+        (39, "GoLabel"),
+        (40, "UserTaskBegin"),
+        (41, "UserTaskEnd"),
+        (42, "UserRegionBegin"),
+        (43, "UserRegionEnd"),
+        (44, "UserLog"),
+        (48, "GoStatusStack"),
+    ] {
+        let theirs = wire.lines().filter(|line| line.split_whitespace().next() == Some(name)).count() as u64;
+        assert_eq!(totals.by_code[code], theirs, "{name} in {}", file.display());
+    }
+}
+
+/// A source of numbers that a seed decides.
+struct Random(AtomicU64);
+
+impl Random {
+    fn below(&self, bound: u64) -> u64 {
+        let mut x = self.0.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
+        x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (x ^ x >> 31) % bound
+    }
+}
+
+/// What the tasks of the stress share.
+struct Shared {
+    stop: Arc<AtomicBool>,
+    random: Random,
+    numbers: Chan<u64>,
+    buffered: Chan<u64>,
+    lock: Mutex<u64>,
+    readers: RwLock<u64>,
+    permits: Semaphore,
+    signal: Mutex<bool>,
+    signalled: Condvar,
+}
+
+impl Shared {
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+}
+
+/// One step of a task that does anything.
+fn step(shared: &Arc<Shared>, depth: u32) {
+    let random = &shared.random;
+    match random.below(16) {
+        0 => yield_now(),
+        1 => sleep(Duration::from_micros(random.below(300))),
+        2 => _ = shared.numbers.try_send(1),
+        3 => _ = shared.buffered.try_send(2),
+        4 => {
+            select! {
+                recv(shared.numbers) -> _ => (),
+                recv(shared.buffered) -> _ => (),
+                timeout(Duration::from_micros(100)) => (),
+            }
+        }
+        5 => {
+            select! {
+                send(shared.numbers, 3) -> _ => (),
+                default => (),
+            }
+        }
+        6 => {
+            let mut guard = shared.lock.lock();
+            *guard += 1;
+            yield_now();
+        }
+        7 => drop(shared.readers.read()),
+        8 => *shared.readers.write() += 1,
+        9 => {
+            let _permit = shared.permits.acquire();
+            yield_now();
+        }
+        10 if depth < 3 => {
+            let inner = shared.clone();
+            let tasks: Vec<_> = (0..random.below(4))
+                .map(|_| {
+                    let inner = inner.clone();
+                    spawn(move || step(&inner, depth + 1))
+                })
+                .collect();
+            tasks.into_iter().for_each(|task| drop(task.join()));
+        }
+        11 => {
+            let inner = shared.clone();
+            let panics = task::Builder::new().name("panicking").spawn(move || {
+                yield_now();
+                drop(inner.lock.lock());
+                std::panic::resume_unwind(Box::new("a panic of the stress"));
+            });
+            drop(panics.expect("memory").join());
+        }
+        12 => task::blocking(|| thread::sleep(Duration::from_micros(50))),
+        13 => labels::with(&[("step", "labelled")], yield_now),
+        14 => {
+            let user = greenprof_tracer::Task::new("request");
+            let _outer = user.region("outer");
+            yield_now();
+            let _inner = user.subtask("part").region("inner");
+            greenprof_tracer::log("stress", "a message");
+        }
+        _ => {
+            let mut signal = shared.signal.lock();
+            if *signal {
+                *signal = false;
+                shared.signalled.notify_all();
+            } else {
+                *signal = true;
+                drop(shared.signalled.wait_timeout(signal, Duration::from_micros(200)));
+            }
+        }
+    }
+}
+
+/// A program that does everything at random until it is dropped.
+fn stress(workers: usize, seed: u64, stop: Arc<AtomicBool>) {
+    let shared = Arc::new(Shared {
+        stop,
+        random: Random(AtomicU64::new(seed)),
+        numbers: Chan::new(),
+        buffered: Chan::with_capacity(4),
+        lock: Mutex::new(0),
+        readers: RwLock::new(0),
+        permits: Semaphore::new(2),
+        signal: Mutex::new(false),
+        signalled: Condvar::new(),
+    });
+    let foreign = {
+        let shared = shared.clone();
+        thread::spawn(move || {
+            while !shared.stopped() {
+                let _ = shared.numbers.try_send(9);
+                let _ = shared.buffered.try_recv();
+                greenprof_tracer::log("foreign", "from a thread");
+                thread::sleep(Duration::from_micros(200));
+            }
+        })
+    };
+    let runtime = Runtime::builder().workers(workers).build().expect("a runtime");
+    let handle = runtime.handle();
+    let outside = {
+        let shared = shared.clone();
+        thread::spawn(move || {
+            while !shared.stopped() {
+                let inner = shared.clone();
+                if let Ok(task) = handle.spawn(move || step(&inner, 1)) {
+                    drop(task.join());
+                }
+            }
+        })
+    };
+    runtime.run(|| {
+        let group = WaitGroup::new();
+        for i in 0..12_u64 {
+            let (shared, group) = (shared.clone(), group.clone());
+            group.add(1);
+            let builder = task::Builder::new();
+            let builder = if i % 2 == 0 { builder.name(format!("stress-{i}")) } else { builder };
+            let body = move || {
+                while !shared.stopped() {
+                    step(&shared, 0);
+                }
+                group.done();
+            };
+            builder.spawn(body).expect("memory");
+        }
+        group.wait();
+    });
+    foreign.join().expect("no panic");
+    outside.join().expect("no panic");
+}
+
+#[test]
+fn captures_of_a_random_program_are_valid_whenever_they_begin_and_end() {
+    if !go::available("captures_of_a_random_program_are_valid_whenever_they_begin_and_end") {
+        return;
+    }
+    name_functions();
+    let folder = tempfile::tempdir().expect("a folder");
+    for (workers, seed) in [(2, 1), (4, 2)] {
+        let stop = Arc::new(AtomicBool::new(false));
+        let _stop = StopOnDrop(stop.clone());
+        let program = {
+            let stop = stop.clone();
+            thread::spawn(move || stress(workers, seed, stop))
+        };
+        let random = Random(AtomicU64::new(seed + 100));
+        let captures: Vec<_> = (0..12)
+            .map(|capture| {
+                thread::sleep(Duration::from_micros(random.below(20_000)));
+                let trace = greenprof_tracer::start(Vec::new()).expect("a trace");
+                thread::sleep(Duration::from_millis(if capture == 5 { 1200 } else { random.below(40) }));
+                trace.stop().expect("a whole trace")
+            })
+            .collect();
+        stop.store(true, Ordering::Relaxed);
+        program.join().expect("no panic");
+        for (capture, (bytes, stats)) in captures.iter().enumerate() {
+            let file = save(folder.path(), &format!("{workers}-{capture}.trace"), bytes);
+            assert_counts_agree(&file, bytes);
+            let parsed = trace::debug(&file, "parsed");
+            assert!(parsed.contains("Sync") && parsed.lines().count() as u64 > stats.events / 2, "{stats:?}");
+            // In the first moments some threads record already, and some do not.
+            assert!(stats.lost > 0 || stats.repaired * 50 <= stats.events, "{stats:?}");
+        }
+    }
+}
+
+#[inline(never)]
+fn waits_for_a_lock(lock: &Mutex<u64>) {
+    *lock.lock() += 1;
+}
+
+#[inline(never)]
+fn waits_for_a_number(numbers: &Chan<u64>) {
+    let _ = numbers.recv();
+}
+
+#[inline(never)]
+fn blocks_its_thread() {
+    task::blocking(|| thread::sleep(Duration::from_millis(30)));
+}
+
+#[inline(never)]
+fn computes_for_long() {
+    let start = std::time::Instant::now();
+    while start.elapsed() < Duration::from_millis(40) {
+        std::hint::spin_loop();
+    }
+}
+
+#[inline(never)]
+fn yields_often() {
+    for _ in 0..50 {
+        yield_now();
+    }
+}
+
+/// A program with a wait of each kind that the tool makes profiles of; tasks that exist before the trace among them.
+fn known_waits() -> Vec<u8> {
+    Runtime::builder().workers(1).build().expect("a runtime").run(|| {
+        let lock = Arc::new(Mutex::new(0_u64));
+        let numbers = Chan::new();
+        let receiver = numbers.clone();
+        let early = task::Builder::new().name("early").spawn(move || waits_for_a_number(&receiver)).expect("memory");
+        yield_now();
+        let trace = task::blocking(|| greenprof_tracer::start(Vec::new())).expect("a trace");
+        let held = lock.lock();
+        let contender = lock.clone();
+        let contending = spawn(move || waits_for_a_lock(&contender));
+        sleep(Duration::from_millis(30));
+        drop(held);
+        numbers.send(1).expect("nobody closes it");
+        let yielding = spawn(yields_often);
+        let computing = spawn(computes_for_long);
+        let blocking = spawn(blocks_its_thread);
+        for task in [early, contending, yielding, computing, blocking] {
+            task.join().expect("no panic");
+        }
+        task::blocking(|| trace.stop()).expect("a whole trace").0
+    })
+}
+
+#[test]
+fn the_profiles_of_the_tool_name_the_functions_that_wait_and_every_page_answers() {
+    if !go::available("the_profiles_of_the_tool_name_the_functions_that_wait_and_every_page_answers") {
+        return;
+    }
+    name_functions();
+    let folder = tempfile::tempdir().expect("a folder");
+    let bytes = known_waits();
+    let file = save(folder.path(), "known.trace", &bytes);
+    trace::debug(&file, "parsed");
+    assert_counts_agree(&file, &bytes);
+    let sync = trace::profile(&file, "sync");
+    assert!(sync.contains("waits_for_a_lock") && sync.contains("sync::mutex::Mutex::lock"), "{sync}");
+    let syscall = trace::profile(&file, "syscall");
+    assert!(syscall.contains("blocks_its_thread"), "{syscall}");
+    let sched = trace::profile(&file, "sched");
+    assert!(sched.contains("yields_often"), "{sched}");
+    for internal in ["greenprof_runtime::scheduler", "task::spawn::run", "park_task", "hooks"] {
+        assert!(!sync.contains(internal) && !sched.contains(internal), "{internal}:\n{sync}\n{sched}");
+    }
+    assert!(!sync.contains("catch_unwind"), "stacks of tasks begin with their closure: {sync}");
+    assert_pages_answer(&file);
+}
+
+#[test]
+fn a_flight_recorder_and_a_cpu_profile_do_not_disturb_captures_that_overlap_them() {
+    if !go::available("a_flight_recorder_and_a_cpu_profile_do_not_disturb_captures_that_overlap_them") {
+        return;
+    }
+    name_functions();
+    let folder = tempfile::tempdir().expect("a folder");
+    let stop = Arc::new(AtomicBool::new(false));
+    let _stop = StopOnDrop(stop.clone());
+    let program = {
+        let stop = stop.clone();
+        thread::spawn(move || stress(2, 7, stop))
+    };
+    let recorder = greenprof_tracer::flight_recorder().window(Duration::from_millis(900)).start().expect("a recorder");
+    let _one_at_a_time = greenprof_tests::cpu_profiler();
+    let profile = greenprof_profiler::cpu::start(100).expect("the profiler is free");
+    let mut dumps = Vec::new();
+    for _ in 0..3 {
+        let trace = greenprof_tracer::start(Vec::new()).expect("a trace");
+        thread::sleep(Duration::from_millis(400));
+        let mut dump = Vec::new();
+        recorder.dump(&mut dump).expect("written to memory");
+        dumps.push(dump);
+        dumps.push(trace.stop().expect("a whole trace").0);
+    }
+    drop(profile);
+    drop(recorder);
+    stop.store(true, Ordering::Relaxed);
+    program.join().expect("no panic");
+    for (i, dump) in dumps.iter().enumerate() {
+        let file = save(folder.path(), &format!("{i}.trace"), dump);
+        trace::debug(&file, "parsed");
+        assert_counts_agree(&file, dump);
+    }
+    let totals = |dump: &[u8]| greenprof_tracer::reader::read(dump, |_| ()).expect("valid");
+    let last = &dumps[dumps.len() - 2];
+    assert!((2..=6).contains(&totals(last).generations), "the window, in what the captures have cut it into");
+}
+
+/// All pages that work without Graphviz.
+fn assert_pages_answer(file: &Path) {
+    let server = trace::Server::start(file);
+    let address = server.address.parse().expect("an address");
+    for page in [
+        "/",
+        "/trace",
+        "/jsontrace",
+        "/goroutines",
+        "/usertasks",
+        "/userregions",
+        "/mmu",
+        "/mmu?mode=plot",
+        "/io?raw=1",
+        "/block?raw=1",
+        "/syscall?raw=1",
+        "/sched?raw=1",
+        "/trace?view=thread",
+        "/jsontrace?view=thread",
+    ] {
+        let answer = greenprof_tests::client::get(address, page);
+        assert_eq!(answer.status, 200, "{page}: {}", String::from_utf8_lossy(&answer.body));
+    }
+    let goroutines = greenprof_tests::client::get(address, "/goroutines");
+    assert!(String::from_utf8_lossy(&goroutines.body).contains("early"), "tasks have their names");
+    let said = server.end();
+    assert!(!said.contains("Encountered error") && !said.contains("Lost"), "{said}");
+}
+
+/// A Go program with goroutines, a lock, channels, system calls, garbage collections, user tasks and regions.
+const GO_PROGRAM: &str = r#"package main
+
+import (
+	"context"
+	"os"
+	"runtime"
+	"runtime/trace"
+	"sync"
+	"time"
+)
+
+var sink [][]byte
+
+func main() {
+	trace.Start(os.Stdout)
+	var lock sync.Mutex
+	var all sync.WaitGroup
+	numbers := make(chan int)
+	go func() {
+		for range numbers {
+			runtime.Gosched()
+		}
+	}()
+	for i := 0; i < 8; i++ {
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			context, task := trace.NewTask(context.Background(), "request")
+			defer task.End()
+			for j := 0; j < 50; j++ {
+				trace.WithRegion(context, "locked", func() {
+					lock.Lock()
+					sink = append(sink, make([]byte, 10000))
+					lock.Unlock()
+				})
+				trace.Log(context, "category", "message")
+				numbers <- j
+				file, err := os.Open("/proc/self/status")
+				if err == nil {
+					file.Read(make([]byte, 4096))
+					file.Close()
+				}
+				time.Sleep(time.Millisecond)
+			}
+		}()
+	}
+	all.Wait()
+	runtime.GC()
+	time.Sleep(1200 * time.Millisecond)
+	close(numbers)
+	trace.Stop()
+}
+"#;
+
+#[test]
+fn a_trace_that_go_wrote_is_read_with_the_same_counts() {
+    if !go::available("a_trace_that_go_wrote_is_read_with_the_same_counts") {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let source = save(folder.path(), "main.go", GO_PROGRAM.as_bytes());
+    let output = go::command().arg("run").arg(&source).output().expect("go starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let file = save(folder.path(), "go.trace", &output.stdout);
+    assert_counts_agree(&file, &output.stdout);
+    let summary = greenprof_tracer::reader::Summary::read(&output.stdout[..]).expect("a valid trace");
+    assert!(summary.totals().generations >= 2);
+    let workers = summary.by_name().into_iter().find(|group| &*group.name == "main.main.func2").expect("goroutines");
+    let sleeps = workers.blocked.get("sleep").expect("they sleep");
+    assert_eq!((workers.tasks, sleeps.1), (8, 400), "{workers:?}");
+    assert!(sleeps.0 >= 400_000_000, "each at least a millisecond: {workers:?}");
+}

@@ -1,0 +1,111 @@
+//! The reader on traces of this process, and on damaged ones.
+
+use std::sync::LazyLock;
+
+use greenprof_runtime::{Runtime, sleep, spawn, sync::Chan, task, yield_now};
+use proptest::prelude::*;
+
+use super::*;
+
+/// A trace with all kinds of events that the tracer writes.
+static TRACE: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let trace = crate::start(Vec::new()).expect("hooks are built in");
+    Runtime::builder().workers(2).build().expect("a runtime").run(|| {
+        let numbers = Chan::new();
+        let sender = numbers.clone();
+        let user = crate::Task::new("request");
+        let sending = task::Builder::new().name("sender").spawn(move || {
+            for number in 0..20 {
+                sender.send(number).expect("nobody closes it");
+                yield_now();
+            }
+            sender.close();
+        });
+        let region = user.region("receiving");
+        numbers.iter().for_each(|_| crate::log("test", "received"));
+        drop(region);
+        sending.expect("memory").join().expect("no panic");
+        task::blocking(|| std::thread::sleep(std::time::Duration::from_millis(1)));
+        spawn(|| sleep(std::time::Duration::from_millis(2))).join().expect("no panic");
+    });
+    trace.stop().expect("a whole trace").0
+});
+
+#[test]
+fn a_trace_of_ours_is_read_and_summed_up() {
+    let summary = Summary::read(&TRACE[..]).expect("valid");
+    let sender = summary.by_name().into_iter().find(|group| &*group.name == "sender").expect("it has a name");
+    assert!(sender.running > 0 && sender.latency.count() >= 20, "{sender:?}");
+    let waits =
+        |reason: &str| summary.tasks().iter().filter_map(|task| task.blocked.get(reason)).map(|(_, n)| n).sum::<u64>();
+    assert!(waits("chan send") + waits("chan receive") >= 10, "one of the two waits for each number");
+    assert_eq!(waits("sleep"), 1);
+    let syscalls: u64 = summary.tasks().iter().map(|task| task.syscall).sum();
+    assert!(syscalls >= 1_000_000, "{syscalls}");
+    let slept: u64 = summary.tasks().iter().filter_map(|task| task.blocked.get("sleep")).map(|(time, _)| time).sum();
+    assert!(slept >= 1_990_000, "{slept}");
+}
+
+#[test]
+fn user_annotations_are_there() {
+    let mut seen = Vec::new();
+    read(&TRACE[..], |event| match &event.kind {
+        Kind::UserTaskBegin { name, .. } => seen.push(format!("begin {name}")),
+        Kind::UserTaskEnd { .. } => seen.push("end".into()),
+        Kind::Region { name, begins, task } => seen.push(format!("{name} {begins} {}", *task > 0)),
+        Kind::Log { category, message, .. } if seen.len() < 3 => seen.push(format!("{category}: {message}")),
+        _ => {}
+    })
+    .expect("valid");
+    assert_eq!(seen, ["begin request", "receiving true true", "test: received", "receiving false true", "end"]);
+}
+
+#[test]
+fn what_is_no_trace_is_refused_in_a_sentence() {
+    let error = read(&b"<html>not found</html>"[..], |_| ()).expect_err("no trace");
+    assert!(error.to_string().contains("begins with \"<html>not found<\""), "{error}");
+    let cut = &TRACE[..TRACE.len() - 1];
+    let error = read(cut, |_| ()).expect_err("its end is missing");
+    assert!(error.to_string().contains("it ends within a generation"), "{error}");
+}
+
+#[test]
+fn a_missing_event_is_noticed() {
+    let summary = |bytes: &[u8]| read(bytes, |_| ()).map(|totals| totals.events());
+    let whole = summary(&TRACE).expect("valid");
+    let mut refused = 0;
+    for at in 100..400 {
+        let mut bytes = TRACE.to_vec();
+        bytes[at] ^= 1;
+        refused += u32::from(summary(&bytes).map_or(true, |events| events != whole));
+    }
+    assert!(refused > 50, "of 300 changes {refused} were noticed");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn damaged_traces_end_with_an_error_or_not_at_all_with_a_panic(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..12),
+        cut in any::<prop::sample::Index>(),
+        is_cut in any::<bool>(),
+    ) {
+        let mut bytes = TRACE.to_vec();
+        for (at, byte) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        if is_cut {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        let _ = Summary::read(&bytes[..]);
+    }
+
+    #[test]
+    fn garbage_after_the_header_does_no_harm(garbage in prop::collection::vec(any::<u8>(), 0..4000)) {
+        let mut bytes = crate::go::wire::HEADER.to_vec();
+        bytes.extend(garbage);
+        let _ = Summary::read(&bytes[..]);
+    }
+}
