@@ -55,6 +55,7 @@ pub(crate) struct Control {
     /// Whether `runnable_since` says when the task, which is in a queue, became runnable. Written by who has the task.
     timed: AtomicBool,
     pub(crate) completion: Completion,
+    /// Where the closure lies; once the task has begun, the lower end of what is the runtime's on the stack.
     pub(crate) closure: AtomicPtr<u8>,
     /// See [`On`]; meaningful while the task waits.
     pub(crate) waits_on: AtomicUsize,

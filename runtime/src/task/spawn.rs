@@ -1,7 +1,7 @@
 //! Making a task: a stack, a closure on it, and a place in a run queue.
 
 use std::{
-    mem,
+    mem::{self, MaybeUninit},
     panic::{AssertUnwindSafe, Location, catch_unwind},
     process, ptr,
     sync::{Arc, atomic::Ordering},
@@ -280,13 +280,22 @@ fn start_task(shared: &Arc<Shared>, spawner: Option<&Worker>, control: ptr::NonN
     scheduler::schedule_from(spawner, control, Place::Last);
 }
 
+/// Words in the frame of `first` that make it reach below the first context, which lies around its upper end.
+const OWN_WORDS: usize = if cfg!(target_arch = "x86_64") { 2 } else { 24 };
+
 /// The first Rust function of every task.
 extern "C" fn first(_: usize) -> ! {
     let control = current_worker().and_then(Worker::control).expect("a worker has switched here");
+    let closure = control.closure.load(Ordering::Relaxed);
+    // The program's frames lie below this one. Pointers to it and what is above (where the closure and the first context
+    // were) must not be taken for such to a value that the task lends, by a leak scan that finds what the spawner has left.
+    let mut own = MaybeUninit::<[usize; OWN_WORDS]>::uninit();
+    std::hint::black_box(&mut own);
+    control.closure.store(unwind::stack_pointer() as *mut u8, Ordering::Relaxed);
     // SAFETY: `spawn_on_stack` has stored a `run` and the closure that it fits, and this is their only use.
     unsafe {
         let entry: unsafe fn(*mut u8, &Control) = mem::transmute(control.take_entry());
-        entry(control.closure.load(Ordering::Relaxed), control);
+        entry(closure, control);
     }
     scheduler::leave(Departure::Exit);
     process::abort() // a task that has ended is never resumed
