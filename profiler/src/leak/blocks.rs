@@ -4,6 +4,11 @@
 //! makes a table of its own: for each page the first page of its span and the number of its size. Of the
 //! second there is a bit for each block. Those of free blocks are set from the start: to a scan, a free block is one that
 //! needs no look any more, so a word is judged by two loads.
+//!
+//! Blocks that were reached are looked at span by span, the span that has waited longest first: meanwhile more of its blocks are
+//! reached, and all of them are on the same few pages. Looked at one by one, in the order in which they were reached, each
+//! would cost a walk through the processor's page tables, which for small blocks takes longer than all the rest. (Go's collector
+//! does so, too: Green Tea.)
 
 use std::io;
 
@@ -35,10 +40,18 @@ struct Size {
 }
 
 pub(super) struct Blocks {
-    /// For each page: `KNOWN | number of the size << 40 | pages since the first of the span`.
+    /// For each page: `KNOWN | words of the span's bits << 48 | number of the size << 40 | pages since the first of the span`.
     pages: Table<u64>,
     /// For each block, at the place of its span's first page: whether it was reached, or is free.
     marks: Table<u64>,
+    /// For each block: whether it was looked at, or is free.
+    seen: Table<u64>,
+    /// Spans of which a block was reached and not looked at, by their first pages: a ring, in which each is once at most.
+    waiting: Table<u32>,
+    first: usize,
+    count: usize,
+    /// By first page: whether the span is in the ring.
+    waits: Table<u32>,
     sizes: [Size; SIZES],
     base: usize,
     length: usize,
@@ -51,6 +64,19 @@ pub(super) struct Reached {
     pub(super) size: usize,
     /// Where its bit is.
     pub(super) mark: usize,
+    /// The first page of its span.
+    page: usize,
+}
+
+/// A span with blocks to look at.
+#[derive(Clone, Copy)]
+pub(super) struct WaitingSpan {
+    /// Its address, and the size of its blocks.
+    pub(super) start: usize,
+    pub(super) size: usize,
+    /// Where its bits begin, and how many words of them there are.
+    at: usize,
+    pub(super) words: usize,
 }
 
 impl Blocks {
@@ -60,6 +86,11 @@ impl Blocks {
         Ok(Self {
             pages: Table::new(pages)?,
             marks: Table::new(pages * WORDS)?,
+            seen: Table::new(pages * WORDS)?,
+            waiting: Table::new(pages)?,
+            first: 0,
+            count: 0,
+            waits: Table::new(pages)?,
             sizes: [Size::default(); SIZES],
             base: 0,
             length: 0,
@@ -83,15 +114,19 @@ impl Blocks {
                 return false;
             };
             let first = (span.start - self.base) / PAGE;
+            let words = span.blocks.div_ceil(64) as u64;
             for page in 0..span.bytes / PAGE {
-                self.pages[first + page] = KNOWN | size << 40 | page as u64;
+                self.pages[first + page] = KNOWN | words << 48 | size << 40 | page as u64;
             }
             for (at, free) in view.free_blocks(&span).enumerate() {
                 self.marks[first * WORDS + at] = free;
+                self.seen[first * WORDS + at] = free;
             }
             // What is left behind the last block is no block.
             if span.blocks * span.block_size < span.bytes {
-                self.marks[first * WORDS + span.blocks / 64] |= 1 << (span.blocks % 64);
+                let (at, bit) = (first * WORDS + span.blocks / 64, 1 << (span.blocks % 64));
+                self.marks[at] |= bit;
+                self.seen[at] |= bit;
             }
         }
         true
@@ -103,9 +138,48 @@ impl Blocks {
         Some(number as u64)
     }
 
-    /// The block that a word points into, if it is allocated and was not reached before; from now on it was.
+    /// The block that a word points into, if it is allocated and was not reached before; from now on it was, and will be looked
+    /// at.
     #[inline]
     pub(super) fn reach(&mut self, word: usize) -> Option<Reached> {
+        let block = self.claim(word)?;
+        let waits = self.waits.get_mut(block.page)?;
+        if *waits == 0 {
+            *waits = 1;
+            let end = (self.first + self.count) % self.waiting.len();
+            *self.waiting.get_mut(end)? = block.page as u32;
+            self.count += 1;
+        }
+        Some(block)
+    }
+
+    /// The span that has waited longest; it waits no more.
+    pub(super) fn next_span(&mut self) -> Option<WaitingSpan> {
+        self.count = self.count.checked_sub(1)?;
+        let page = *self.waiting.get(self.first)? as usize;
+        self.first = (self.first + 1) % self.waiting.len();
+        *self.waits.get_mut(page)? = 0;
+        let entry = *self.pages.get(page)?;
+        let number = (entry >> 40 & 0xff) as usize;
+        let start = self.base + (page << PAGE_BITS);
+        let size = if number as u64 == WHOLE { self.whole(start) } else { self.sizes.get(number)?.bytes };
+        Some(WaitingSpan { start, size, at: page * WORDS, words: (entry >> 48 & 0x3fff) as usize })
+    }
+
+    /// Which of 64 blocks of a span were reached and not looked at; from now on they were.
+    #[inline]
+    pub(super) fn take(&mut self, span: &WaitingSpan, word: usize) -> u64 {
+        let (Some(marks), Some(seen)) = (self.marks.get(span.at + word), self.seen.get_mut(span.at + word)) else {
+            return 0;
+        };
+        let taken = marks & !*seen;
+        *seen |= taken;
+        taken
+    }
+
+    /// As `reach`, of a block that is not to be looked at.
+    #[inline]
+    pub(super) fn claim(&mut self, word: usize) -> Option<Reached> {
         let block = self.find(word)?;
         let bits = self.marks.get_mut(block.mark / 64)?;
         if *bits >> (block.mark % 64) & 1 != 0 {
@@ -136,12 +210,17 @@ impl Blocks {
         let first = page - entry as u32 as usize;
         let number = entry >> 40 & 0xff;
         if number == WHOLE {
-            return Some(Reached { start: self.base + (first << PAGE_BITS), size: 0, mark: first * WORDS * 64 });
+            return Some(Reached {
+                start: self.base + (first << PAGE_BITS),
+                size: 0,
+                mark: first * WORDS * 64,
+                page: first,
+            });
         }
         let size = self.sizes.get(number as usize)?;
         let index = (((offset - (first << PAGE_BITS)) as u64 * size.reciprocal) >> SHIFT) as usize;
         let start = self.base + (first << PAGE_BITS) + index * size.bytes;
-        Some(Reached { start, size: size.bytes, mark: first * WORDS * 64 + index })
+        Some(Reached { start, size: size.bytes, mark: first * WORDS * 64 + index, page: first })
     }
 
     /// The length of a span that is one block.
@@ -155,7 +234,7 @@ impl Blocks {
         length.count() * PAGE
     }
 
-    /// Takes back that a block was reached.
+    /// Takes back a claim.
     pub(super) fn forget(&mut self, mark: usize) {
         if let Some(bits) = self.marks.get_mut(mark / 64) {
             *bits &= !(1 << (mark % 64));

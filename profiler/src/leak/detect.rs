@@ -17,7 +17,8 @@ use super::{
     blocks::Blocks,
     caller::Caller,
     copy::{self, Failure},
-    mark::{Marker, Trail, Worklists},
+    mark::{self, Marker, Trail},
+    memory::Stack,
     population::{CANDIDATE, ENDED, LIVE, Population, RESTS, Slot},
     report::{Cost, Counts, DetectError, Incomplete, Mode, NotCopied},
     roots::{self, Modules},
@@ -48,7 +49,7 @@ pub(super) enum On {
 pub(super) struct Tables {
     pub(super) blocks: Blocks,
     pub(super) population: Population,
-    lists: Worklists,
+    woken: Stack<u32>,
     pub(super) modules: Modules,
     pub(super) found: Vec<Found>,
     pub(super) on: Vec<On>,
@@ -64,7 +65,7 @@ impl Tables {
     fn new(scale: usize, explains: bool) -> io::Result<Self> {
         let (blocks, population) = (Blocks::new(scale)?, Population::new(scale)?);
         Ok(Self {
-            lists: Worklists::new(&blocks, &population)?,
+            woken: mark::room_for_tasks(&population)?,
             found: Vec::with_capacity(population.slots.len()),
             on: Vec::with_capacity(2 * population.slots.len()),
             held: Vec::with_capacity(4 * population.slots.len()),
@@ -204,7 +205,7 @@ pub(super) fn look(world: &Stopped<'_>, tables: &mut Tables, caller: Caller, exp
         looked.incomplete = Some(Incomplete::Busy);
         return looked;
     };
-    let Tables { blocks, population, lists, modules, found, on, held, ended, trail, links } = tables;
+    let Tables { blocks, population, woken, modules, found, on, held, ended, trail, links } = tables;
     if !blocks.enter(&view) || !population.enter(world, ended) {
         looked.incomplete = Some(Incomplete::Table);
         return looked;
@@ -212,7 +213,7 @@ pub(super) fn look(world: &Stopped<'_>, tables: &mut Tables, caller: Caller, exp
     looked.counts = Counts { tasks: population.tasks, blocked: population.blocked, suppressed: population.suppressed };
     let collected = Instant::now();
     looked.cost.collecting = collected - began;
-    let mut marker = Marker::new(world, blocks, population, lists, trail.as_mut());
+    let mut marker = Marker::new(world, blocks, population, woken, trail.as_mut());
     looked.incomplete = roots::mark(world, &mut marker, modules, &caller);
     marker.root_tasks();
     marker.run();
@@ -231,7 +232,7 @@ pub(super) fn look(world: &Stopped<'_>, tables: &mut Tables, caller: Caller, exp
         let Some(task) = unreached(&slot) else { continue };
         if complete {
             let id = task.id();
-            Marker::new(world, blocks, population, lists, None).held_by(at, |primitive| {
+            Marker::new(world, blocks, population, woken, None).held_by(at, |primitive| {
                 push(held, (primitive.index() as u32, id));
             });
         }

@@ -1,6 +1,6 @@
 //! Marking: from the roots to all that live tasks can reach, and from there to the tasks that they can wake.
 //!
-//! There is one worklist of blocks and one of tasks. A word that leads to a block puts the block on the first. One that
+//! There is one worklist of blocks (in [`Blocks`]) and one of tasks. A word that leads to a block puts the block on the first. One that
 //! shows a capability to wake (see [`Marker::primitive`]), or that leads to the stack of a task, puts tasks on the second. When
 //! both are empty nothing more can be reached: each step is taken once, so a chain of tasks that wait for each other costs
 //! no more than as many tasks side by side.
@@ -147,15 +147,10 @@ impl Trail {
 /// Where a closure lies that has not begun, counted from the end of the stack: its largest size, and what comes with it.
 const CLOSURE: usize = 4096 + 512;
 
-/// Blocks whose memory was asked for before they are looked at. A cache miss takes as long as looking at some of them.
-const AHEAD: usize = 8;
-
 pub(super) struct Marker<'w> {
     world: &'w Stopped<'w>,
     pub(super) blocks: &'w mut Blocks,
     pub(super) population: &'w mut Population,
-    /// Start and size of blocks that were reached and not looked at.
-    pending: &'w mut Stack<(usize, usize)>,
     /// Slots of tasks that are live and whose stacks were not looked at.
     woken: &'w mut Stack<u32>,
     primitives: usize,
@@ -172,17 +167,9 @@ pub(super) struct Marker<'w> {
     trail: Option<&'w mut Trail>,
 }
 
-/// The worklists.
-pub(super) struct Worklists {
-    pending: Stack<(usize, usize)>,
-    woken: Stack<u32>,
-}
-
-impl Worklists {
-    /// With room for everything that could ever be on them: a block is put there once, a task twice.
-    pub(super) fn new(blocks: &Blocks, population: &Population) -> io::Result<Self> {
-        Ok(Self { pending: Stack::new(blocks.most())?, woken: Stack::new(population.slots.len() * 2)? })
-    }
+/// The list of woken tasks: each is put there twice at most.
+pub(super) fn room_for_tasks(population: &Population) -> io::Result<Stack<u32>> {
+    Stack::new(population.slots.len() * 2)
 }
 
 impl<'w> Marker<'w> {
@@ -190,7 +177,7 @@ impl<'w> Marker<'w> {
         world: &'w Stopped<'w>,
         blocks: &'w mut Blocks,
         population: &'w mut Population,
-        lists: &'w mut Worklists,
+        woken: &'w mut Stack<u32>,
         trail: Option<&'w mut Trail>,
     ) -> Self {
         let (low, high) =
@@ -199,8 +186,7 @@ impl<'w> Marker<'w> {
             world,
             blocks,
             population,
-            pending: &mut lists.pending,
-            woken: &mut lists.woken,
+            woken,
             primitives: Primitive::bound(),
             cores: Primitive::region(),
             slabs: if low > high { 0..0 } else { low..high },
@@ -257,29 +243,23 @@ impl<'w> Marker<'w> {
         }
     }
 
-    /// Looks at pending blocks while there are any. Whether there were any.
+    /// Looks at blocks that were reached while there are any. Whether there were any.
     fn drain_blocks(&mut self) -> bool {
-        let mut ahead = [(0, 0); AHEAD];
-        let (mut first, mut length) = (0, 0);
         let mut any = false;
-        loop {
-            while length < AHEAD {
-                let Some(block) = self.pending.pop() else { break };
-                prefetch(block.0);
-                ahead[(first + length) % AHEAD] = block;
-                length += 1;
-            }
-            if length == 0 {
-                return any;
-            }
+        while let Some(span) = self.blocks.next_span() {
             any = true;
-            let (start, size) = ahead[first];
-            first = (first + 1) % AHEAD;
-            length -= 1;
-            self.count += 1;
-            self.bytes += size as u64;
-            self.memory(start..start + size, PRECISE);
+            for word in 0..span.words {
+                let mut taken = self.blocks.take(&span, word);
+                while taken != 0 {
+                    let start = span.start + (word * 64 + taken.trailing_zeros() as usize) * span.size;
+                    taken &= taken - 1;
+                    self.count += 1;
+                    self.bytes += span.size as u64;
+                    self.memory(start..start + span.size, PRECISE);
+                }
+            }
         }
+        any
     }
 
     /// Looks at memory without holes: of the heap, or of a task's stack.
@@ -316,7 +296,6 @@ impl<'w> Marker<'w> {
 
     #[inline(always)]
     fn block(&mut self, at: usize, block: Reached) {
-        self.overflow |= !self.pending.push((block.start, block.size));
         if let Some(trail) = &mut self.trail
             && let Some(place) = trail.blocks.get_mut(block.mark)
         {
@@ -470,7 +449,7 @@ impl Marker<'_> {
                     primitive(found);
                 }
                 if count < MOST_OF_ITS_OWN
-                    && let Some(block) = self.blocks.reach(word)
+                    && let Some(block) = self.blocks.claim(word)
                 {
                     own[count] = (block.start, block.size, block.mark);
                     count += 1;
@@ -485,16 +464,4 @@ impl Marker<'_> {
         // Others may reach them, too.
         own[..count].iter().for_each(|block| self.blocks.forget(block.2));
     }
-}
-
-/// Asks the processor for the memory at an address.
-#[inline(always)]
-fn prefetch(at: usize) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch never faults.
-    unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(at as *const i8);
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = at;
 }

@@ -111,7 +111,7 @@ fn mark_thread(marker: &mut Marker<'_>, thread: &Thread<'_>, caller: Option<&Cal
     if has_values(innermost) {
         let root = Root::Registers(thread.id());
         match caller {
-            Some(caller) => marker.values(&caller.registers, rule(innermost), root),
+            Some(caller) => marker.values(&caller.at.words, rule(innermost), root),
             None => {
                 marker.values(thread.registers(), rule(innermost), root);
                 marker.values(thread.extended_registers(), rule(innermost), root);
@@ -119,8 +119,8 @@ fn mark_thread(marker: &mut Marker<'_>, thread: &Thread<'_>, caller: Option<&Cal
         }
     }
     for mut stack in thread.stacks().filter(|stack| has_values(stack.kind)) {
-        if let Some(caller) = caller.filter(|caller| stack.range.contains(&caller.sp)) {
-            stack.range.start = caller.sp;
+        if let Some(caller) = caller.filter(|caller| stack.range.contains(&caller.at.sp)) {
+            stack.range.start = caller.at.sp;
         }
         marker.range(stack.range, rule(stack.kind), Root::Stack(thread.id()));
     }

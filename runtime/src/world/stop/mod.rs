@@ -46,6 +46,7 @@ use thiserror::Error;
 pub use fork::{Ended, Fork};
 pub use mappings::Mapping;
 pub use pauses::{Distribution, Pauses, pauses};
+pub use registers::{Preserved, preserved};
 pub use signal::{DEFAULT_SIGNAL, use_signal};
 pub use task::Task;
 pub use thread::{Missed, Stack, StackKind, Thread, ThreadState};

@@ -11,14 +11,17 @@ pub(super) const RED_ZONE: usize = if cfg!(target_arch = "x86_64") { 128 } else 
 /// registers, x86_64 preserves none, and aarch64 the lower halves of eight.)
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
-pub(super) struct Preserved {
-    pub(super) words: [usize; if cfg!(target_arch = "x86_64") { 6 } else { 20 }],
-    pub(super) sp: usize,
+pub struct Preserved {
+    /// The registers.
+    pub words: [usize; if cfg!(target_arch = "x86_64") { 6 } else { 20 }],
+    /// The stack pointer.
+    pub sp: usize,
 }
 
-/// The caller's registers at this point. What the caller's callers had in them is here, or on the stack above `sp`.
+/// The registers at this point of the function that this is inlined into. What its callers had in them is here, or on the
+/// stack above `sp`.
 #[inline(always)]
-pub(super) fn preserved() -> Preserved {
+pub fn preserved() -> Preserved {
     let mut here = Preserved { words: [0; _], sp: 0 };
     let at = std::ptr::from_mut(&mut here);
     // SAFETY: stores registers to the fields of a local.
