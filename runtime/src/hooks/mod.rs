@@ -1,7 +1,8 @@
 //! The contract between the runtime and whoever watches it.
 //!
 //! An [`Instrument`] says which kinds of events it wants and is called at each, on the thread where it happens. Without
-//! one, an instrumentation point costs one relaxed load and one branch that is not taken; a build without the feature
+//! one, an instrumentation point costs one relaxed load and one branch that is not taken (and the load of
+//! the word's address, in programs that reach it through the global offset table); a build without the feature
 //! `hooks` has none at all, and is the baseline against which that cost is measured.
 //!
 //! # What a hook may do
