@@ -1,12 +1,12 @@
 //! Roots: what is reachable without a task, and how each of them is to be taken.
 
-use std::{io, ptr, slice};
+use std::{io, slice};
 
 use greenprof_runtime::world::{
-    WorkerThread,
+    WorkerThread, for_each_module,
     stop::{StackKind, Stopped, Thread, ThreadState},
 };
-use libc::{c_int, c_void, dl_phdr_info, size_t};
+use libc::dl_phdr_info;
 
 use super::{
     caller::Caller,
@@ -29,8 +29,10 @@ pub(super) struct Modules {
 impl Modules {
     pub(super) fn list() -> io::Result<Self> {
         let mut modules = Self { segments: Stack::new(MAX_SEGMENTS)?, overflow: false, changes: (0, 0) };
-        // SAFETY: the callback gets the pointer to `modules`, which outlives the call, and keeps nothing.
-        unsafe { libc::dl_iterate_phdr(Some(add), ptr::from_mut(&mut modules).cast()) };
+        for_each_module(|module, size| {
+            modules.add(module, size);
+            true
+        });
         Ok(modules)
     }
 
@@ -42,21 +44,18 @@ impl Modules {
     pub(super) fn have_changed(&self) -> io::Result<bool> {
         Ok(self.changes != Self::list()?.changes)
     }
-}
 
-unsafe extern "C" fn add(info: *mut dl_phdr_info, size: size_t, modules: *mut c_void) -> c_int {
-    // SAFETY: both are valid for the call; see `list`.
-    let (info, modules) = unsafe { (&*info, &mut *modules.cast::<Modules>()) };
-    if size >= size_of::<dl_phdr_info>() {
-        modules.changes = (info.dlpi_adds, info.dlpi_subs);
+    fn add(&mut self, info: &dl_phdr_info, size: usize) {
+        if size >= size_of::<dl_phdr_info>() {
+            self.changes = (info.dlpi_adds, info.dlpi_subs);
+        }
+        // SAFETY: the loader gives the module's own program headers.
+        let headers = unsafe { slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)) };
+        for header in headers.iter().filter(|h| h.p_type == libc::PT_LOAD && h.p_flags & libc::PF_W != 0) {
+            let start = info.dlpi_addr as usize + header.p_vaddr as usize;
+            self.overflow |= !self.segments.push((start, start + header.p_memsz as usize));
+        }
     }
-    // SAFETY: the loader gives the module's own program headers.
-    let headers = unsafe { slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)) };
-    for header in headers.iter().filter(|h| h.p_type == libc::PT_LOAD && h.p_flags & libc::PF_W != 0) {
-        let start = info.dlpi_addr as usize + header.p_vaddr as usize;
-        modules.overflow |= !modules.segments.push((start, start + header.p_memsz as usize));
-    }
-    0
 }
 
 /// Marks what all roots lead to, but for tasks. Why that may not be all, if so.

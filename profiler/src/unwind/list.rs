@@ -8,8 +8,8 @@ use std::{
     sync::atomic::{AtomicPtr, Ordering},
 };
 
-use greenprof_runtime::heap;
-use libc::{c_int, c_void, dl_phdr_info, size_t};
+use greenprof_runtime::{heap, world::for_each_module};
+use libc::dl_phdr_info;
 use parking_lot::Mutex;
 
 use super::{
@@ -143,7 +143,7 @@ struct Found {
 /// How often a module was loaded and unloaded.
 fn changes() -> (u64, u64) {
     let mut changes = (0, 0);
-    for_each_module(|module| {
+    for_each_module(|module, _| {
         changes = (module.dlpi_adds, module.dlpi_subs);
         false
     });
@@ -153,7 +153,7 @@ fn changes() -> (u64, u64) {
 /// The modules, with copies of their sections: one that is unloaded while its rows are made does no harm.
 fn found() -> Vec<Found> {
     let mut found = Vec::new();
-    for_each_module(|module| {
+    for_each_module(|module, _| {
         found.extend(look_at(module));
         true
     });
@@ -187,21 +187,6 @@ fn look_at(module: &dl_phdr_info) -> Option<Found> {
     let frames = copy(frames_address..readable(frames_address)?.end);
     let sections = Sections { base: module.dlpi_addr, header, header_address, frames, frames_address };
     Some(Found { code: code.start as usize..code.end as usize, sections })
-}
-
-/// Calls `each` for the loaded modules until it gives `false`. The loader's lock is held meanwhile.
-fn for_each_module<F: FnMut(&dl_phdr_info) -> bool>(mut each: F) {
-    unsafe extern "C" fn call<F: FnMut(&dl_phdr_info) -> bool>(
-        module: *mut dl_phdr_info,
-        _: size_t,
-        each: *mut c_void,
-    ) -> c_int {
-        // SAFETY: the loader passes a module, and the closure that it was given below.
-        let go_on = unsafe { (*each.cast::<F>())(&*module) };
-        c_int::from(!go_on)
-    }
-    // SAFETY: the callback gets the closure it was made for, which lives longer than the call.
-    unsafe { libc::dl_iterate_phdr(Some(call::<F>), ptr::from_mut(&mut each).cast()) };
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The allocator's lock: one word, spinning briefly, then a futex.
+//! The lock of the allocator, and of what is held across a fork: one word, spinning briefly, then a futex.
 //!
 //! The locks of parking_lot and std cannot serve here: they may allocate when they are contended, or keep state in
 //! thread-locals with destructors. The three states are Drepper's ("Futexes are tricky", mutex 2).
@@ -21,21 +21,21 @@ const CONTENDED: u32 = 2;
 const SPINS: u32 = 100;
 
 /// The lock without what it guards.
-pub(super) struct RawLock(AtomicU32);
+pub(crate) struct RawLock(AtomicU32);
 
 impl RawLock {
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self(AtomicU32::new(FREE))
     }
 
     #[inline]
-    pub(super) fn try_lock(&self) -> bool {
+    pub(crate) fn try_lock(&self) -> bool {
         // Acquire: pairs with the Release in `unlock`.
         self.0.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
     #[inline]
-    pub(super) fn lock(&self) {
+    pub(crate) fn lock(&self) {
         if !self.try_lock() {
             self.wait();
         }
@@ -60,7 +60,7 @@ impl RawLock {
 
     /// Only the holder may call it.
     #[inline]
-    pub(super) fn unlock(&self) {
+    pub(crate) fn unlock(&self) {
         // Release: pairs with the Acquire of whoever locks next.
         if self.0.swap(FREE, Ordering::Release) == CONTENDED {
             futex::wake_one(&self.0);
@@ -80,7 +80,7 @@ fn set_errno(value: libc::c_int) {
 }
 
 /// A value and the lock that guards it.
-pub(super) struct Locked<T> {
+pub(crate) struct Locked<T> {
     raw: RawLock,
     value: UnsafeCell<T>,
 }
@@ -89,28 +89,28 @@ pub(super) struct Locked<T> {
 unsafe impl<T: Send> Sync for Locked<T> {}
 
 impl<T> Locked<T> {
-    pub(super) const fn new(value: T) -> Self {
+    pub(crate) const fn new(value: T) -> Self {
         Self { raw: RawLock::new(), value: UnsafeCell::new(value) }
     }
 
     #[inline]
-    pub(super) fn lock(&self) -> Guard<'_, T> {
+    pub(crate) fn lock(&self) -> Guard<'_, T> {
         self.raw.lock();
         Guard(self)
     }
 
     #[inline]
-    pub(super) fn try_lock(&self) -> Option<Guard<'_, T>> {
+    pub(crate) fn try_lock(&self) -> Option<Guard<'_, T>> {
         self.raw.try_lock().then(|| Guard(self))
     }
 
     /// The lock alone, for holding it across a fork.
-    pub(super) fn raw(&self) -> &RawLock {
+    pub(crate) fn raw(&self) -> &RawLock {
         &self.raw
     }
 }
 
-pub(super) struct Guard<'a, T>(&'a Locked<T>);
+pub(crate) struct Guard<'a, T>(&'a Locked<T>);
 
 impl<T> Deref for Guard<'_, T> {
     type Target = T;

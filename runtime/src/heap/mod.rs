@@ -35,7 +35,7 @@ mod classes;
 mod fork;
 mod large;
 mod local;
-mod lock;
+pub(crate) mod lock;
 mod pages;
 mod purge;
 mod range;

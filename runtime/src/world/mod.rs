@@ -2,6 +2,7 @@
 //! thread runs which task. Nothing here disturbs a task, but for [`stop()`], which stops all threads at once.
 
 pub mod caller;
+mod modules;
 mod reader;
 pub mod stop;
 pub mod tasks;
@@ -10,6 +11,7 @@ pub mod unwind;
 
 pub use crate::scheduler::{Figures, figures};
 pub use crate::sys::histogram::Distribution;
+pub use modules::for_each_module;
 pub use stop::{Patience, stop};
 pub use tasks::{States, TaskInfo, TaskState, TaskView, Tasks, states, tasks, tasks_of};
 pub use threads::{RunningTask, WorkerThread, workers};

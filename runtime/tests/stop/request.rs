@@ -6,11 +6,12 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 use greenprof_runtime::world::{self, stop::StopError};
 
-use crate::{PATIENT, alone};
+use crate::{Companion, PATIENT, alone};
 
 #[test]
 fn a_stop_within_a_stop_is_refused() {
@@ -53,4 +54,33 @@ fn a_panic_in_the_closure_releases_the_world() {
     let caught = std::panic::catch_unwind(|| world::stop(PATIENT, |_| std::panic::resume_unwind(Box::new(()))));
     assert!(caught.is_err());
     assert!(world::stop(PATIENT, |world| world.complete()).unwrap().value);
+}
+
+#[test]
+fn the_program_gets_on_while_one_stop_follows_another() {
+    const THREADS: usize = 6;
+    const STEPS: u64 = 200;
+    let _alone = alone();
+    let steps: Arc<[AtomicU64; THREADS]> = Arc::default();
+    let companions: Vec<_> = (0..THREADS)
+        .map(|i| {
+            let steps = steps.clone();
+            Companion::new(move |end| {
+                while !end.load(Ordering::Acquire) {
+                    steps[i].fetch_add(1, Ordering::Relaxed);
+                    // Each step wakes from a sleep, which a stop interrupts.
+                    thread::sleep(Duration::from_micros(10));
+                }
+            })
+        })
+        .collect();
+    let least = || steps.iter().map(|step| step.load(Ordering::Relaxed)).min().unwrap();
+    // When stops kept no distance, some thread never got there.
+    let stops = (0..100 * STEPS).take_while(|_| {
+        assert!(world::stop(PATIENT, |_| ()).unwrap().complete);
+        least() < STEPS
+    });
+    let stops = stops.count() as u64;
+    assert!(least() >= STEPS, "{} steps in {stops} stops", least());
+    drop(companions);
 }

@@ -172,7 +172,8 @@ const BETWEEN: Duration = Duration::from_millis(1);
 /// the stop is not complete.
 ///
 /// Costs some 10 us a thread, more if threads have to wait for a processor to notice, and what `look` takes. A thread
-/// that cannot be stopped takes all of the patience.
+/// that cannot be stopped takes all of the patience. Stops that follow each other at once are kept apart until those who were stopped
+/// have run, at least 0.1 ms and at most the patience's deadline.
 ///
 /// # Errors
 /// See [`StopError`].
@@ -244,6 +245,7 @@ struct Attempt<'a> {
 
 impl<'a> Attempt<'a> {
     fn make(held: &'a Held, signal: i32, deadline: Duration) -> Result<Self, StopError> {
+        held.let_others_on(clock::after(deadline));
         let signals = raw::block_signals();
         let began = clock::now();
         let mut census = match Census::begin(held, signal) {

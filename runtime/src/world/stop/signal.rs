@@ -121,10 +121,12 @@ extern "C" fn handle(_: c_int, _: *mut siginfo_t, context: *mut c_void) {
     if question % 2 == 0 || slot.thread.load(Ordering::Relaxed) != thread {
         return;
     }
+    table.enter();
     let record = Record { context: context.cast(), thread_pointer: raw::thread_pointer() };
     let answer = ptr::from_ref(&record).expose_provenance() as u64;
     // Release: pairs with the Acquire in `record`. Whatever this thread has written before is visible to the requester.
     if slot.answer.compare_exchange(question, answer, Ordering::Release, Ordering::Relaxed).is_err() {
+        table.leave();
         return;
     }
     let epoch = question as u32;
@@ -136,4 +138,5 @@ extern "C" fn handle(_: c_int, _: *mut siginfo_t, context: *mut c_void) {
     }
     // The record is on this stack until here.
     std::hint::black_box(&record);
+    table.leave();
 }

@@ -8,13 +8,14 @@ use std::{
     cell::UnsafeCell,
     io, ptr,
     sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering},
+    time::Duration,
 };
 
 use super::{
     mappings::Mapping,
     slot::{Slot, asked},
 };
-use crate::sys::{memory, raw};
+use crate::sys::{clock, memory, raw};
 
 /// Threads that can be stopped; beyond it a stop is incomplete. The runtime itself makes at most 10 000.
 pub(super) const MAX_THREADS: usize = 16_384;
@@ -47,6 +48,10 @@ pub(super) struct Table {
     pub(super) epoch: AtomicU32,
     /// `epoch << 32 | threads that were asked and have not answered`. The requester sleeps on the lower half.
     tally: AtomicU64,
+    /// Threads that have answered and not left the handler since, in whichever stop.
+    inside: AtomicU32,
+    /// When the last stop was released, in nanoseconds. The requester's own, like `stop`.
+    released: AtomicU64,
     /// Stops so far, and slots in use. The requester's own, like `masked`.
     stop: AtomicU64,
     count: AtomicU32,
@@ -143,6 +148,18 @@ impl Table {
         }
     }
 
+    /// A handler begins to answer. Before [`Self::count_answer`].
+    pub(super) fn enter(&self) {
+        // Relaxed: a number that the next requester looks at before it begins.
+        self.inside.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The handler ends.
+    pub(super) fn leave(&self) {
+        // Relaxed: as in `enter`.
+        self.inside.fetch_sub(1, Ordering::Relaxed);
+    }
+
     fn change_tally(&self, epoch: u32, change: impl Fn(u32) -> u32) -> Option<u32> {
         // Relaxed: only a hint when to look at the answers, which carry the order. A handler that comes so late that its
         // stop is over changes nothing.
@@ -192,6 +209,31 @@ impl Held {
         // Release: pairs with the Acquire in the handler's loop. After this the records may be gone.
         epoch.store(epoch.load(Ordering::Relaxed).wrapping_add(1) & !1, Ordering::Release);
         raw::wake(epoch, i32::MAX);
+        // Relaxed: only the holder of the lock touches it.
+        self.table.released.store(clock::now(), Ordering::Relaxed);
+    }
+
+    /// Lets the program get on before the next stop: returns when all whom an earlier one has stopped have left its handler, and had
+    /// some time to run; or at `deadline`, for a thread may be suspended or starved.
+    ///
+    /// Without this, a thread that takes longer to wake than the requester takes to come back finds the next signal pending when its handler
+    /// returns, and so never runs an instruction of its own.
+    pub(super) fn let_others_on(&self, deadline: u64) {
+        /// Who has left the handler is still to return from the signal.
+        const TURN: Duration = Duration::from_micros(100);
+        const LONGEST: Duration = Duration::from_millis(1);
+        let mut slice = TURN;
+        loop {
+            // Relaxed: the first see `enter`, the second only the holder of the lock touches.
+            let inside = self.table.inside.load(Ordering::Relaxed);
+            let (now, released) = (clock::now(), self.table.released.load(Ordering::Relaxed));
+            let had_a_turn = released == 0 || now.saturating_sub(released) >= TURN.as_nanos() as u64;
+            if inside == 0 && had_a_turn || now >= deadline {
+                return;
+            }
+            raw::sleep(slice);
+            slice = (slice * 2).min(LONGEST);
+        }
     }
 
     /// Enters a thread that is not in the table; nothing if the table is full.
@@ -244,7 +286,7 @@ impl Held {
     }
 
     /// Sleeps until all that are expected have answered, or `timeout` has passed, or for no reason.
-    pub(super) fn wait(&self, timeout: std::time::Duration) {
+    pub(super) fn wait(&self, timeout: Duration) {
         let missing = self.missing();
         if missing != 0 {
             raw::wait(self.table.missing_word(), missing, Some(timeout));

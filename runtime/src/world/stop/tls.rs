@@ -16,11 +16,11 @@
 //! The vector of a stopped thread may be in the middle of being replaced; what it says is therefore read as one reads
 //! memory that need not be there, and a block is taken only if its module is known.
 
-use std::{ops::Range, ptr};
+use std::ops::Range;
 
-use libc::{c_int, c_void, dl_phdr_info, size_t};
+use libc::dl_phdr_info;
 
-use crate::sys::raw;
+use crate::{sys::raw, world::modules::for_each_module};
 
 /// More than a control block has: 2304 bytes in glibc 2.36.
 const CONTROL_BLOCK: usize = 4096;
@@ -57,43 +57,44 @@ struct Search {
 pub(super) fn modules() -> Modules {
     let found = Modules { list: [Module::default(); MAX_MODULES], count: 0, reach: 0, overflow: false };
     let mut search = Search { found, thread_pointer: raw::thread_pointer() };
-    // SAFETY: the callback gets the pointer to `search`, which outlives the call, and keeps nothing.
-    unsafe { libc::dl_iterate_phdr(Some(add), ptr::from_mut(&mut search).cast()) };
+    for_each_module(|module, _| {
+        search.add(module);
+        true
+    });
     search.found
 }
 
-unsafe extern "C" fn add(info: *mut dl_phdr_info, _: size_t, search: *mut c_void) -> c_int {
-    // SAFETY: both are valid for the call; see `modules`.
-    let (info, search) = unsafe { (&*info, &mut *search.cast::<Search>()) };
-    if info.dlpi_tls_modid == 0 {
-        return 0;
-    }
-    // SAFETY: the loader gives the module's own program headers.
-    let headers = unsafe { std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)) };
-    let Some(size) = headers.iter().find(|header| header.p_type == libc::PT_TLS).map(|h| h.p_memsz as usize) else {
-        return 0;
-    };
-    let found = &mut search.found;
-    match found.list.get_mut(found.count) {
-        Some(module) => {
-            *module = Module { id: info.dlpi_tls_modid, size };
-            found.count += 1;
+impl Search {
+    fn add(&mut self, info: &dl_phdr_info) {
+        if info.dlpi_tls_modid == 0 {
+            return;
         }
-        None => found.overflow = true,
-    }
-    let block = info.dlpi_tls_data as usize;
-    if block != 0 {
-        let reach = if cfg!(target_arch = "x86_64") {
-            search.thread_pointer.wrapping_sub(block)
-        } else {
-            (block + size).wrapping_sub(search.thread_pointer)
+        // SAFETY: the loader gives the module's own program headers.
+        let headers = unsafe { std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)) };
+        let Some(size) = headers.iter().find(|header| header.p_type == libc::PT_TLS).map(|h| h.p_memsz as usize) else {
+            return;
         };
-        // A block that lies elsewhere is one of `malloc`'s.
-        if reach <= MOST {
-            found.reach = found.reach.max(reach);
+        let found = &mut self.found;
+        match found.list.get_mut(found.count) {
+            Some(module) => {
+                *module = Module { id: info.dlpi_tls_modid, size };
+                found.count += 1;
+            }
+            None => found.overflow = true,
+        }
+        let block = info.dlpi_tls_data as usize;
+        if block != 0 {
+            let reach = if cfg!(target_arch = "x86_64") {
+                self.thread_pointer.wrapping_sub(block)
+            } else {
+                (block + size).wrapping_sub(self.thread_pointer)
+            };
+            // A block that lies elsewhere is one of `malloc`'s.
+            if reach <= MOST {
+                found.reach = found.reach.max(reach);
+            }
         }
     }
-    0
 }
 
 impl Modules {
@@ -142,6 +143,8 @@ impl Modules {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use std::ptr;
+
     use super::*;
 
     thread_local! {
