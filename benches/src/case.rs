@@ -38,6 +38,11 @@ pub enum Case {
     MutexProfile,
     HooksOff,
     TaskProfile,
+    OverheadOrders,
+    OverheadCompute,
+    OverheadAllocate,
+    OverheadPingPong,
+    OverheadLock,
 }
 
 /// How much of a case a sample does.
@@ -81,6 +86,11 @@ impl Case {
             Self::MutexProfile => "mutex-profile",
             Self::HooksOff => "hooks-off",
             Self::TaskProfile => "task-profile",
+            Self::OverheadOrders => "overhead-orders",
+            Self::OverheadCompute => "overhead-compute",
+            Self::OverheadAllocate => "overhead-allocate",
+            Self::OverheadPingPong => "overhead-ping-pong",
+            Self::OverheadLock => "overhead-lock",
         }
     }
 
@@ -111,6 +121,12 @@ impl Case {
             Self::StopWorld => (2000, 1),
             // Tasks that wait, and profiles of them.
             Self::TaskProfile => (100_000, 11),
+            // Pairs for each setting, of batches of some 30 ms.
+            Self::OverheadOrders => (1000, 9),
+            Self::OverheadCompute => (8000, 9),
+            Self::OverheadAllocate => (2_000_000, 9),
+            Self::OverheadPingPong => (200_000, 9),
+            Self::OverheadLock => (1_000_000, 9),
         };
         Effort { operations, batches }
     }

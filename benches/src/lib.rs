@@ -7,6 +7,8 @@
 pub mod allocators;
 pub mod builds;
 pub mod case;
+#[cfg(feature = "overhead")]
+pub mod overhead;
 #[cfg(feature = "peers")]
 pub mod peers;
 pub mod program;

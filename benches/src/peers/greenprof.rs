@@ -35,8 +35,13 @@ pub(super) fn measure(case: Case, workers: usize, effort: Effort) -> anyhow::Res
         }
         Case::StopWorld => workload::stops(&runtime, effort.operations)?,
         Case::TaskProfile => workload::task_profiles(&runtime, effort)?,
-        // Those of allocators: another program's.
-        Case::HeapImmediate
+        // Those of instruments are measured elsewhere, those of allocators by another program.
+        Case::OverheadOrders
+        | Case::OverheadCompute
+        | Case::OverheadAllocate
+        | Case::OverheadPingPong
+        | Case::OverheadLock
+        | Case::HeapImmediate
         | Case::HeapRing
         | Case::HeapCrossing
         | Case::HeapCrowd

@@ -16,6 +16,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use greenprof_benches::{
     case::{Case, Effort},
+    overhead,
     peers::Peer,
 };
 
@@ -75,6 +76,10 @@ fn measure(options: &Measure) -> anyhow::Result<String> {
     let Measure { peer, workload, workers, effort } = *options;
     anyhow::ensure!(workers > 0, "at least one worker is needed");
     anyhow::ensure!(effort.operations > 0 && effort.batches > 0, "at least one operation is needed");
-    let values = peer.measure(workload, workers, effort)?;
+    let values = match peer {
+        Peer::Greenprof => overhead::measure(workload, workers, effort)?,
+        _ => None,
+    };
+    let values = values.map_or_else(|| peer.measure(workload, workers, effort), Ok)?;
     serde_json::to_string(&values).context("the values are no JSON")
 }

@@ -1,0 +1,68 @@
+//! What instruments cost: the CPU time of an operation of a program with one of them on, beside the same with all of them off.
+//!
+//! Both are measured in one process, in pairs of batches that follow each other in changing order, so whatever else the machine does
+//! meets both alike. The time is the processor time of the whole process: what an instrument's own threads use is in it, and what other
+//! programs take away is not. Starting an instrument, and writing its file, happens between batches and is not counted.
+//!
+//! A scan for leaks has a row as if one were made every second: each batch that it is on for has one scan, and what that adds is
+//! spread over a second of the program.
+
+mod programs;
+mod settings;
+
+use std::{cell::Cell, time::Duration};
+
+use nix::time::{ClockId, clock_gettime};
+
+use crate::{
+    case::{Case, Effort},
+    values::Values,
+};
+pub use settings::{SETTINGS, Setting};
+
+/// The name of the value with everything off, beside the one of a setting.
+pub fn off(setting: &str) -> String {
+    format!("{setting}, off")
+}
+
+/// Runs a case with each setting; nothing if it is not one of this module's.
+///
+/// # Errors
+/// If the program cannot be started, or what it did is wrong.
+pub fn measure(case: Case, workers: usize, effort: Effort) -> anyhow::Result<Option<Values>> {
+    let Some(mut program) = programs::start(case, workers)? else { return Ok(None) };
+    settings::all_off();
+    let mut values = Values::new();
+    for (name, setting) in SETTINGS {
+        let is_on = Cell::new(false);
+        let mut run = |operations: u64| {
+            let on = is_on.get().then(|| setting.switch_on());
+            let before = cpu();
+            let done = match is_on.get() && *setting == Setting::Labels {
+                true => program.run_labelled(operations),
+                false => program.run(operations),
+            };
+            if is_on.get() && *setting == Setting::LeakScan {
+                settings::scan();
+            }
+            let used = cpu() - before;
+            drop(on);
+            used.mul_f64(operations as f64 / done as f64)
+        };
+        let [without, mut with, added] = effort.time_off_and_on(|on| is_on.set(on), &mut run);
+        if *setting == Setting::LeakScan {
+            // Nanoseconds of a scan, of which a second has one.
+            let scan = added * effort.operations as f64;
+            with = without * (1.0 + scan * 1e-9);
+        }
+        values.insert((*name).to_owned(), with);
+        values.insert(off(name), without);
+    }
+    program.end()?;
+    Ok(Some(values))
+}
+
+/// The processor time of all threads so far.
+fn cpu() -> Duration {
+    clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).expect("a clock that every Linux has").into()
+}
