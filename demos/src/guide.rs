@@ -11,9 +11,10 @@ use crate::{
 pub const SECONDS: u64 = 20;
 
 /// How long the versions of a demo go on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Length {
     /// Once through their work, to be checked.
+    #[default]
     Once,
     /// So long, to be looked at.
     For(Duration),
@@ -35,9 +36,11 @@ pub struct Settings {
 pub struct Guide<'a> {
     /// What it will do.
     pub does: &'a str,
+    /// The view of the page in the browser, and what one sees there.
+    pub page: (&'a str, &'a str),
     /// Paths of the port, each with what one sees there.
     pub paths: &'a [(&'a str, &'a str)],
-    /// What follows `go tool pprof`, with `URL` for the port's, each with what one sees.
+    /// What follows `go tool`, with `URL` for the port's, each with what one sees.
     pub commands: &'a [(&'a str, &'a str)],
 }
 
@@ -52,12 +55,13 @@ impl Guide<'_> {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{}\n  {}", paint.text(BOLD, "What it does"), self.does);
         let _ = writeln!(text, "{}", paint.text(BOLD, "Where to look, and what to see"));
+        let _ = writeln!(text, "  http://{address}/debug/pprof/ui/#{}\n      {}", self.page.0, self.page.1);
         for (path, see) in self.paths {
             let _ = writeln!(text, "  http://{address}/debug/pprof/{path}\n      {see}");
         }
         for (command, see) in self.commands {
             let command = command.replace("URL", &format!("http://{address}/debug/pprof"));
-            let _ = writeln!(text, "  go tool pprof {command}\n      {see}");
+            let _ = writeln!(text, "  go tool {command}\n      {see}");
         }
         text
     }
@@ -81,12 +85,14 @@ mod tests {
     fn a_guide_names_the_port() {
         let guide = Guide {
             does: "Nothing.",
+            page: ("live", "figures"),
             paths: &[("block?debug=1", "who waits")],
-            commands: &[("-top URL/mutex", "who lets others wait")],
+            commands: &[("pprof -top URL/mutex", "who lets others wait")],
         };
         assert_eq!(
             guide.render(([127, 0, 0, 1], 6060).into(), Paint::off()),
             "What it does\n  Nothing.\nWhere to look, and what to see\n  \
+             http://127.0.0.1:6060/debug/pprof/ui/#live\n      figures\n  \
              http://127.0.0.1:6060/debug/pprof/block?debug=1\n      who waits\n  \
              go tool pprof -top http://127.0.0.1:6060/debug/pprof/mutex\n      who lets others wait\n"
         );

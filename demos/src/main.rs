@@ -8,13 +8,14 @@ use std::{num::NonZero, path::PathBuf, process::ExitCode, time::Duration};
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand, value_parser};
 use greenprof_demos::{
-    catalog, churn, console, contention, growth,
+    catalog, churn, console, contention, deadlock, growth,
     guide::{self, Length},
+    hotpath,
     interrupt::Interrupt,
     latency::{self, LatencyError},
     leaks::{self, LeaksError, detector::DETECTORS, program::Kind, scene::Frame},
     retain,
-    scenario::ScenarioError,
+    scenario::{ScenarioError, Settings},
     serve::{self, ServeError},
     setup::SetupError,
     tour::{self, TourError, capture::CaptureError},
@@ -33,6 +34,13 @@ const WRONG: u8 = 1;
 
 /// A demo could not begin; clap uses the same for bad arguments.
 const REFUSED: u8 = 2;
+
+/// Programs that `leaks --check` runs: small ones of each group.
+const CHECKED_PROGRAMS: [&str; 5] =
+    ["patterns", "simple/chan_recv", "simple/mutex_heap", "simple/no_leak_global", "sound/sleeper"];
+
+/// Length of the CPU profile of `orders --check`.
+const CHECKED_SECONDS: u64 = 5;
 
 /// Programs on green threads that are looked into while they run.
 #[derive(Debug, Parser)]
@@ -53,16 +61,16 @@ enum Command {
         /// Ends after so many seconds
         #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
         seconds: Option<u64>,
-    },
-    /// Makes requests that are slow while the processor is idle, then not; shows both execution traces, and checks them
-    Latency {
-        /// Directory for the traces; made if it does not exist [default: a fresh one among the temporary files]
-        #[arg(long, value_name = "DIR")]
-        out: Option<PathBuf>,
-        /// Prints only what was checked
-        #[arg(long)]
+        /// Takes all profiles once and checks what they say, as `tour` does
+        #[arg(long, conflicts_with = "seconds")]
         check: bool,
     },
+    /// Makes requests that are slow while the processor is idle, then not; shows both execution traces, and checks them
+    Latency(ScenarioArgs),
+    /// Computes too much, for one tenant most of all, then not; names both by the CPU profile, and checks that
+    Hotpath(WatchedArgs),
+    /// Lets two tasks wait for each other's lock, then not; names the circle by the leak detector, and checks that
+    Deadlock(WatchedArgs),
     /// Sums up what each task of an execution trace did; Go's traces can be read, too
     TraceReport {
         /// The trace
@@ -100,18 +108,25 @@ enum Command {
     },
 }
 
-/// What the demos about memory understand.
+/// What the demos understand that write files.
 #[derive(Debug, Args)]
 struct ScenarioArgs {
-    /// Number of threads that run tasks [default: one for each processor]
-    #[arg(long, value_name = "N")]
-    workers: Option<NonZero<usize>>,
+    #[command(flatten)]
+    watched: WatchedArgs,
     /// Directory for the profiles; made if it does not exist [default: a fresh one among the temporary files]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Prints the results as JSON
+    /// Prints the results as JSON, and goes through the work once
     #[arg(long)]
     json: bool,
+}
+
+impl ScenarioArgs {
+    fn settings(self) -> Settings {
+        let Self { watched, out, json } = self;
+        let guide::Settings { address, workers, length } = watched.settings();
+        Settings { address, workers, length: if json { Length::Once } else { length }, out, json }
+    }
 }
 
 /// What the demos understand that are to be looked at while they run.
@@ -172,6 +187,9 @@ struct LeaksArgs {
     /// Says of what was missed why the detector takes it for alive
     #[arg(long)]
     why: bool,
+    /// Runs a few small programs of each group once, in their forced forms
+    #[arg(long, conflicts_with_all = ["programs", "form", "frame", "runs"])]
+    check: bool,
     /// Prints the results as JSON
     #[arg(long)]
     json: bool,
@@ -226,42 +244,43 @@ fn run(command: Command) -> Result<bool> {
             console::print(&catalog::list());
             Ok(true)
         }
-        Command::Orders { service, seconds } => {
-            let interrupt = Interrupt::listen().map_err(SetupError::Interrupt)?;
+        Command::Orders { service, check: true, .. } => {
+            let interrupt = listen()?;
+            let (address, workers) = (service.addr, service.workers.map(NonZero::get));
+            let settings =
+                tour::Settings { address, seconds: CHECKED_SECONDS, workers, out: None, serve: false, json: false };
+            Ok(tour::run(&settings, &interrupt)?)
+        }
+        Command::Orders { service, seconds, check: false } => {
+            let interrupt = listen()?;
             let settings =
                 serve::Settings { address: service.addr, seconds, workers: service.workers.map(NonZero::get) };
             serve::run(&settings, &interrupt)?;
             Ok(true)
         }
-        Command::Latency { out, check } => Ok(latency::run(&latency::Settings { out, check })?),
+        Command::Latency(arguments) => Ok(latency::run(&arguments.settings(), &listen()?)?),
         Command::TraceReport { file } => {
             trace_report::run(&file)?;
             Ok(true)
         }
-        Command::Churn(ScenarioArgs { workers, out, json }) => {
-            Ok(churn::run(&churn::Settings { workers: workers.map(NonZero::get), out, json })?)
-        }
+        Command::Churn(arguments) => Ok(churn::run(&arguments.settings(), &listen()?)?),
         Command::Leaks(arguments) => run_leaks(arguments),
-        Command::Retain(ScenarioArgs { workers, out, json }) => {
-            Ok(retain::run(&retain::Settings { workers: workers.map(NonZero::get), out, json })?)
-        }
-        Command::Watch(ScenarioArgs { workers, out, json }) => {
-            Ok(watch::run(&watch::Settings { workers: workers.map(NonZero::get), out, json })?)
-        }
-        Command::Contention(arguments) => {
-            let interrupt = Interrupt::listen().map_err(SetupError::Interrupt)?;
-            Ok(contention::run(&arguments.settings(), &interrupt)?)
-        }
-        Command::Growth(arguments) => {
-            let interrupt = Interrupt::listen().map_err(SetupError::Interrupt)?;
-            Ok(growth::run(&arguments.settings(), &interrupt)?)
-        }
+        Command::Retain(arguments) => Ok(retain::run(&arguments.settings(), &listen()?)?),
+        Command::Watch(arguments) => Ok(watch::run(&arguments.settings(), &listen()?)?),
+        Command::Contention(arguments) => Ok(contention::run(&arguments.settings(), &listen()?)?),
+        Command::Growth(arguments) => Ok(growth::run(&arguments.settings(), &listen()?)?),
+        Command::Hotpath(arguments) => Ok(hotpath::run(&arguments.settings(), &listen()?)?),
+        Command::Deadlock(arguments) => Ok(deadlock::run(&arguments.settings(), &listen()?)?),
         Command::Tour { service, seconds, out, serve, json } => {
-            let interrupt = Interrupt::listen().map_err(SetupError::Interrupt)?;
+            let interrupt = listen()?;
             let (address, workers) = (service.addr, service.workers.map(NonZero::get));
             Ok(tour::run(&tour::Settings { address, seconds, workers, out, serve, json }, &interrupt)?)
         }
     }
+}
+
+fn listen() -> Result<Interrupt, SetupError> {
+    Interrupt::listen().map_err(SetupError::Interrupt)
 }
 
 fn run_leaks(arguments: LeaksArgs) -> Result<bool> {
@@ -290,7 +309,7 @@ fn run_leaks(arguments: LeaksArgs) -> Result<bool> {
     };
     let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
     Ok(leaks::run(&leaks::Settings {
-        programs: arguments.programs,
+        programs: if arguments.check { CHECKED_PROGRAMS.map(str::to_owned).to_vec() } else { arguments.programs },
         runs: arguments.runs.get(),
         workers: arguments.workers.map(NonZero::get),
         kinds,

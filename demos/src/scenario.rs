@@ -3,16 +3,19 @@
 use std::{
     io,
     path::{Path, PathBuf},
+    time::Instant,
 };
 
-use greenprof_profiler::{profile::encode, symbolize};
+use greenprof_profiler::{http::DebugServer, profile::encode, symbolize};
 use greenprof_runtime::{BuildError, Runtime, SpawnError};
 use serde::Serialize;
 use thiserror::Error;
 
 use crate::{
     allocations::MeasureError,
-    setup::SetupError,
+    guide::{Guide, Length},
+    interrupt::Interrupt,
+    setup::{self, SetupError},
     table::{Table, percent, shortened},
     tour::profile::Profile,
 };
@@ -38,6 +41,12 @@ pub enum ScenarioError {
     /// A profile could not be looked at.
     #[error(transparent)]
     Measure(#[from] MeasureError),
+    /// The processor is being profiled by somebody else.
+    #[error(transparent)]
+    Cpu(#[from] greenprof_profiler::cpu::StartError),
+    /// Leaks could not be looked for.
+    #[error(transparent)]
+    Detect(#[from] greenprof_profiler::leak::DetectError),
     /// Nothing could be watched.
     #[error(transparent)]
     Watch(#[from] greenprof_profiler::watch::WatchError),
@@ -52,6 +61,47 @@ pub enum ScenarioError {
     /// The report is not printable.
     #[error("the report could not be written as JSON: {0}")]
     Json(#[from] serde_json::Error),
+}
+
+/// What a demo is to do that shows two versions of one thing.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Where the port is.
+    pub address: String,
+    /// How many workers.
+    pub workers: Option<usize>,
+    /// How long each version can be looked at.
+    pub length: Length,
+    /// Where the files go.
+    pub out: Option<PathBuf>,
+    /// Whether the result is JSON.
+    pub json: bool,
+}
+
+impl Settings {
+    /// Opens the port, makes a runtime, and says where to look.
+    ///
+    /// # Errors
+    /// If there is no port or no runtime.
+    pub fn begin(&self, guide: &Guide<'_>, interrupt: &Interrupt) -> Result<(DebugServer, Runtime), SetupError> {
+        let server = setup::open_port(&self.address)?;
+        let runtime = build_runtime(self.workers)?;
+        if !self.json {
+            guide.print(server.local_addr());
+        }
+        if self.length != Length::Once {
+            interrupt.end_in_order();
+        }
+        Ok((server, runtime))
+    }
+
+    /// Does something again and again for as long as a version is to be looked at; not at all if nobody looks.
+    pub fn while_watched<R>(&self, interrupt: &Interrupt, mut work: impl FnMut() -> R) {
+        let begin = Instant::now();
+        while self.length.goes_on(begin.elapsed(), interrupt) {
+            work();
+        }
+    }
 }
 
 /// A runtime with so many workers, or with one for each processor.

@@ -50,7 +50,7 @@ pub fn run(settings: &Settings, interrupt: &Interrupt) -> Result<(), ServeError>
     interrupt.end_in_order();
     let end = settings.seconds.map_or("until Ctrl-C".to_owned(), |seconds| format!("for {seconds} s"));
     console::note(&format!(
-        "orders runs on {} workers {end}; its port is http://{}/debug/pprof/",
+        "orders runs on {} workers {end}; its page is http://{}/debug/pprof/ui/",
         service.workers(),
         server.local_addr()
     ));

@@ -25,8 +25,20 @@ fn list_names_every_demo_in_a_column() {
     let output = demos(&["list"]);
     assert!(output.status.success() && output.stderr.is_empty());
     let text = String::from_utf8(output.stdout).unwrap();
-    let column = text.lines().next().unwrap().find("WHAT IT SHOWS").unwrap();
-    for name in ["churn", "contention", "growth", "latency", "leaks", "orders", "retain", "tour", "watch"] {
+    let column = text.lines().next().unwrap().find("WHAT IT TEACHES").unwrap();
+    for name in [
+        "churn",
+        "contention",
+        "deadlock",
+        "growth",
+        "hotpath",
+        "latency",
+        "leaks",
+        "orders",
+        "retain",
+        "tour",
+        "watch",
+    ] {
         let line = text.lines().find(|line| line.starts_with(name)).expect(name);
         assert!(line[..column].ends_with("  ") && !line[column..].starts_with(' '), "{line}");
     }

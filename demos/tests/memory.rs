@@ -7,7 +7,7 @@ use serde_json::Value;
 /// Runs a demo with `--json`, and gives its report.
 fn report(demo: &str) -> Value {
     let out = tempfile::tempdir().unwrap();
-    let arguments = [demo, "--json", "--workers", "2", "--out", out.path().to_str().unwrap()];
+    let arguments = [demo, "--json", "--addr", "127.0.0.1:0", "--workers", "2", "--out", out.path().to_str().unwrap()];
     let output = Command::new(env!("CARGO_BIN_EXE_greenprof-demos")).args(arguments).output().expect("the binary");
     let report: Value = serde_json::from_slice(&output.stdout).expect("JSON and nothing else");
     assert!(output.status.success(), "{:#?}\n{}", report["checks"], String::from_utf8_lossy(&output.stderr));

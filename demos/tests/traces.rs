@@ -17,7 +17,7 @@ fn text(bytes: &[u8]) -> String {
 #[test]
 fn latency_is_found_in_the_trace_and_repaired() {
     let directory = tempfile::tempdir().expect("a directory");
-    let output = demos(&["latency", "--check", "--out"], Some(directory.path()));
+    let output = demos(&["latency", "--check", "--addr", "127.0.0.1:0", "--out"], Some(directory.path()));
     let checks = text(&output.stdout);
     assert!(output.status.success(), "{checks}\n{}", text(&output.stderr));
     assert_eq!((checks.matches("PASS").count(), checks.matches("FAIL").count()), (5, 0), "{checks}");

@@ -21,10 +21,27 @@ use serde::Serialize;
 use crate::{
     allocations::{self, Measured},
     console::{self, BOLD, Paint},
-    scenario::{Row, ScenarioError, build_runtime, save},
+    guide::Guide,
+    interrupt::Interrupt,
+    scenario::{Row, ScenarioError, Settings, save},
     setup,
     table::{Table, count, percent, seconds},
     tour::checks::{self, Check},
+};
+
+const GUIDE: Guide<'static> = Guide {
+    does: "Eight tasks turn lines of a log into keys, with a new string for each field; then the same into buffers that are used \
+           again.",
+    page: (
+        "live",
+        "`allocated` goes up by hundreds of MiB a second while `in use` stays; then `#profiles`, kind `allocs`",
+    ),
+    paths: &[("allocs?debug=1", "wasteful::key has most bytes; nearly nothing of it is in use")],
+    commands: &[
+        ("pprof -sample_index=alloc_space -top URL/allocs", "wasteful::key has nearly all of the bytes allocated"),
+        ("pprof -top URL/heap", "and none of those in use: what is thrown away at once is no leak"),
+        ("pprof -top 'URL/profile?seconds=5'", "the CPU that this costs: allocating, freeing, copying"),
+    ],
 };
 
 /// Lines that the job works on, again and again.
@@ -41,17 +58,6 @@ const LEFT: f64 = 0.01;
 
 /// How many standard errors an estimate may be away from the truth.
 const STANDARD_ERRORS: f64 = 4.0;
-
-/// What the demo is to do.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// How many workers.
-    pub workers: Option<usize>,
-    /// Where the profiles go.
-    pub out: Option<PathBuf>,
-    /// Whether the result is JSON.
-    pub json: bool,
-}
 
 /// One way of doing the job, and what it has cost.
 #[derive(Clone, Debug)]
@@ -76,16 +82,20 @@ struct Report {
 ///
 /// # Errors
 /// See [`ScenarioError`].
-pub fn run(settings: &Settings) -> Result<bool, ScenarioError> {
+pub fn run(settings: &Settings, interrupt: &Interrupt) -> Result<bool, ScenarioError> {
     let directory = setup::out_directory(settings.out.as_deref())?;
-    let runtime = build_runtime(settings.workers)?;
+    let (server, runtime) = settings.begin(&GUIDE, interrupt)?;
     let lines: Arc<[String]> = (0..LINES as u64).map(line).collect();
     // Once without being measured, so that neither way pays for what happens only once.
     work(&runtime, &lines, 1, wasteful::keys);
     work(&runtime, &lines, 1, thrifty::keys);
+    let watched = |job| settings.while_watched(interrupt, || work(&runtime, &lines, PASSES / TASKS, job));
+    watched(wasteful::keys);
     let before = measured(&runtime, &lines, wasteful::keys)?;
+    watched(thrifty::keys);
     let after = measured(&runtime, &lines, thrifty::keys)?;
     let report = report(&directory, &before, &after)?;
+    server.shutdown();
     if settings.json {
         console::print(&format!("{}\n", serde_json::to_string_pretty(&report)?));
     } else {

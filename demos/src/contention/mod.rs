@@ -34,15 +34,19 @@ const GUIDE: Guide<'static> = Guide {
     does: "Eight clerks book into one ledger, which each keeps locked while it writes a journal; a meter hands 20 000 \
            readings to a collector, one by one. Then the same with the journal written after unlocking, and the readings \
            in batches. The samples have the label version=before or version=after.",
+    page: ("profiles", "capture `mutex`, then `block`: book_and_write has the width of the one, collect of the other"),
     paths: &[
         ("mutex?debug=1", "book_and_write first: its unlock ends the waits of all others"),
         ("mutex?debug=1&side=waiter", "the same waits, by who has waited"),
         ("block?debug=1", "hand_over and collect: a contention for nearly each reading; state=waiting: who waits now"),
     ],
     commands: &[
-        ("-top -cum -sample_index=delay URL/mutex", "book_and_write has nearly all of the delay"),
-        ("-top -cum -sample_index=contentions URL/block", "hand_over and collect have most contentions"),
-        ("-top -cum -sample_index=contentions -tagfocus=version=after URL/block", "what is left after the repair"),
+        ("pprof -top -cum -sample_index=delay URL/mutex", "book_and_write has nearly all of the delay"),
+        ("pprof -top -cum -sample_index=contentions URL/block", "hand_over and collect have most contentions"),
+        (
+            "pprof -top -cum -sample_index=contentions -tagfocus=version=after URL/block",
+            "what is left after the repair",
+        ),
     ],
 };
 

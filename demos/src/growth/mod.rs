@@ -28,13 +28,20 @@ use crate::{
 const GUIDE: Guide<'static> = Guide {
     does: "A hundred tasks serve sessions. Each of 3 300 requests asks four suppliers and takes the first answer; the \
            three tasks whose answers nobody takes stay. So there are 10 000 tasks in the end. Then the same, repaired.",
+    page: (
+        "live",
+        "tasks by state: waiting goes from 100 to 10 000; then `#profiles`, and the difference of two `goroutine`s",
+    ),
     paths: &[
         ("", "the count of goroutine grows: load the page again"),
         ("goroutine?debug=1", "the largest group comes first: chan send, in requests::answer, spawned by request"),
     ],
     commands: &[
-        ("-top -cum URL/goroutine?seconds=5", "what has grown in five seconds: requests::answer"),
-        ("-traces -tagfocus='wait_reason=chan send' URL/goroutine", "where they wait, and where they were spawned"),
+        ("pprof -top -cum URL/goroutine?seconds=5", "what has grown in five seconds: requests::answer"),
+        (
+            "pprof -traces -tagfocus='wait_reason=chan send' URL/goroutine",
+            "where they wait, and where they were spawned",
+        ),
     ],
 };
 

@@ -8,7 +8,6 @@
 
 use std::{
     fmt::Write as _,
-    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -22,11 +21,29 @@ use thiserror::Error;
 
 use crate::{
     console::{self, BOLD, Paint},
-    scenario::{ScenarioError, save},
+    guide::{Guide, Length},
+    interrupt::Interrupt,
+    scenario::{ScenarioError, Settings, save},
     setup::{self, SetupError},
     table::{Table, percent},
     tour::checks::{self, Check},
     trace_report::{self, time},
+};
+
+const GUIDE: Guide<'static> = Guide {
+    does: "Twenty clients make requests that hold a lock while they wait 2 ms for an answer, and a computation holds the one worker for \
+           6 ms at a time. Then the same with the lock held for a moment only, and a computation that yields.",
+    page: (
+        "trace",
+        "record 1 s: one request at a time sleeps with the lock, all others wait in sync.Mutex.Lock; `statistics` runs in \
+                     long bars, and who became runnable meanwhile waits for it",
+    ),
+    paths: &[("goroutine?debug=1", "most tasks in sync.Mutex.Lock, in latency::request")],
+    commands: &[
+        ("pprof -top 'URL/profile?seconds=5'", "latency::compute, and nothing of the requests: waiting uses no CPU"),
+        ("pprof -tags 'URL/wall?seconds=5'", "what all tasks did with their time: most of it is a wait for the lock"),
+        ("trace after.trace", "the traces that this demo writes; without Go, `greenprof-demos trace-report FILE`"),
+    ],
 };
 
 /// Tasks that make requests at the same time, and how many each makes.
@@ -45,15 +62,6 @@ const SLICE: Duration = Duration::from_micros(100);
 
 /// The name of the tasks that make requests.
 const CLIENT: &str = "request";
-
-/// What the demo is to do.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Where the traces go.
-    pub out: Option<PathBuf>,
-    /// Prints only the checks.
-    pub check: bool,
-}
 
 /// Why the demo came to no result.
 #[derive(Debug, Error)]
@@ -102,17 +110,22 @@ struct Run {
 ///
 /// # Errors
 /// See [`LatencyError`].
-pub fn run(settings: &Settings) -> Result<bool, LatencyError> {
-    greenprof_profiler::trace::name_functions();
+pub fn run(settings: &Settings, interrupt: &Interrupt) -> Result<bool, LatencyError> {
     let directory = setup::out_directory(settings.out.as_deref())?;
-    let before = measure(Version::Slow)?;
-    let after = measure(Version::Repaired)?;
+    let (server, runtime) = Settings { workers: Some(1), ..settings.clone() }.begin(&GUIDE, interrupt)?;
+    let watched = |version| settings.while_watched(interrupt, || runtime.run(|| work(version)));
+    watched(Version::Slow);
+    let before = measure(&runtime, Version::Slow)?;
+    watched(Version::Repaired);
+    let after = measure(&runtime, Version::Repaired)?;
+    server.shutdown();
     save(&directory, "before.trace", &before.file)?;
     save(&directory, "after.trace", &after.file)?;
     let checks = checks(&before, &after);
     let paint = Paint::for_stdout();
     let mut text = String::new();
-    if !settings.check {
+    let is_watched = settings.length != Length::Once;
+    if is_watched {
         for (what, run) in [("Before", &before), ("After", &after)] {
             // Writing to a String cannot fail, here and below.
             let _ = writeln!(text, "{}\n{}", paint.text(BOLD, what), trace_report::render(&run.summary, paint));
@@ -131,7 +144,7 @@ pub fn run(settings: &Settings) -> Result<bool, LatencyError> {
         let _ = writeln!(text, "\n{}", paint.text(BOLD, "What was found, against what was done"));
     }
     text.push_str(&checks::table(&checks, paint));
-    if !settings.check {
+    if is_watched {
         let _ = writeln!(text, "\n{}", paint.text(BOLD, "To look yourself"));
         for file in ["before.trace", "after.trace"] {
             let _ = writeln!(text, "  go tool trace {}", directory.join(file).display());
@@ -141,8 +154,7 @@ pub fn run(settings: &Settings) -> Result<bool, LatencyError> {
     Ok(checks.iter().all(|check| check.passed))
 }
 
-fn measure(version: Version) -> Result<Run, LatencyError> {
-    let runtime = Runtime::builder().workers(1).build().map_err(ScenarioError::from)?;
+fn measure(runtime: &Runtime, version: Version) -> Result<Run, LatencyError> {
     let trace = greenprof_tracer::start(Vec::new())?;
     let start = Instant::now();
     runtime.run(|| work(version))?;

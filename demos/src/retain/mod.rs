@@ -5,7 +5,12 @@
 //! [`Keeping::Digest`] drops it before. The profile's label says whose memory it is, its stack who wanted it, and the
 //! task profile what these tasks wait for.
 
-use std::{fmt::Write as _, path::PathBuf};
+use std::{
+    fmt::Write as _,
+    path::PathBuf,
+    thread,
+    time::{Duration, Instant},
+};
 
 use greenprof_profiler::tasks;
 use greenprof_runtime::{
@@ -18,13 +23,32 @@ use serde::Serialize;
 use crate::{
     allocations::{self, Estimated},
     console::{self, BOLD, Paint},
-    scenario::{Row, ScenarioError, build_runtime, save},
+    guide::Guide,
+    interrupt::Interrupt,
+    scenario::{Row, ScenarioError, Settings, save},
     setup,
     tour::checks::{self, Check},
 };
 
+const GUIDE: Guide<'static> = Guide {
+    does: "600 tasks take in 128 KiB each and wait for their partner's answer; the partner of 300 does not answer, and these still \
+           have their 37 MiB. Then the same, with the bytes dropped before the wait.",
+    page: ("profiles", "capture `heap`: retain::receive has the width; labels: partner=stuck has all of it"),
+    paths: &[
+        ("heap?debug=1", "300 blocks of 128 KiB, from retain::receive"),
+        ("goroutine?debug=1", "300 tasks in chan receive, with the label partner=stuck"),
+    ],
+    commands: &[
+        ("pprof -inuse_space -top URL/heap", "retain::receive has what is in use"),
+        ("pprof -inuse_space -tags URL/heap", "all of it is of partner stuck"),
+    ],
+};
+
 /// Tasks of each partner.
 const TASKS: usize = 300;
+
+/// How long the waiting tasks are left alone between two looks at whether to go on.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Bytes of a payload, which fills whole pages.
 const PAYLOAD: usize = 128 << 10;
@@ -46,17 +70,6 @@ const STANDARD_ERRORS: f64 = 4.0;
 
 /// The part of the bytes that may be left after the repair.
 const LEFT: f64 = 0.05;
-
-/// What the demo is to do.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// How many workers.
-    pub workers: Option<usize>,
-    /// Where the profiles go.
-    pub out: Option<PathBuf>,
-    /// Whether the result is JSON.
-    pub json: bool,
-}
 
 /// What a task keeps while it waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,11 +108,13 @@ struct Report {
 ///
 /// # Errors
 /// See [`ScenarioError`].
-pub fn run(settings: &Settings) -> Result<bool, ScenarioError> {
+pub fn run(settings: &Settings, interrupt: &Interrupt) -> Result<bool, ScenarioError> {
     let directory = setup::out_directory(settings.out.as_deref())?;
-    let runtime = build_runtime(settings.workers)?;
-    let before = deliver(&runtime, Keeping::Payload)?;
-    let after = deliver(&runtime, Keeping::Digest)?;
+    let (server, runtime) = settings.begin(&GUIDE, interrupt)?;
+    let watched = || settings.while_watched(interrupt, || thread::sleep(LOOK));
+    let before = deliver(&runtime, Keeping::Payload, watched)?;
+    let after = deliver(&runtime, Keeping::Digest, watched)?;
+    server.shutdown();
     save(&directory, "before.pb.gz", &before.file)?;
     save(&directory, "after.pb.gz", &after.file)?;
     let checks = vec![
@@ -162,8 +177,8 @@ fn delivery(number: u64, keeping: Keeping, acknowledged: &Chan<()>, waiting: &Wa
     digest
 }
 
-/// Starts the deliveries, looks at the heap when they wait, and lets them end.
-fn deliver(runtime: &Runtime, keeping: Keeping) -> Result<Run, ScenarioError> {
+/// Starts the deliveries, looks at the heap when they wait, lets others look, and lets them end.
+fn deliver(runtime: &Runtime, keeping: Keeping, watched: impl Fn()) -> Result<Run, ScenarioError> {
     let stuck = Chan::<()>::new();
     let swift = Chan::<()>::new();
     swift.close();
@@ -186,13 +201,14 @@ fn deliver(runtime: &Runtime, keeping: Keeping) -> Result<Run, ScenarioError> {
         let ended = started.split_off(TASKS);
         let sum = ended.into_iter().map(|task| task.join().unwrap_or(0)).fold(0, u64::wrapping_add);
         // Those of the stuck partner have said that they will wait; they do when the task profile says so.
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
-        while count_waiting() < TASKS && std::time::Instant::now() < deadline {
-            std::thread::sleep(std::time::Duration::from_millis(5));
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while count_waiting() < TASKS && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(5));
         }
         Ok::<_, ScenarioError>((started, sum, count_waiting()))
     })?;
     let (started, mut digests, waiting) = started?;
+    watched();
     stuck.close();
     for task in started {
         digests = digests.wrapping_add(task.join().unwrap_or(0));

@@ -17,10 +17,23 @@ use serde::Serialize;
 
 use crate::{
     console::{self, BOLD, Paint},
-    scenario::{ScenarioError, build_runtime},
+    guide::Guide,
+    interrupt::Interrupt,
+    scenario::{ScenarioError, Settings},
     setup,
     table::Table,
     tour::checks::{self, Check},
+};
+
+const GUIDE: Guide<'static> = Guide {
+    does: "A partner does not answer, and tasks pile up; at 1000 of them a watch writes the profiles of that moment into a directory. \
+           Then the partner answers.",
+    page: ("live", "tasks by state: waiting goes up, and down again at once"),
+    paths: &[("goroutine?debug=1", "tasks in watch::wait_for_partner, with the label partner=silent")],
+    commands: &[(
+        "pprof -tags URL/goroutine",
+        "whom the tasks wait for, while they do; afterwards the capture tells it",
+    )],
 };
 
 /// Tasks at which a capture is made.
@@ -29,19 +42,8 @@ const THRESHOLD: usize = 1000;
 /// Tasks that a burst of requests leaves behind.
 const BURST: usize = 100;
 
-/// How long the watch may take to notice.
+/// How long the watch may take to notice, and then for each file: the first profile waits for the names of functions.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// What the demo is to do.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// How many workers.
-    pub workers: Option<usize>,
-    /// Where the captures go.
-    pub out: Option<PathBuf>,
-    /// Whether the result is JSON.
-    pub json: bool,
-}
 
 /// A file of the capture.
 #[derive(Debug, Serialize)]
@@ -70,9 +72,9 @@ fn wait_for_partner(answer: &Chan<()>) {
 ///
 /// # Errors
 /// See [`ScenarioError`].
-pub fn run(settings: &Settings) -> Result<bool, ScenarioError> {
+pub fn run(settings: &Settings, interrupt: &Interrupt) -> Result<bool, ScenarioError> {
     let directory = setup::out_directory(settings.out.as_deref())?;
-    let runtime = build_runtime(settings.workers)?;
+    let (server, runtime) = settings.begin(&GUIDE, interrupt)?;
     let watch = watch::Builder::new(&directory)
         .when(Threshold::Tasks(THRESHOLD))
         .period(Duration::from_millis(100))
@@ -81,8 +83,12 @@ pub fn run(settings: &Settings) -> Result<bool, ScenarioError> {
         .map_err(watching)?;
     let answer = Chan::<()>::new();
     let mut waiting: Vec<JoinHandle<()>> = Vec::new();
-    let deadline = Instant::now() + PATIENCE;
-    while watch.captures() == 0 && Instant::now() < deadline {
+    let (mut written, mut since) = (0, Instant::now());
+    while watch.captures() == 0 && since.elapsed() < PATIENCE {
+        let files = newest(&directory).and_then(|folder| fs::read_dir(folder).ok()).map_or(0, Iterator::count);
+        if files > written {
+            (written, since) = (files, Instant::now());
+        }
         // They go on piling up, but not for ever.
         if waiting.len() < 4 * THRESHOLD {
             labels::with(&[("partner", "silent")], || {
@@ -96,10 +102,12 @@ pub fn run(settings: &Settings) -> Result<bool, ScenarioError> {
         }
         std::thread::sleep(Duration::from_millis(20));
     }
+    settings.while_watched(interrupt, || std::thread::sleep(Duration::from_millis(50)));
     answer.close();
     let ended = waiting.into_iter().map(JoinHandle::join).filter(Result::is_ok).count();
     let captures = watch.captures();
     drop(watch);
+    server.shutdown();
     let report = report(directory, captures, ended);
     if settings.json {
         console::print(&format!("{}\n", serde_json::to_string_pretty(&report)?));
