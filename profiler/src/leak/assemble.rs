@@ -54,6 +54,7 @@ pub(super) fn report(mut raw: Raw, options: &Options) -> Box<Report> {
         cost: raw.cost,
         mode: raw.mode,
         not_copied: raw.not_copied,
+        passes: 1,
         errors,
     })
 }

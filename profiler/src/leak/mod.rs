@@ -11,17 +11,22 @@ mod copy;
 mod deadlock;
 mod detect;
 mod endpoint;
+mod graph;
 mod growth;
+mod json;
 mod mark;
 mod memory;
+mod passes;
 mod population;
 mod report;
 mod roots;
 mod suspects;
+mod text;
 mod verify;
 mod view;
 mod watch;
 mod why;
+mod why_page;
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
@@ -32,12 +37,14 @@ use caller::Caller;
 use greenprof_runtime::{heap, task::TaskId, world, world::Patience};
 
 pub use endpoint::LeakProfile;
+pub use graph::{Edge, Node, Relation, WaitGraph};
 pub use growth::{Growth, SiteGrowth, Snapshot, Tasks};
 pub use report::{Cost, Counts, Deadlock, DetectError, Incomplete, Leak, Mode, NotCopied, Primitive, Report, WaitsOn};
 pub use suspects::{Suspects, blocked_longer_than};
 pub use verify::verify_none;
-pub use view::View;
+pub use view::{Format, View};
 pub use why::{Link, WhyAlive};
+pub(crate) use why_page::WhyPage;
 
 /// How to look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,6 +59,8 @@ pub struct Options {
     pub settle: Duration,
     /// How much of the detection the program stands still for.
     pub mode: Mode,
+    /// How many detections are made, one after another; 0 counts as 1. What all of them say is reported.
+    pub passes: u32,
 }
 
 /// Finds the leaked tasks of the process. May be called on a task or on a plain thread; stops all others meanwhile.
@@ -80,14 +89,24 @@ fn run(options: &Options, caller: &Caller) -> Result<Box<Report>, DetectError> {
     if !heap::is_active() {
         return Err(DetectError::NoHeap);
     }
+    let mut report = pass(options, caller)?;
+    for _ in 1..passes::count(options) {
+        let mut next = pass(options, caller)?;
+        passes::agree(&report, &mut next);
+        report = next;
+    }
+    // Relaxed: a number to show.
+    LAST.store(report.leaked().len(), Ordering::Relaxed);
+    Ok(report)
+}
+
+#[inline(never)]
+fn pass(options: &Options, caller: &Caller) -> Result<Box<Report>, DetectError> {
     settle(options.settle);
     // Only now: while it waited, the caller may have come to another thread.
     let caller = Caller { thread: thread_id(), ..*caller };
     let raw = detect::on_own_thread(options, caller, None)?;
-    let report = assemble::report(raw, options);
-    // Relaxed: a number to show.
-    LAST.store(report.leaked().len(), Ordering::Relaxed);
-    Ok(report)
+    Ok(assemble::report(raw, options))
 }
 
 /// How many tasks the last detection has found.

@@ -176,6 +176,8 @@ pub struct Report {
     pub mode: Mode,
     /// Why it was not a copy, if one was asked for.
     pub not_copied: Option<NotCopied>,
+    /// How many detections agree on this.
+    pub passes: u32,
     /// Tasks of earlier reports that have run since, in the whole process: each is a fault of the detector.
     pub errors: u64,
 }
