@@ -11,6 +11,7 @@ mod copy;
 mod deadlock;
 mod detect;
 mod endpoint;
+mod external;
 mod graph;
 mod growth;
 mod json;
@@ -18,6 +19,7 @@ mod mark;
 mod memory;
 mod passes;
 mod population;
+pub mod reclaim;
 mod report;
 mod roots;
 mod suspects;
@@ -29,7 +31,7 @@ mod why;
 mod why_page;
 
 use std::{
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
 
@@ -37,8 +39,10 @@ use caller::Caller;
 use greenprof_runtime::{heap, task::TaskId, world, world::Patience};
 
 pub use endpoint::LeakProfile;
+pub use external::{External, mark_external};
 pub use graph::{Edge, Node, Relation, WaitGraph};
 pub use growth::{Growth, SiteGrowth, Snapshot, Tasks};
+pub use reclaim::reclaim;
 pub use report::{Cost, Counts, Deadlock, DetectError, Incomplete, Leak, Mode, NotCopied, Primitive, Report, WaitsOn};
 pub use suspects::{Suspects, blocked_longer_than};
 pub use verify::verify_none;
@@ -95,8 +99,9 @@ fn run(options: &Options, caller: &Caller) -> Result<Box<Report>, DetectError> {
         passes::agree(&report, &mut next);
         report = next;
     }
-    // Relaxed: a number to show.
+    // Relaxed: numbers to show.
     LAST.store(report.leaked().len(), Ordering::Relaxed);
+    DETECTIONS.fetch_add(1, Ordering::Relaxed);
     Ok(report)
 }
 
@@ -105,15 +110,33 @@ fn pass(options: &Options, caller: &Caller) -> Result<Box<Report>, DetectError> 
     settle(options.settle);
     // Only now: while it waited, the caller may have come to another thread.
     let caller = Caller { thread: thread_id(), ..*caller };
+    let reclaims = watch::reclaims();
     let raw = detect::on_own_thread(options, caller, None)?;
-    Ok(assemble::report(raw, options))
+    Ok(assemble::report(raw, options, reclaims))
 }
 
 /// How many tasks the last detection has found.
 static LAST: AtomicUsize = AtomicUsize::new(0);
 
+/// How many detections there were.
+static DETECTIONS: AtomicU64 = AtomicU64::new(0);
+
 fn last_count() -> usize {
     LAST.load(Ordering::Relaxed)
+}
+
+/// What is told of the detector.
+pub(crate) struct Figures {
+    pub(crate) last: usize,
+    pub(crate) detections: u64,
+    pub(crate) errors: u64,
+    pub(crate) unwound: u64,
+}
+
+pub(crate) fn figures() -> Figures {
+    // Relaxed: numbers to show.
+    let detections = DETECTIONS.load(Ordering::Relaxed);
+    Figures { last: last_count(), detections, errors: heap::untracked(watch::errors), unwound: reclaim::evicted() }
 }
 
 /// Why a task is alive: a chain from a root to what can wake it, found by a detection. `None` if it is leaked, has ended, or

@@ -68,24 +68,25 @@ pub(super) fn line(leak: &Leak, report: &Report) -> String {
     let hostage = if leak.hostage { ", hostage of a leaked task" } else { "" };
     let since = leak.task.waiting_for.as_secs();
     let since = if since > 0 { format!(", {since} s") } else { String::new() };
-    let waits: Vec<String> = leak.waits_on.iter().map(|on| waits_on(on, report)).collect();
+    let waits: Vec<String> = leak.waits_on.iter().map(|on| waits_on(leak.id(), on, report)).collect();
     let waits = if waits.is_empty() { "something that nobody can bring about".to_owned() } else { waits.join(" or ") };
     format!("{} [{}{since}{hostage}] waits for {waits}", named_leak(leak), leak.reason())
 }
 
-fn waits_on(on: &WaitsOn, report: &Report) -> String {
+fn waits_on(task: TaskId, on: &WaitsOn, report: &Report) -> String {
     match on {
         WaitsOn::Task(task) => format!("the end of {}", named(report, *task)),
         WaitsOn::Primitive(primitive) => {
-            let held = &primitive.held_by;
-            let mut names: Vec<String> = held.iter().take(MOST_NAMED).map(|task| named(report, *task)).collect();
-            if held.len() > MOST_NAMED {
-                names.push(format!("{} more", held.len() - MOST_NAMED));
+            let others = || primitive.held_by.iter().filter(|holder| **holder != task);
+            let count = others().count();
+            let mut names: Vec<String> = others().take(MOST_NAMED).map(|task| named(report, *task)).collect();
+            if count > MOST_NAMED {
+                names.push(format!("{} more", count - MOST_NAMED));
             }
-            let held = if names.is_empty() {
-                ", which nobody has any more".to_owned()
-            } else {
-                format!(", which only these could wake: {}", names.join(", "))
+            let held = match (count, primitive.held_by.len()) {
+                (0, 0) => ", which nobody has any more".to_owned(),
+                (0, _) => ", which only it can wake itself".to_owned(),
+                _ => format!(", which only these could wake: {}", names.join(", ")),
             };
             format!("{}{held}", described(primitive))
         }
