@@ -84,6 +84,7 @@ pub fn registry() -> Registry {
     registry.register_lost("block", contention::block_lost);
     registry.register_lost("mutex", contention::mutex_lost);
     http::register_pages(&registry).expect("an empty registry takes different paths");
+    registry.register_page(Arc::new(leak::WhyPage)).expect("an empty registry takes different paths");
     ui::register(&registry).expect("an empty registry takes different paths");
     registry
 }

@@ -55,6 +55,11 @@ pub(super) fn remove(address: usize) -> Option<(RecordId, Weight)> {
     shard(address).remove(address)
 }
 
+/// The record of a block, if it is a sample and in use.
+pub(super) fn find(address: usize) -> Option<RecordId> {
+    shard(address).find(address)
+}
+
 impl Shard {
     /// Where an address would like to be. The bits below those that choose the shard.
     #[inline]
@@ -97,6 +102,18 @@ impl Shard {
         let before = std::mem::replace(&mut self.entries, entries);
         before.iter().filter(|entry| entry.address != 0).for_each(|entry| self.place(*entry));
         true
+    }
+
+    fn find(&self, address: usize) -> Option<RecordId> {
+        let mask = self.entries.len().checked_sub(1)?;
+        let mut at = self.home(address);
+        while self.entries[at].address != address {
+            if self.entries[at].address == 0 {
+                return None;
+            }
+            at = (at + 1) & mask;
+        }
+        Some(self.entries[at].record)
     }
 
     fn remove(&mut self, address: usize) -> Option<(RecordId, Weight)> {
@@ -144,6 +161,7 @@ mod tests {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             // Few addresses, so that they come again, and crowded ones, so that they collide.
             let address = ((state >> 40) as usize % 3000 + 1) * 16;
+            assert_eq!(shard.find(address).is_some(), model.contains_key(&address));
             if let Some(weight) = model.remove(&address) {
                 assert_eq!(shard.remove(address), Some((RecordId(7), Weight(weight))));
             } else {

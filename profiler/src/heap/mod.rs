@@ -68,6 +68,11 @@ pub fn set_rate(bytes: u64) {
     sampling::set_rate(bytes);
 }
 
+/// The return addresses of where a block was allocated, if it was sampled and is in use.
+pub(crate) fn allocation(address: usize) -> Option<Vec<usize>> {
+    live::find(address).map(|record| hook::TABLE.stack(record))
+}
+
 /// The mean number of bytes between two samples.
 pub fn rate() -> u64 {
     sampling::rate()

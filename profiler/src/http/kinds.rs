@@ -28,6 +28,12 @@ pub trait NamedProfile: Send + Sync {
     /// The profile as bytes: a gzipped `profile.proto` if `debug` is 0, text if it is greater. Never negative.
     fn write(&self, debug: i64) -> Result<Vec<u8>, ProfileError>;
 
+    /// The content type of what `write` gives, if it is neither a profile nor plain text.
+    fn content_type(&self, debug: i64) -> Option<&'static str> {
+        let _ = debug;
+        None
+    }
+
     /// A snapshot to subtract from a later one, for `seconds=`; `None` if differences of this profile mean nothing.
     fn collect(&self) -> Option<Profile>;
 

@@ -13,6 +13,9 @@ use crate::metrics::Losses;
 /// Names under `/debug/pprof/` that the port itself answers, so nothing may hide behind them.
 const RESERVED: [&str; 2] = ["cmdline", "symbol"];
 
+/// Where profiles and captures have their names.
+const FOLDER: &str = "/debug/pprof/";
+
 /// Why something was not registered.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
@@ -20,8 +23,8 @@ pub enum RegisterError {
     /// Empty, with a slash, or the name of a built-in page.
     #[error("{0:?} cannot be the name of a profile")]
     BadName(String),
-    /// No absolute path, or one that a profile or capture could have.
-    #[error("{0:?} cannot be the path of a page: it begins with a slash, and is not directly under /debug/pprof")]
+    /// No absolute path, or that of the index.
+    #[error("{0:?} cannot be the path of a page: it begins with a slash, and is not /debug/pprof itself")]
     BadPath(String),
     /// There is one of that name.
     #[error("a profile named {0:?} is registered already")]
@@ -67,7 +70,8 @@ impl Inner {
             return Err(RegisterError::BadName(name.to_owned()));
         }
         let taken = self.profiles.iter().any(|known| known.name() == name)
-            || self.captures.iter().any(|known| known.name() == name);
+            || self.captures.iter().any(|known| known.name() == name)
+            || self.pages.iter().any(|known| known.path().strip_prefix(FOLDER) == Some(name));
         if taken { Err(RegisterError::Duplicate(name.to_owned())) } else { Ok(()) }
     }
 }
@@ -110,12 +114,14 @@ impl Registry {
     /// Adds a page.
     pub fn register_page(&self, page: Arc<dyn Page>) -> Result<(), RegisterError> {
         let path = page.path().to_owned();
-        // Names of profiles have no slash, so deeper paths are free.
-        let is_name = path.strip_prefix("/debug/pprof/").is_some_and(|rest| !rest.contains('/'));
-        if !path.starts_with('/') || path == "/" || path == "/debug/pprof" || is_name {
+        if !path.starts_with('/') || path == "/" || path == "/debug/pprof" || path == FOLDER {
             return Err(RegisterError::BadPath(path));
         }
         let mut inner = self.inner.write();
+        // Names of profiles have no slash, so deeper paths are free.
+        if let Some(name) = path.strip_prefix(FOLDER).filter(|rest| !rest.contains('/')) {
+            inner.admit(name)?;
+        }
         if inner.pages.iter().any(|known| known.path() == path) {
             return Err(RegisterError::Duplicate(path));
         }

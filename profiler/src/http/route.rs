@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Body;
+use hyper::header::HeaderValue;
 use hyper::{Method, Request, StatusCode};
 use tokio::time::timeout;
 
@@ -108,8 +109,10 @@ async fn named(registry: &Registry, limits: &Limits, name: &str, query: &Query) 
         return capture::delta(limits, profile, seconds, query).await;
     }
     let debug = query.debug();
+    let content_type = heap::tracked(|| profile.content_type(debug)).map(HeaderValue::from_static);
     let written = blocking(move || profile.write(debug)).await;
     match written {
+        Some(Ok(bytes)) if let Some(content_type) = content_type => reply::reply(StatusCode::OK, content_type, bytes),
         Some(Ok(bytes)) if debug == 0 => reply::attachment(name, bytes),
         Some(Ok(text)) => reply::text(text),
         Some(Err(error)) => reply::error(StatusCode::INTERNAL_SERVER_ERROR, error),

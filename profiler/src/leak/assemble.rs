@@ -20,10 +20,10 @@ use crate::tasks;
 /// Frames kept of each stack, as in the task profile.
 const DEPTH: usize = 128;
 
-pub(super) fn report(mut raw: Raw, options: &Options) -> Box<Report> {
+pub(super) fn report(mut raw: Raw, options: &Options, reclaims: u64) -> Box<Report> {
     let errors = heap::untracked(|| {
         if raw.incomplete.is_none() {
-            watch::remember(raw.tables.found.iter().map(|found| found.mark));
+            watch::remember(raw.tables.found.iter().map(|found| found.mark), reclaims);
         }
         watch::errors()
     });
@@ -39,7 +39,7 @@ pub(super) fn report(mut raw: Raw, options: &Options) -> Box<Report> {
         }
         let waits_on = raw.tables.waits_on(found).filter_map(|on| shown(on, &holders)).collect();
         let task = tasks::Task::new(&info.view(snapshot.stack(info)));
-        leaks.push(Leak { task, waits_on, hostage: false });
+        leaks.push(Leak { task, waits_on, hostage: false, mark: found.mark });
     }
     leaks.sort_by_key(Leak::id);
     let deadlocks = deadlock::find(&mut leaks);
@@ -49,11 +49,13 @@ pub(super) fn report(mut raw: Raw, options: &Options) -> Box<Report> {
     Box::new(Report {
         tasks: leaks,
         incomplete: raw.incomplete,
+        reclaims,
         deadlocks,
         counts: raw.counts,
         cost: raw.cost,
         mode: raw.mode,
         not_copied: raw.not_copied,
+        passes: 1,
         errors,
     })
 }

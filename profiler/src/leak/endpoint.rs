@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use greenprof_runtime::heap;
 
-use super::{DetectError, Mode, Options, Report, View, detect_with};
+use super::{DetectError, Format, Options, Report, View, detect_with, graph, json, text};
 use crate::{
     http::{NamedProfile, Query},
     profile::{Profile, ProfileError, ValueType, encode},
@@ -32,7 +32,7 @@ impl NamedProfile for LeakProfile {
     }
 
     fn write(&self, debug: i64) -> Result<Vec<u8>, ProfileError> {
-        write(&Options::default(), debug)
+        write(&Options::default(), Format::Go, debug)
     }
 
     fn collect(&self) -> Option<Profile> {
@@ -53,29 +53,36 @@ impl NamedProfile for LeakProfile {
 }
 
 /// The leaked tasks as the port shows them.
-pub(super) fn write(options: &Options, debug: i64) -> Result<Vec<u8>, ProfileError> {
+pub(super) fn write(options: &Options, format: Format, debug: i64) -> Result<Vec<u8>, ProfileError> {
     let report = detect_with(options).map_err(|error| ProfileError::Unavailable(error.to_string()))?;
-    heap::untracked(|| {
-        let snapshot = snapshot(&report);
-        let mut symbolizer = symbolize::shared().lock();
-        match debug {
-            ..=0 => encode::encode(&profile(&report, &snapshot), &mut symbolizer),
-            1 => {
-                let text = tasks::text_of("goroutineleak", &snapshot, &mut symbolizer);
-                Ok((text + &remarks(&report)).into_bytes())
-            }
-            _ => {
-                drop(symbolizer);
-                let all = tasks::snapshot();
-                let remark = |task: &tasks::Task| match (report.is_leaked(task.id), report.incomplete()) {
-                    (true, _) => " (leaked)",
-                    (false, Some(_)) if report.tasks.iter().any(|leak| leak.id() == task.id) => " (perhaps leaked)",
-                    _ => "",
-                };
-                Ok(tasks::dump_with(&all, &mut symbolize::shared().lock(), remark).into_bytes())
-            }
-        }
+    heap::untracked(|| match format {
+        Format::Go => write_profile(&report, debug),
+        Format::Json => Ok(format!("{:#}\n", json::report(&report, &mut symbolize::shared().lock())).into_bytes()),
+        Format::Dot => Ok(graph::dot(&report).into_bytes()),
     })
+}
+
+/// As Go's tools expect it.
+fn write_profile(report: &Report, debug: i64) -> Result<Vec<u8>, ProfileError> {
+    let snapshot = snapshot(report);
+    let mut symbolizer = symbolize::shared().lock();
+    match debug {
+        ..=0 => encode::encode(&profile(report, &snapshot), &mut symbolizer),
+        1 => {
+            let text = tasks::text_of("goroutineleak", &snapshot, &mut symbolizer);
+            Ok((text + &text::remarks(report) + &text::graph(report)).into_bytes())
+        }
+        _ => {
+            drop(symbolizer);
+            let all = tasks::snapshot();
+            let remark = |task: &tasks::Task| match (report.is_leaked(task.id), report.incomplete()) {
+                (true, _) => " (leaked)",
+                (false, Some(_)) if report.tasks.iter().any(|leak| leak.id() == task.id) => " (perhaps leaked)",
+                _ => "",
+            };
+            Ok(tasks::dump_with(&all, &mut symbolize::shared().lock(), remark).into_bytes())
+        }
+    }
 }
 
 /// The reported tasks; those of an incomplete scan, too, which are marked.
@@ -85,31 +92,6 @@ pub(super) fn snapshot(report: &Report) -> Snapshot {
 
 fn profile(report: &Report, snapshot: &Snapshot) -> Profile {
     let mut profile = tasks::profile_as(ValueType::new("goroutineleak", "count"), snapshot);
-    profile.comments.extend(remarks(report).lines().map(|line| line.trim_start_matches("# ").to_owned()));
+    profile.comments.extend(text::remarks(report).lines().map(|line| line.trim_start_matches("# ").to_owned()));
     profile
-}
-
-pub(super) fn remarks(report: &Report) -> String {
-    let mut text = String::new();
-    if let Some(reason) = report.incomplete() {
-        text.push_str(&format!("# candidates only, not leaks: {reason}\n"));
-    }
-    if report.errors > 0 {
-        text.push_str(&format!("# detector errors: {} tasks that were reported have run since\n", report.errors));
-    }
-    let cost = &report.cost;
-    if let Some(reason) = report.not_copied {
-        text.push_str(&format!("# not looked for in a copy of the process: {reason}\n"));
-    }
-    if report.mode == Mode::Fork {
-        text.push_str(&format!(
-            "# looked for in a copy of the process, made in {:?}; {} page faults of the program while it was there\n",
-            cost.cloning, cost.faults
-        ));
-    }
-    text.push_str(&format!(
-        "# {} tasks, {} of them blocked; stopped for {:?}; looked for {:?} at {} words\n",
-        report.counts.tasks, report.counts.blocked, cost.stopped, cost.marking, cost.words
-    ));
-    text
 }

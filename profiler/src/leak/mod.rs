@@ -11,20 +11,27 @@ mod copy;
 mod deadlock;
 mod detect;
 mod endpoint;
+mod external;
+mod graph;
 mod growth;
+mod json;
 mod mark;
 mod memory;
+mod passes;
 mod population;
+pub mod reclaim;
 mod report;
 mod roots;
 mod suspects;
+mod text;
 mod verify;
 mod view;
 mod watch;
 mod why;
+mod why_page;
 
 use std::{
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
 
@@ -32,12 +39,16 @@ use caller::Caller;
 use greenprof_runtime::{heap, task::TaskId, world, world::Patience};
 
 pub use endpoint::LeakProfile;
+pub use external::{External, mark_external};
+pub use graph::{Edge, Node, Relation, WaitGraph};
 pub use growth::{Growth, SiteGrowth, Snapshot, Tasks};
+pub use reclaim::reclaim;
 pub use report::{Cost, Counts, Deadlock, DetectError, Incomplete, Leak, Mode, NotCopied, Primitive, Report, WaitsOn};
 pub use suspects::{Suspects, blocked_longer_than};
 pub use verify::verify_none;
-pub use view::View;
+pub use view::{Format, View};
 pub use why::{Link, WhyAlive};
+pub(crate) use why_page::WhyPage;
 
 /// How to look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,6 +63,8 @@ pub struct Options {
     pub settle: Duration,
     /// How much of the detection the program stands still for.
     pub mode: Mode,
+    /// How many detections are made, one after another; 0 counts as 1. What all of them say is reported.
+    pub passes: u32,
 }
 
 /// Finds the leaked tasks of the process. May be called on a task or on a plain thread; stops all others meanwhile.
@@ -99,21 +112,50 @@ fn run(options: &Options, caller: &Caller) -> Result<Box<Report>, DetectError> {
     if !heap::is_active() {
         return Err(DetectError::NoHeap);
     }
+    let mut report = pass(options, caller)?;
+    for _ in 1..passes::count(options) {
+        let mut next = pass(options, caller)?;
+        passes::agree(&report, &mut next);
+        report = next;
+    }
+    // Relaxed: numbers to show.
+    LAST.store(report.leaked().len(), Ordering::Relaxed);
+    DETECTIONS.fetch_add(1, Ordering::Relaxed);
+    Ok(report)
+}
+
+#[inline(never)]
+fn pass(options: &Options, caller: &Caller) -> Result<Box<Report>, DetectError> {
     settle(options.settle);
     // Only now: while it waited, the caller may have come to another thread.
     let caller = Caller { thread: thread_id(), ..*caller };
+    let reclaims = watch::reclaims();
     let raw = detect::on_own_thread(options, caller, None)?;
-    let report = assemble::report(raw, options);
-    // Relaxed: a number to show.
-    LAST.store(report.leaked().len(), Ordering::Relaxed);
-    Ok(report)
+    Ok(assemble::report(raw, options, reclaims))
 }
 
 /// How many tasks the last detection has found.
 static LAST: AtomicUsize = AtomicUsize::new(0);
 
+/// How many detections there were.
+static DETECTIONS: AtomicU64 = AtomicU64::new(0);
+
 fn last_count() -> usize {
     LAST.load(Ordering::Relaxed)
+}
+
+/// What is told of the detector.
+pub(crate) struct Figures {
+    pub(crate) last: usize,
+    pub(crate) detections: u64,
+    pub(crate) errors: u64,
+    pub(crate) unwound: u64,
+}
+
+pub(crate) fn figures() -> Figures {
+    // Relaxed: numbers to show.
+    let detections = DETECTIONS.load(Ordering::Relaxed);
+    Figures { last: last_count(), detections, errors: heap::untracked(watch::errors), unwound: reclaim::evicted() }
 }
 
 /// Why a task is alive: a chain from a root to what can wake it, found by a detection. `None` if it is leaked, has ended, or

@@ -5,7 +5,7 @@ use std::{fmt, panic::Location, sync::Arc, time::Duration};
 use greenprof_runtime::{
     sync::PrimitiveKind,
     task::{TaskId, WaitReason},
-    world::TaskState,
+    world::{TaskState, stop::TaskMark},
 };
 use thiserror::Error;
 
@@ -39,6 +39,7 @@ pub struct Leak {
     pub waits_on: Vec<WaitsOn>,
     /// Whether all that it needs is another leaked task to go on: it would not be leaked if that one was not.
     pub hostage: bool,
+    pub(super) mark: TaskMark,
 }
 
 impl Leak {
@@ -166,6 +167,8 @@ pub struct Counts {
 pub struct Report {
     pub(super) tasks: Vec<Leak>,
     pub(super) incomplete: Option<Incomplete>,
+    /// How many reclaims had begun when the detection began: what it says is true until the next.
+    pub(super) reclaims: u64,
     /// Locks whose holders wait for each other.
     pub deadlocks: Vec<Deadlock>,
     /// How many tasks were looked at.
@@ -176,6 +179,8 @@ pub struct Report {
     pub mode: Mode,
     /// Why it was not a copy, if one was asked for.
     pub not_copied: Option<NotCopied>,
+    /// How many detections agree on this.
+    pub passes: u32,
     /// Tasks of earlier reports that have run since, in the whole process: each is a fault of the detector.
     pub errors: u64,
 }

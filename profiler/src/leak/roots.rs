@@ -10,6 +10,7 @@ use libc::dl_phdr_info;
 
 use super::{
     caller::Caller,
+    external,
     mark::{Marker, PRECISE, Root, Rule},
     memory::Stack,
     report::Incomplete,
@@ -18,21 +19,25 @@ use super::{
 /// Writable segments of modules: a program with some hundred libraries has as many.
 const MAX_SEGMENTS: usize = 16_384;
 
-/// Where the variables of all modules lie. Found out before the stop, for it takes the loader's lock.
+/// Where the variables of all modules lie, and memory that the program has marked ([`external`]). Found out before the stop, for it takes the loader's lock.
 pub(super) struct Modules {
     segments: Stack<(usize, usize)>,
     overflow: bool,
-    /// How many modules have been loaded and unloaded.
-    changes: (u64, u64),
+    /// How many modules have been loaded and unloaded, and how often external memory was marked.
+    changes: (u64, u64, u64),
 }
 
 impl Modules {
     pub(super) fn list() -> io::Result<Self> {
-        let mut modules = Self { segments: Stack::new(MAX_SEGMENTS)?, overflow: false, changes: (0, 0) };
+        let mut modules = Self { segments: Stack::new(MAX_SEGMENTS)?, overflow: false, changes: (0, 0, 0) };
         for_each_module(|module, size| {
             modules.add(module, size);
             true
         });
+        let changes = external::each(|range| {
+            modules.overflow |= !modules.segments.push((range.start, range.end));
+        });
+        modules.changes.2 = changes;
         Ok(modules)
     }
 
@@ -47,7 +52,7 @@ impl Modules {
 
     fn add(&mut self, info: &dl_phdr_info, size: usize) {
         if size >= size_of::<dl_phdr_info>() {
-            self.changes = (info.dlpi_adds, info.dlpi_subs);
+            (self.changes.0, self.changes.1) = (info.dlpi_adds, info.dlpi_subs);
         }
         // SAFETY: the loader gives the module's own program headers.
         let headers = unsafe { slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)) };

@@ -1,7 +1,6 @@
 //! For tests: a piece of code that must not leave leaked tasks behind.
 
 use std::{
-    fmt::Write,
     thread,
     time::{Duration, Instant},
 };
@@ -11,7 +10,7 @@ use greenprof_runtime::{
     world::{self, TaskState},
 };
 
-use super::{DetectError, Options, Report, WaitsOn, detect_with, endpoint};
+use super::{DetectError, Options, Report, detect_with, endpoint, text};
 use crate::{symbolize, tasks};
 
 /// How long the tasks of the runtime may take to come to rest.
@@ -82,7 +81,7 @@ fn judge(runtime: u32) -> Result<(), String> {
         };
         match report.incomplete() {
             None if report.leaked().is_empty() => return Ok(()),
-            None => return Err(text(&report)),
+            None => return Err(told(&report)),
             Some(_) if attempt < ATTEMPTS => thread::sleep(PAUSE),
             Some(reason) => return Err(format!("it could not be found out whether tasks are leaked: {reason}")),
         }
@@ -106,28 +105,16 @@ fn settle(runtime: u32) {
 }
 
 /// What a person reads: how many, and of each task the stack and what it waits for.
-fn text(report: &Report) -> String {
+fn told(report: &Report) -> String {
     heap::untracked(|| {
         let count = report.leaked().len();
         let (tasks, are) = if count == 1 { ("task", "is") } else { ("tasks", "are") };
-        let mut text = format!("{count} {tasks} {are} leaked: nothing that is still reachable can wake them\n\n");
+        let mut words = format!("{count} {tasks} {are} leaked: nothing that is still reachable can wake them\n\n");
         let snapshot = endpoint::snapshot(report);
-        text.push_str(&tasks::dump_with(&snapshot, &mut symbolize::shared().lock(), |_| " (leaked)"));
-        text.push('\n');
-        for leak in report.leaked() {
-            for on in &leak.waits_on {
-                let _ = match on {
-                    WaitsOn::Task(task) => writeln!(text, "task {} waits for the end of task {}", leak.id(), task),
-                    WaitsOn::Primitive(primitive) => match primitive.created_at {
-                        Some(place) => {
-                            writeln!(text, "task {} waits on a {:?} made at {place}", leak.id(), primitive.kind)
-                        }
-                        None => writeln!(text, "task {} waits on a {:?}", leak.id(), primitive.kind),
-                    },
-                };
-            }
-        }
-        text.push_str(&endpoint::remarks(report));
-        text
+        words.push_str(&tasks::dump_with(&snapshot, &mut symbolize::shared().lock(), |_| " (leaked)"));
+        words.push('\n');
+        words.push_str(&text::graph(report));
+        words.push_str(&text::remarks(report));
+        words
     })
 }

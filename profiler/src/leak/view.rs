@@ -5,6 +5,9 @@
 //! | nothing | the leaked tasks |
 //! | `mode=fork` | the same, looked for in a copy of the process |
 //! | `settle=1s` | the same, when the tasks have come to rest |
+//! | `passes=3` | what three detections agree on |
+//! | `format=json` | the whole report: tasks, stacks, primitives, deadlocks, the wait graph, and what it cost |
+//! | `format=dot` | the wait graph, for Graphviz |
 //! | `tier=2&longer=10s` | a heuristic: tasks that have been blocked for so long and are not leaked |
 //! | `tier=2&growth=10s` | a heuristic: growth by spawn site, in so long |
 
@@ -12,7 +15,7 @@ use std::{thread, time::Duration};
 
 use greenprof_runtime::heap;
 
-use super::{LeakProfile, Mode, Options, Snapshot, blocked_longer_than, detect, endpoint};
+use super::{LeakProfile, Mode, Options, Snapshot, blocked_longer_than, detect, endpoint, passes};
 use crate::{
     http::NamedProfile,
     profile::{Profile, ProfileError, ValueType, encode},
@@ -22,11 +25,23 @@ use crate::{
 /// Longer than anybody waits for an answer.
 const MOST: Duration = Duration::from_secs(3600);
 
+/// In which form leaked tasks are shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// As Go's tools expect it: a profile, or text.
+    #[default]
+    Go,
+    /// For programs.
+    Json,
+    /// The wait graph in Graphviz's language.
+    Dot,
+}
+
 /// An answer of the port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum View {
     /// The leaked tasks.
-    Leaked(Options),
+    Leaked(Options, Format),
     /// Tasks that have been blocked for so long, and are not leaked.
     Blocked(Duration),
     /// Growth by spawn site in so long.
@@ -45,10 +60,27 @@ impl View {
             Some("fork") => Mode::Fork,
             Some(other) => return Err(format!("there is no mode {other:?}: say stop or fork")),
         };
-        let options = Options { mode, settle: duration("settle")?.unwrap_or_default(), ..Options::default() };
+        let passes = match get("passes") {
+            None => 1,
+            Some(text) => match text.parse() {
+                Ok(count @ 1..=passes::MOST) => count,
+                _ => return Err(format!("`passes={text}` is no number from 1 to {}: say `passes=3`", passes::MOST)),
+            },
+        };
+        let format = match get("format") {
+            None => Format::Go,
+            Some("json") => Format::Json,
+            Some("dot") => Format::Dot,
+            Some(other) => return Err(format!("there is no format {other:?}: say json or dot, or leave it out")),
+        };
+        let settle = duration("settle")?.unwrap_or_default();
+        let options = Options { mode, settle, passes, ..Options::default() };
         match (get("tier"), duration("longer")?, duration("growth")?) {
-            (None | Some("1"), None, None) => Ok(Self::Leaked(options)),
+            (None | Some("1"), None, None) => Ok(Self::Leaked(options, format)),
             (None | Some("1"), _, _) => Err("`longer` and `growth` belong to `tier=2`".to_owned()),
+            (Some("2"), _, _) if format != Format::Go => {
+                Err("`format` belongs to `tier=1`: say one of them".to_owned())
+            }
             (Some("2"), Some(longer), None) => Ok(Self::Blocked(longer)),
             (Some("2"), None, Some(growth)) => Ok(Self::Growth(growth)),
             (Some("2"), _, _) => Err("`tier=2` needs either `longer` or `growth`, `longer=10s` for example".to_owned()),
@@ -80,7 +112,7 @@ impl NamedProfile for View {
 
     fn description(&self) -> &str {
         match self {
-            Self::Leaked(_) => "All leaked tasks.",
+            Self::Leaked(..) => "All leaked tasks.",
             Self::Blocked(_) => "Tasks that have been blocked for long.",
             Self::Growth(_) => "Growth of the number of tasks by spawn site.",
         }
@@ -92,7 +124,7 @@ impl NamedProfile for View {
 
     fn write(&self, debug: i64) -> Result<Vec<u8>, ProfileError> {
         match self {
-            Self::Leaked(options) => endpoint::write(options, debug),
+            Self::Leaked(options, format) => endpoint::write(options, *format, debug),
             Self::Blocked(longer) => heap::untracked(|| write_blocked(*longer, debug)),
             Self::Growth(_) if debug <= 0 => {
                 Err(ProfileError::Unavailable("growth by spawn site is a text: add `debug=1`".to_owned()))
@@ -102,6 +134,14 @@ impl NamedProfile for View {
                 thread::sleep(*time);
                 Ok(Snapshot::take().diff(&earlier).to_string().into_bytes())
             }
+        }
+    }
+
+    fn content_type(&self, debug: i64) -> Option<&'static str> {
+        match self {
+            Self::Leaked(_, Format::Json) => Some("application/json"),
+            Self::Leaked(_, Format::Dot) => Some("text/vnd.graphviz; charset=utf-8"),
+            _ => LeakProfile.content_type(debug),
         }
     }
 
@@ -115,7 +155,7 @@ impl NamedProfile for View {
 
     fn unavailable(&self) -> Option<String> {
         match self {
-            Self::Leaked(_) => LeakProfile.unavailable(),
+            Self::Leaked(..) => LeakProfile.unavailable(),
             Self::Blocked(_) | Self::Growth(_) => None,
         }
     }
@@ -153,8 +193,12 @@ mod tests {
 
     #[test]
     fn queries_are_understood() {
-        assert_eq!(parse(&[]), Ok(View::Leaked(Options::default())));
-        let Ok(View::Leaked(options)) = parse(&[("mode", "fork"), ("settle", "20ms")]) else { panic!("leaks") };
+        let plain = Options { passes: 1, ..Options::default() };
+        assert_eq!(parse(&[]), Ok(View::Leaked(plain, Format::Go)));
+        assert_eq!(parse(&[("format", "dot")]), Ok(View::Leaked(plain, Format::Dot)));
+        let Ok(View::Leaked(options, format)) = parse(&[("passes", "3"), ("format", "json")]) else { panic!("leaks") };
+        assert_eq!((options.passes, format), (3, Format::Json));
+        let Ok(View::Leaked(options, _)) = parse(&[("mode", "fork"), ("settle", "20ms")]) else { panic!("leaks") };
         assert_eq!((options.mode, options.settle), (Mode::Fork, Duration::from_millis(20)));
         assert_eq!(parse(&[("tier", "2"), ("longer", "10s")]), Ok(View::Blocked(Duration::from_secs(10))));
         assert_eq!(parse(&[("tier", "2"), ("growth", "2m")]), Ok(View::Growth(Duration::from_secs(120))));
@@ -163,7 +207,11 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_said() {
-        let bad: [&'static [(&str, &str)]; 8] = [
+        let bad: [&'static [(&str, &str)]; 12] = [
+            &[("passes", "0")],
+            &[("passes", "many")],
+            &[("format", "xml")],
+            &[("format", "json"), ("tier", "2"), ("longer", "1s")],
             &[("mode", "copy")],
             &[("tier", "3")],
             &[("tier", "2")],

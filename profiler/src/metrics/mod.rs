@@ -17,7 +17,7 @@ use greenprof_runtime::{
 };
 use prometheus_client::{collector::Collector, encoding::DescriptorEncoder, registry::Unit};
 
-use crate::{contention, http::Registry, process};
+use crate::{contention, http::Registry, leak, process};
 pub use losses::Losses;
 use writer::Writer;
 
@@ -38,6 +38,7 @@ impl Collector for Standard {
             memory(&mut to)?;
         }
         waits(&mut to)?;
+        leaks(&mut to)?;
         own_process(&mut to)
     }
 }
@@ -127,6 +128,17 @@ fn waits(to: &mut Writer<'_>) -> fmt::Result {
         to.counter_with(name, help_time, Some(&Unit::Seconds), waited.1 / 1e9)?;
     }
     Ok(())
+}
+
+/// What the leak detector has said, and whether it was wrong.
+fn leaks(to: &mut Writer<'_>) -> fmt::Result {
+    let figures = leak::figures();
+    to.gauge("greenprof_leak_tasks", "Tasks that the last leak detection has reported", figures.last as f64)?;
+    to.counter("greenprof_leak_detections", "Leak detections", figures.detections)?;
+    let errors =
+        "Tasks that were reported as leaked and have run since without being reclaimed: faults of the detector";
+    to.counter("greenprof_leak_detector_errors", errors, figures.errors)?;
+    to.counter("greenprof_leak_tasks_unwound", "Leaked tasks that were told to unwind", figures.unwound)
 }
 
 fn own_process(to: &mut Writer<'_>) -> fmt::Result {

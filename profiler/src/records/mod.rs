@@ -169,6 +169,14 @@ impl<S: Sums> Table<S> {
         change(&mut shard.records[(id >> SHARD_BITS) as usize].sums);
     }
 
+    /// The stack of a record.
+    pub(crate) fn stack(&self, RecordId(id): RecordId) -> Vec<usize> {
+        heap::untracked(|| {
+            let shard = self.shard(id as usize);
+            shard.stack(shard.records[(id >> SHARD_BITS) as usize].stack).to_vec()
+        })
+    }
+
     /// Adds a record; nothing if there is no memory, or if there are too many.
     #[cold]
     fn add(&self, shard: &mut Shard<S>, stack: &Captured<'_>, kind: usize, record_hash: u64) -> Option<usize> {

@@ -43,6 +43,7 @@ pub mod select;
 mod semaphore;
 mod wait_group;
 pub(crate) mod waiter;
+pub(crate) mod withdraw;
 
 use self::core::Kind;
 #[cfg(all(test, loom))]

@@ -53,6 +53,12 @@ pub(super) struct State {
     generations: Generations,
 }
 
+impl State {
+    pub(super) fn lock(&self) -> &ExclusiveLock {
+        &self.lock
+    }
+}
+
 impl Body for State {
     const KIND: Kind = Kind::Mutex;
 }

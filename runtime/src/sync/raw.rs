@@ -36,7 +36,13 @@ unsafe impl Send for RawMutex {}
 unsafe impl Sync for RawMutex {}
 
 #[derive(Default)]
-struct Mutual(ExclusiveLock);
+pub(super) struct Mutual(ExclusiveLock);
+
+impl Mutual {
+    pub(super) fn lock(&self) -> &ExclusiveLock {
+        &self.0
+    }
+}
 
 impl Body for Mutual {
     const KIND: Kind = Kind::RawMutex;
@@ -102,7 +108,13 @@ unsafe impl Send for RawRwLock {}
 unsafe impl Sync for RawRwLock {}
 
 #[derive(Default)]
-struct ReadWrite(SharedLock);
+pub(super) struct ReadWrite(SharedLock);
+
+impl ReadWrite {
+    pub(super) fn lock(&self) -> &SharedLock {
+        &self.0
+    }
+}
 
 impl Body for ReadWrite {
     const KIND: Kind = Kind::RawRwLock;

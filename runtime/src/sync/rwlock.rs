@@ -68,6 +68,12 @@ pub(super) struct State {
     generations: Generations,
 }
 
+impl State {
+    pub(super) fn lock(&self) -> &SharedLock {
+        &self.lock
+    }
+}
+
 impl Body for State {
     const KIND: Kind = Kind::RwLock;
 }

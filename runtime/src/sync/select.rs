@@ -271,18 +271,30 @@ fn run_locked(arms: &[&dyn Arm], otherwise: Otherwise) -> Option<usize> {
     }
     for arm in arms.iter().filter(|arm| arm.channel().is_some()) {
         // SAFETY: the arms' channels are locked. The arms and the race are on this stack, and every arm is removed or
-        // finished before this returns. The task does not unwind in between: waiting does not panic.
+        // finished before this returns or unwinds.
         unsafe { arm.enqueue(&select) };
     }
     drop(locked);
-    let chosen = wait(arms, &select, otherwise);
-    // One at a time: the race is over, and nothing depends on how long they stay. The chosen one has been taken out.
-    for (at, arm) in arms.iter().enumerate() {
-        if chosen != Some(at) {
-            arm.remove();
+    let mut queued = Queued { arms, chosen: None };
+    queued.chosen = wait(arms, &select, otherwise);
+    queued.chosen
+}
+
+/// The arms of a select that waits. Takes them out of their queues, also if the wait is unwound.
+struct Queued<'a> {
+    arms: &'a [&'a dyn Arm],
+    chosen: Option<usize>,
+}
+
+impl Drop for Queued<'_> {
+    fn drop(&mut self) {
+        // One at a time: the race is over, and nothing depends on how long they stay. The chosen one has been taken out.
+        for (at, arm) in self.arms.iter().enumerate() {
+            if self.chosen != Some(at) {
+                arm.remove();
+            }
         }
     }
-    chosen
 }
 
 fn deduplicate(sorted: &mut [*const Core]) -> usize {

@@ -6,7 +6,7 @@ use super::{
     broadcast::wake_all,
     core::{Body, Kind},
     handle::Handle,
-    waiter::{WaitQueue, Waiter},
+    waiter::{Outcome, WaitQueue, Waiter},
 };
 use crate::task::WaitReason;
 
@@ -81,15 +81,25 @@ impl WaitGroup {
 
     /// Waits until the counter is zero.
     pub fn wait(&self) {
+        self.wait_as(|waiter| waiter.wait(WaitReason::WaitGroupWait));
+    }
+
+    /// Like `wait`, of one who has lent something until then.
+    pub(crate) fn wait_lending(&self) {
+        self.wait_as(|waiter| waiter.wait_lending(WaitReason::WaitGroupWait));
+    }
+
+    #[inline]
+    fn wait_as(&self, wait: impl FnOnce(&Waiter) -> Outcome) {
         let mut state = self.handle.core().lock();
         if state.counter == 0 {
             return;
         }
         let waiter = Waiter::new(std::ptr::null_mut());
-        // SAFETY: the waiter stays here until it is finished.
+        // SAFETY: the waiter stays here until it is finished, or was taken out of its queue.
         unsafe { state.waiters.push_back(&waiter) };
         drop(state);
-        waiter.wait(WaitReason::WaitGroupWait);
+        wait(&waiter);
     }
 }
 

@@ -13,7 +13,12 @@
 //! [`Veiled`], so that a scan does not take them for pointers. A waiter says which queue it is in, and that tells its
 //! primitive, for queues lie in cores; one that is in none has been chosen to be woken.
 
-use std::{cell::Cell, ops::Range, ptr};
+use std::{
+    cell::Cell,
+    ops::Range,
+    ptr,
+    sync::atomic::{AtomicPtr, Ordering::Relaxed},
+};
 
 use crate::{
     hooks,
@@ -100,7 +105,8 @@ pub(crate) struct Waiter {
     next: Veiled,
     previous: Veiled,
     /// Null while it is in none. A queue that is woken as a whole is moved out first; then this still tells where it was.
-    queue: Cell<*const WaitQueue>,
+    /// Atomic, all Relaxed, for who reads it to find out which lock guards it.
+    queue: AtomicPtr<WaitQueue>,
 }
 
 impl Waiter {
@@ -116,7 +122,7 @@ impl Waiter {
             sibling: Cell::new(ptr::null()),
             next: Veiled::null(),
             previous: Veiled::null(),
-            queue: Cell::new(ptr::null()),
+            queue: AtomicPtr::new(ptr::null_mut()),
         }
     }
 
@@ -137,11 +143,20 @@ impl Waiter {
         self.sibling.set(race.first.replace(self));
     }
 
-    /// Waits until somebody has finished the waiter, which must be in a queue whose lock has been released.
+    /// Waits until somebody has finished the waiter, which must be in a queue whose lock has been released. Unwinds if the task is
+    /// reclaimed; then the waiter has been taken out of its queue, and not finished.
     #[inline]
     pub(crate) fn wait(&self, reason: WaitReason) -> Outcome {
         let wait = hooks::wait_begin(self.parker, reason);
-        let outcome = self.park_until_finished(reason);
+        let outcome = self.park_until_finished(reason, On::waiter(self));
+        hooks::wait_end(wait, reason);
+        outcome
+    }
+
+    /// Like `wait`, of one who has lent something until then: it is never reclaimed.
+    pub(crate) fn wait_lending(&self, reason: WaitReason) -> Outcome {
+        let wait = hooks::wait_begin(self.parker, reason);
+        let outcome = self.park_until_finished(reason, On::waiter(self).lending());
         hooks::wait_end(wait, reason);
         outcome
     }
@@ -163,7 +178,7 @@ impl Waiter {
                 break Some(outcome);
             }
             if clock::now() >= deadline {
-                break if withdraw() { None } else { Some(self.park_until_finished(reason)) };
+                break if withdraw() { None } else { Some(self.park_until_finished(reason, On::waiter(self))) };
             }
             self.parker.park_until(reason, On::waiter(self), deadline);
         };
@@ -172,13 +187,24 @@ impl Waiter {
     }
 
     #[inline]
-    fn park_until_finished(&self, reason: WaitReason) -> Outcome {
+    fn park_until_finished(&self, reason: WaitReason, on: On) -> Outcome {
         loop {
             match self.outcome() {
                 Some(outcome) => return outcome,
-                None => self.parker.park(reason, On::waiter(self)),
+                None => self.parker.park(reason, on),
             }
         }
+    }
+
+    /// Where it stands in a queue, as far as the queue's lock is held. Null if it is in none.
+    pub(super) fn queue(&self) -> *mut WaitQueue {
+        self.queue.load(Relaxed)
+    }
+
+    /// The race that decides its wait, if it is one of several.
+    pub(super) fn race(&self) -> Option<&Race> {
+        // SAFETY: a race outlives its waiters.
+        unsafe { self.race.as_ref() }
     }
 
     /// How the wait ended, if it has.
@@ -232,7 +258,7 @@ pub(crate) unsafe fn glances(waiter: *const Waiter, stack: Range<usize>) -> impl
         let waiter = unsafe { &*within(waiter, &stack)? };
         // SAFETY: as above. Relaxed: the world is stopped.
         let over = within(waiter.race, &stack).is_some_and(|race| unsafe { (*race).over.load(Ordering::Relaxed) != 0 });
-        let queue = waiter.queue.get();
+        let queue = waiter.queue.load(Relaxed).cast_const();
         Some(Glance {
             at: waiter,
             queue,
@@ -283,7 +309,7 @@ impl WaitQueue {
     pub(crate) unsafe fn push_back(&mut self, waiter: &Waiter) {
         waiter.next.set(ptr::null());
         waiter.previous.set(self.tail);
-        waiter.queue.set(self);
+        waiter.queue.store(self, Relaxed);
         if self.tail.is_null() {
             self.head = waiter;
         } else {
@@ -298,7 +324,7 @@ impl WaitQueue {
     pub(crate) unsafe fn push_front(&mut self, waiter: &Waiter) {
         waiter.next.set(self.head);
         waiter.previous.set(ptr::null());
-        waiter.queue.set(self);
+        waiter.queue.store(self, Relaxed);
         if self.head.is_null() {
             self.tail = waiter;
         } else {
@@ -323,6 +349,24 @@ impl WaitQueue {
         }
     }
 
+    /// Whether a waiter is in the queue. Walks through it, so it also tells one that was moved out with all others.
+    pub(super) fn contains(&self, waiter: *const Waiter) -> bool {
+        if self.head == waiter || self.tail == waiter {
+            return true;
+        }
+        let mut next = self.head;
+        while let Some(other) = {
+            // SAFETY: null, or a waiter in the queue, which is alive.
+            unsafe { next.as_ref() }
+        } {
+            if ptr::eq(other, waiter) {
+                return true;
+            }
+            next = other.next.get();
+        }
+        false
+    }
+
     /// When those in the queue have entered it, for the hooks.
     pub(super) fn times(&self) -> impl Iterator<Item = u64> {
         let mut next = self.head;
@@ -336,7 +380,7 @@ impl WaitQueue {
 
     /// Takes a waiter out if it is still in the queue, and says whether it was. It must have been put into this one.
     pub(crate) fn remove(&mut self, waiter: &Waiter) -> bool {
-        let queued = !waiter.queue.get().is_null();
+        let queued = !waiter.queue.load(Relaxed).is_null();
         if queued {
             self.unlink(waiter);
         }
@@ -357,7 +401,7 @@ impl WaitQueue {
                 None => self.tail = previous,
             }
         }
-        waiter.queue.set(ptr::null());
+        waiter.queue.store(ptr::null_mut(), Relaxed);
     }
 }
 

@@ -153,8 +153,8 @@ impl Completion {
         true
     }
 
-    /// The joiner gives up. `false`: the task has been faster.
-    fn withdraw(&self, id: u64) -> bool {
+    /// The joiner gives up, or who has seized it does so for it. `false`: the task has been faster.
+    pub(super) fn withdraw(&self, id: u64) -> bool {
         // Relaxed: only the joiner leaves and enters JOINING. Acquire: as in `is_over`.
         let (joining, running) = (compose(id, JOINING), compose(id, RUNNING));
         self.word.compare_exchange(joining, running, Ordering::Relaxed, Ordering::Acquire).is_ok()
@@ -162,10 +162,18 @@ impl Completion {
 
     /// Waits for the end of task `id`, of `deadline`, or of the runtime that the lookout watches.
     pub(super) fn wait(&self, id: u64, parker: Parker, deadline: Option<u64>, lookout: Option<Lookout>) -> End {
+        self.wait_on(On::end_of(TaskId(id)), id, parker, deadline, lookout)
+    }
+
+    /// Waits for the end of task `id`, whatever happens: it uses what the caller has lent.
+    pub(super) fn wait_lending(&self, id: u64, parker: Parker) -> End {
+        self.wait_on(On::end_of(TaskId(id)).lending(), id, parker, None, None)
+    }
+
+    fn wait_on(&self, on: On, id: u64, parker: Parker, deadline: Option<u64>, lookout: Option<Lookout>) -> End {
         if !self.enter(id, parker) {
             return End::Done;
         }
-        let on = On::end_of(TaskId(id));
         let wait = hooks::wait_begin(parker, WaitReason::Join);
         let end = loop {
             if self.is_over(id) {

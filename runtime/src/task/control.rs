@@ -9,6 +9,7 @@
 //! - the task and its joiner: `completion`;
 //! - the worker that runs the task: `epoch`, and `sp` through the switch;
 //! - the task itself: `wait_reason`, `waiting_since`, `waits_on`, `labels`, `locals`;
+//! - who has seized the task, and then the task: `evicted`;
 //! - the owner of the list the task is in (injector, free list): `next`, `ahead`, `batch`, `timed`, `runnable_since`.
 
 use std::{
@@ -54,6 +55,8 @@ pub(crate) struct Control {
     pub(crate) wait_reason: AtomicU8,
     /// Whether `runnable_since` says when the task, which is in a queue, became runnable. Written by who has the task.
     timed: AtomicBool,
+    /// Whether the task is to unwind from its wait. Set by who has seized it, taken by the task when it is resumed.
+    pub(super) evicted: AtomicBool,
     pub(crate) completion: Completion,
     /// Where the closure lies; once the task has begun, the lower end of what is the runtime's on the stack.
     pub(crate) closure: AtomicPtr<u8>,
@@ -93,12 +96,14 @@ const _: () = {
 /// What a task waits on, in one word, for those who look from outside.
 ///
 /// ```text
-///   address of a waiter, or 2 * number of a task │ 1 if a timer ends the wait
+///   address of a waiter, or 4 * number of a task │ 2 if the waiter has lent something │ 1 if a timer ends the wait
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct On(usize);
 
 const TIMED: usize = 1;
+const LENDS: usize = 2;
+const FLAGS: usize = TIMED | LENDS;
 
 impl On {
     /// Nothing that anybody could bring about.
@@ -111,11 +116,20 @@ impl On {
 
     /// The end of a task.
     pub(crate) fn end_of(task: TaskId) -> Self {
-        Self(task.get() as usize * 2)
+        Self(task.get() as usize * (FLAGS + 1))
     }
 
     pub(crate) fn timed(self) -> Self {
         Self(self.0 | TIMED)
+    }
+
+    /// The wait must not be unwound: others use what the waiter has lent until it is over.
+    pub(crate) fn lending(self) -> Self {
+        Self(self.0 | LENDS)
+    }
+
+    pub(crate) fn lends(self) -> bool {
+        self.0 & LENDS != 0
     }
 
     pub(crate) fn is_timed(self) -> bool {
@@ -124,12 +138,12 @@ impl On {
 
     /// The waiter, if it is one; null if it is nothing.
     pub(crate) fn as_waiter(self) -> *const Waiter {
-        (self.0 & !TIMED) as *const Waiter
+        (self.0 & !FLAGS) as *const Waiter
     }
 
     /// The number of the task, if it is the end of one.
     pub(crate) fn as_task(self) -> u64 {
-        self.0 as u64 / 2
+        (self.0 / (FLAGS + 1)) as u64
     }
 
     pub(crate) fn bits(self) -> usize {
@@ -208,6 +222,7 @@ impl Control {
                 stack_size: AtomicUsize::new(stack_size),
                 wait_reason: AtomicU8::new(0),
                 timed: AtomicBool::new(false),
+                evicted: AtomicBool::new(false),
                 labels: AtomicU32::new(0),
                 waiting_since: AtomicU64::new(0),
                 runnable_since: AtomicU64::new(0),

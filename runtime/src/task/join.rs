@@ -170,7 +170,7 @@ impl<T> JoinHandle<T> {
     /// before the task ended, it is an [`Abandoned`], no matter whether that happened before or during the join. (On a
     /// task of that same runtime the join does not return, because that task is abandoned, too.)
     pub fn join(self) -> Result<T> {
-        match self.wait(None, true) {
+        match self.wait(None) {
             End::Abandoned => Err(Box::new(Abandoned { task: self.id })),
             _ => self.take(),
         }
@@ -181,7 +181,7 @@ impl<T> JoinHandle<T> {
     /// # Errors
     /// The handle when the time was over; else as [`JoinHandle::join`] gives it.
     pub fn join_timeout(self, timeout: Duration) -> std::result::Result<Result<T>, Self> {
-        match self.wait(Some(clock::after(timeout)), true) {
+        match self.wait(Some(clock::after(timeout))) {
             End::TimedOut => Err(self),
             End::Abandoned => Ok(Err(Box::new(Abandoned { task: self.id }))),
             End::Done => Ok(self.take()),
@@ -190,16 +190,18 @@ impl<T> JoinHandle<T> {
 
     /// Like `join`, and returns only when the task has ended: for who has lent it something.
     pub(crate) fn join_ended(self) -> Result<T> {
-        self.wait(None, false);
+        if !self.is_finished() {
+            wait_lending(&self.control.completion, self.id);
+        }
         self.take()
     }
 
     #[inline]
-    fn wait(&self, deadline: Option<u64>, may_be_abandoned: bool) -> End {
+    fn wait(&self, deadline: Option<u64>) -> End {
         if self.is_finished() {
             return End::Done;
         }
-        wait(&self.control.completion, self.id, deadline, may_be_abandoned.then_some(self.runtime))
+        wait(&self.control.completion, self.id, deadline, self.runtime)
     }
 
     /// The result of a task that has ended.
@@ -233,9 +235,14 @@ impl<T> JoinHandle<T> {
 }
 
 #[inline(never)]
-fn wait(completion: &Completion, id: TaskId, deadline: Option<u64>, runtime: Option<u32>) -> End {
+fn wait(completion: &Completion, id: TaskId, deadline: Option<u64>, runtime: u32) -> End {
     let parker = Parker::current();
-    completion.wait(id.0, parker, deadline, runtime.and_then(|runtime| Lookout::new(runtime, parker)))
+    completion.wait(id.0, parker, deadline, Lookout::new(runtime, parker))
+}
+
+#[inline(never)]
+fn wait_lending(completion: &Completion, id: TaskId) {
+    completion.wait_lending(id.0, Parker::current());
 }
 
 impl<T> Drop for JoinHandle<T> {

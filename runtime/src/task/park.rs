@@ -12,7 +12,15 @@
 //!             unpark      ▼  │ take_token, or commit_park that fails
 //!                       TOKEN┘
 //!   RUNNING ── begin_block ─▶ BLOCKED ── unpark: WakeThread ─▶ RUNNING
+//!
+//!   PARKED ── seize ─▶ SEIZED ── unpark ─▶ SEIZED_TOKEN
+//!     ▲                  │ │                  │ │
+//!     └── let_go ────────┘ └──── evict ─────▶ RUNNING, queued ◀── let_go, evict
 //! ```
+//!
+//! SEIZED holds a parked task still for somebody who looks at it and may end its wait in a way of its own
+//! (`task/reclaim.rs`). Nobody else makes the task runnable meanwhile: a wake-up is remembered as SEIZED_TOKEN, and is
+//! delivered by `let_go`. So what the seizer has seen of the wait is true until it lets go.
 //!
 //! RUNNING also covers a task that waits in a run queue. TOKEN remembers a wake-up that came before the wait: the next
 //! wait returns at once. Tokens can be stale (a waker that was slow), so every wait is a loop around its own condition.
@@ -27,13 +35,15 @@ const RUNNING: u32 = 1;
 const TOKEN: u32 = 2;
 const PARKED: u32 = 3;
 const BLOCKED: u32 = 4;
+const SEIZED: u32 = 5;
+const SEIZED_TOKEN: u32 = 6;
 
 /// What a park word says at a moment, for those who look from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ParkState {
     /// No task uses the control block.
     Dead,
-    /// On a processor or in a run queue.
+    /// On a processor or in a run queue, or seized, which is the way to a queue.
     Active,
     /// Waits, its context saved.
     Parked,
@@ -171,6 +181,7 @@ impl ParkWord {
                 BLOCKED => (RUNNING, Unpark::WakeThread),
                 // TOKEN: written again, so that what this waker did before is visible to the task as well.
                 TOKEN => (TOKEN, Unpark::Nothing),
+                SEIZED | SEIZED_TOKEN => (SEIZED_TOKEN, Unpark::Nothing),
                 _ => return Unpark::Nothing,
             };
             // AcqRel: Release pairs with the Acquire of `take_token`, Acquire with the Release of `leave_running`.
@@ -179,6 +190,31 @@ impl ParkWord {
                 Err(now) => word = now,
             }
         }
+    }
+
+    /// Holds the task of `generation` still, if it is parked. The caller must end that with `let_go` or `evict`.
+    pub(crate) fn seize(&self, generation: u32) -> bool {
+        let (parked, seized) = (compose(generation, PARKED), compose(generation, SEIZED));
+        // Acquire: pairs with the Release in `leave_running`: the seizer sees the saved context and the stack.
+        self.0.compare_exchange(parked, seized, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    }
+
+    /// Ends `seize` as if it had not been: the task is parked again, or, if somebody has woken it meanwhile, to be queued.
+    pub(crate) fn let_go(&self, generation: u32) -> Unpark {
+        let (parked, seized) = (compose(generation, PARKED), compose(generation, SEIZED));
+        // Release: pairs with the Acquire of `unpark` and `seize`: who has the task next comes after the look at it.
+        match self.0.compare_exchange(seized, parked, Ordering::Release, Ordering::Relaxed) {
+            Ok(_) => Unpark::Nothing,
+            Err(_) => self.evict(generation),
+        }
+    }
+
+    /// Ends `seize` by making the task runnable; the caller queues it. A wake-up that came meanwhile is spent on this.
+    pub(crate) fn evict(&self, generation: u32) -> Unpark {
+        // AcqRel: Acquire pairs with the Release in `unpark`, for what a waker did before; Release as in `unpark`.
+        let before = self.0.swap(compose(generation, RUNNING), Ordering::AcqRel);
+        debug_assert!(matches!(split(before), (now, SEIZED | SEIZED_TOKEN) if now == generation), "only the seizer");
+        Unpark::Schedule
     }
 
     /// The half of the word that a blocked task's thread sleeps on, and the value it has while blocked.
@@ -244,6 +280,28 @@ mod tests {
     }
 
     #[test]
+    fn a_seized_task_is_queued_by_its_seizer_only() {
+        let word = ParkWord::new();
+        let generation = word.start();
+        assert!(!word.seize(generation), "it is running");
+        assert!(word.commit_park());
+        assert!(!word.seize(generation + 1));
+        assert!(word.seize(generation));
+        assert!(!word.seize(generation), "once");
+        assert_eq!(word.load(), (generation, ParkState::Active));
+        assert_eq!(word.let_go(generation), Unpark::Nothing);
+        assert!(word.seize(generation));
+        assert_eq!(word.unpark(generation), Unpark::Nothing);
+        assert_eq!(word.unpark(generation), Unpark::Nothing);
+        assert_eq!(word.let_go(generation), Unpark::Schedule, "the wake-up is delivered, once");
+        assert!(word.commit_park());
+        assert!(word.seize(generation));
+        assert_eq!(word.unpark(generation), Unpark::Nothing);
+        assert_eq!(word.evict(generation), Unpark::Schedule);
+        assert!(!word.take_token(), "the wake-up was spent");
+    }
+
+    #[test]
     fn blocked_in_place_is_woken_through_the_thread() {
         let word = ParkWord::new();
         let generation = word.start();
@@ -275,5 +333,48 @@ mod model {
             let scheduled = wakers.into_iter().map(|w| w.join().unwrap()).filter(|u| *u == Unpark::Schedule).count();
             assert_eq!(scheduled, usize::from(parked), "a parked task is scheduled once, a running one never");
         });
+    }
+
+    /// A seizer looks at a task that parks, and lets it go or evicts it, while a waker comes: the task is queued by exactly one of
+    /// the two if it was woken or evicted, and what the seizer saw while it held the task did not change.
+    #[test]
+    fn a_seizer_and_a_waker() {
+        for evicts in [false, true] {
+            crate::sys::model::check(3, 10, move || {
+                let word = Arc::new(ParkWord::new());
+                let stack = Arc::new(crate::sys::model::Checked::default());
+                let generation = word.start();
+                let waker = {
+                    let word = word.clone();
+                    loom::thread::spawn(move || word.unpark(generation))
+                };
+                let seizer = {
+                    let (word, stack) = (word.clone(), stack.clone());
+                    loom::thread::spawn(move || {
+                        if !word.seize(generation) {
+                            return (false, Unpark::Nothing);
+                        }
+                        // Nobody runs the task, so nobody writes its stack.
+                        assert_eq!(stack.read(), 1);
+                        (true, if evicts { word.evict(generation) } else { word.let_go(generation) })
+                    })
+                };
+                stack.add(1);
+                let mut parked = word.commit_park();
+                let woken = waker.join().unwrap();
+                let (seized, ended) = seizer.join().unwrap();
+                let queued = [woken, ended].iter().filter(|u| **u == Unpark::Schedule).count();
+                assert!(!seized || parked);
+                if queued == 1 {
+                    assert!(parked, "a running task is never queued");
+                    // Whoever takes it from the queue runs it.
+                    stack.add(1);
+                    parked = false;
+                }
+                assert!(queued <= 1);
+                assert!(!parked, "the wake-up was lost");
+                assert!(!(seized && evicts) || queued == 1);
+            });
+        }
     }
 }

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use super::{
     WaitReason,
     control::{Control, On, TaskRef},
+    reclaim,
 };
 use crate::{
     heap,
@@ -47,6 +48,9 @@ impl Parker {
     }
 
     /// Waits until unparked, or returns at once if that has happened already. May return for no reason.
+    ///
+    /// Unwinds if the task is reclaimed (`task/reclaim.rs`): then it is in no queue any more, and nobody has given it anything.
+    /// A select has to take its waiters out of their queues itself. It does not if `on` says that the waiter has lent something.
     ///
     /// Only its owner may call this. No lock of the runtime may be held: the waker needs it. What `on` names must stay
     /// where it is until the wait is over: a leak scan reads it.
@@ -111,6 +115,10 @@ fn park_task(control: &Control, reason: WaitReason, on: On) {
         block_in_place(control);
     } else {
         scheduler::leave(Departure::Park);
+        // Relaxed: set by who has queued the task.
+        if control.evicted.load(Ordering::Relaxed) {
+            reclaim::unwind(control);
+        }
     }
 }
 

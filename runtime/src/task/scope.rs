@@ -82,7 +82,8 @@ where
     let tasks = Arc::new(Tasks { running: WaitGroup::new(), panicked: AtomicBool::new(false) });
     let scope = Scope { tasks, scope: PhantomData, env: PhantomData };
     let result = catch_unwind(AssertUnwindSafe(|| body(&scope)));
-    scope.tasks.running.wait();
+    // Whatever happens: the tasks use what was lent to them.
+    scope.tasks.running.wait_lending();
     match result {
         Err(panic) => resume_unwind(panic),
         // Relaxed: see `Token::drop`.

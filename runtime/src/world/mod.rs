@@ -11,6 +11,10 @@ pub mod unwind;
 
 pub use crate::scheduler::{Figures, figures};
 pub use crate::sys::histogram::Distribution;
+/// Reclaiming tasks that nobody can wake; the steps are told in `task/reclaim.rs`.
+pub mod reclaim {
+    pub use crate::task::reclaim::{Continuation, Directory, NotSeized, Seized, Withdrawn, evict};
+}
 pub use modules::for_each_module;
 pub use stop::{Patience, stop};
 pub use tasks::{States, TaskInfo, TaskState, TaskView, Tasks, states, tasks, tasks_of};

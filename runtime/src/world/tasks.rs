@@ -255,6 +255,6 @@ pub fn tasks_of(marks: impl IntoIterator<Item = TaskMark>, depth: usize) -> Task
 }
 
 /// The control blocks that were ever used. Neither locks nor allocates.
-pub(super) fn blocks() -> impl Iterator<Item = NonNull<Control>> {
+pub(crate) fn blocks() -> impl Iterator<Item = NonNull<Control>> {
     Slab::all().flat_map(Slab::controls)
 }

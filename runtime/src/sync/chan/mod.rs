@@ -6,7 +6,7 @@ pub(super) mod state;
 
 use std::{
     fmt,
-    mem::{ManuallyDrop, MaybeUninit},
+    mem::{self, ManuallyDrop, MaybeUninit},
     panic::Location,
     ptr,
     time::Duration,
@@ -121,15 +121,17 @@ impl<T: Send> Chan<T> {
             state.push(value);
             return Ok(());
         }
-        let mut value = ManuallyDrop::new(value);
-        let waiter = Waiter::new(ptr::from_mut(&mut value).cast());
+        let mut unsent = Unsent(ManuallyDrop::new(value));
+        let waiter = Waiter::new(ptr::from_mut(&mut unsent.0).cast());
         // SAFETY: the waiter and the value stay here until the waiter is finished.
         unsafe { state.senders.push_back(&waiter) };
         drop(state);
         match waiter.wait(WaitReason::ChanSend) {
-            Outcome::Done => Ok(()),
-            // Not taken, so it is still ours.
-            _ => Err(SendError(ManuallyDrop::into_inner(value))),
+            Outcome::Done => {
+                mem::forget(unsent);
+                Ok(())
+            }
+            _ => Err(SendError(unsent.into_inner())),
         }
     }
 
@@ -268,6 +270,24 @@ impl<T: Send> Chan<T> {
     /// How many values the buffer holds; 0 for a rendezvous.
     pub fn capacity(&self) -> usize {
         if self.is_nil() { 0 } else { self.lock().limit() as usize }
+    }
+}
+
+/// The value of a sender that waits. Nobody has taken it if the wait is unwound.
+struct Unsent<T>(ManuallyDrop<T>);
+
+impl<T> Unsent<T> {
+    fn into_inner(self) -> T {
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: it is still ours, and is not used again.
+        unsafe { ManuallyDrop::take(&mut this.0) }
+    }
+}
+
+impl<T> Drop for Unsent<T> {
+    fn drop(&mut self) {
+        // SAFETY: it is still ours, and is not used again.
+        unsafe { ManuallyDrop::drop(&mut self.0) };
     }
 }
 

@@ -239,6 +239,25 @@ impl ExclusiveLock {
     }
 }
 
+impl ExclusiveLock {
+    /// A waiter has been taken out of the queue without being woken. The core's lock must be held.
+    pub(in crate::sync) fn forgo(&self, waiter: &Waiter) {
+        // SAFETY: the caller holds the core's lock.
+        unsafe { &mut *self.queue.get() }.delays.left(waiter.queued_at.get());
+    }
+
+    /// Makes the word true again after waiters have been taken out without being woken. The core's lock must be held.
+    ///
+    /// Whoever has freed the lock and seen QUEUED or KEPT is on its way to `wake_next`, and finds nobody there.
+    pub(in crate::sync) fn settle(&self) {
+        // SAFETY: the caller holds the core's lock.
+        if unsafe { &*self.queue.get() }.waiters.is_empty() {
+            // Relaxed: the queue is guarded by the core's lock.
+            self.word.fetch_and(!(QUEUED | KEPT), Ordering::Relaxed);
+        }
+    }
+}
+
 /// Whether there is a worker beside this one, on which the holder of a lock may be running.
 fn holder_may_run() -> bool {
     current_worker().is_none_or(|worker| worker.shared().processors.len() > 1)

@@ -13,7 +13,8 @@
 //!   first writer if there are none; after the last reader to the first writer. Nobody overtakes a waiter, and readers and
 //!   writers take turns: a reader waits for one writer at most once the lock has changed hands, and a writer for those
 //!   before it with a batch of readers in between.
-//! - QUEUED is set as long as somebody is in a queue, and changes only while the core's lock is held. Between the
+//! - QUEUED is set as long as somebody is in a queue (or was, and has been taken out by `reclaim`, until `settle`), and changes
+//!   only while the core's lock is held. Between the
 //!   moment when the last reader leaves and its handing over the word is QUEUED alone: nobody can come in.
 
 use std::{cell::UnsafeCell, mem, ptr};
@@ -225,14 +226,21 @@ impl SharedLock {
     #[inline(never)]
     fn unlock_write_slow(&self, core: &Core) -> bool {
         core.lock();
-        // A writer's unlock comes here only because somebody waits, and then nobody else changes the word.
-        if self.word.load(Ordering::Relaxed) != WRITER | QUEUED {
-            // SAFETY: locked above.
-            unsafe { core.unlock() };
-            return false;
+        // A writer's unlock comes here only because somebody waits, or did, and has been taken out since (`settle`); nobody else
+        // changes the word meanwhile.
+        let word = self.word.load(Ordering::Relaxed);
+        if word == WRITER | QUEUED {
+            self.hand_over(core, true);
+            return true;
         }
-        self.hand_over(core, true);
-        true
+        let held = word == WRITER;
+        if held {
+            // Release: pairs with the Acquire of the next taker.
+            self.word.store(0, Ordering::Release);
+        }
+        // SAFETY: locked above.
+        unsafe { core.unlock() };
+        held
     }
 
     /// Gives the lock to those whose turn it is, and unlocks the core, whose lock the caller has taken. Nobody but the
@@ -272,6 +280,55 @@ impl SharedLock {
             parker.unpark();
         }
         hooks::unlocked(delay);
+    }
+}
+
+impl SharedLock {
+    /// Whether a waiter is in one of the queues. The core's lock must be held.
+    pub(in crate::sync) fn has_queued(&self, waiter: &Waiter) -> bool {
+        // SAFETY: the caller holds the core's lock.
+        let queues = unsafe { &*self.queues.get() };
+        queues.writers.contains(waiter) || queues.readers.contains(waiter)
+    }
+
+    /// A waiter that is in the queue has to leave it without being woken. The core's lock must be held.
+    pub(in crate::sync) fn forgo(&self, waiter: &Waiter) {
+        // SAFETY: the caller holds the core's lock.
+        let queues = unsafe { &mut *self.queues.get() };
+        if ptr::eq(waiter.queue(), &raw const queues.readers) {
+            queues.waiting_readers -= 1;
+        }
+    }
+
+    /// Makes the word true again after waiters have been taken out without being woken, and lets readers in that waited only for a
+    /// writer that is gone. Unlocks the core, whose lock the caller has taken.
+    pub(in crate::sync) fn settle(&self, core: &Core) {
+        // SAFETY: the caller has locked the core.
+        let queues = unsafe { &mut *self.queues.get() };
+        let admitted = loop {
+            let word = self.word.load(Ordering::Relaxed);
+            // QUEUED alone: the last reader has left, and is about to hand the lock over to whoever is there then.
+            if word & QUEUED == 0 || word == QUEUED || !queues.writers.is_empty() {
+                break None;
+            }
+            let next = match (word & WRITER != 0, queues.waiting_readers) {
+                (_, 0) => word & !QUEUED,
+                // Their turn comes when it unlocks.
+                (true, _) => break None,
+                // Readers hold the lock, and those that wait may join them.
+                (false, count) => (word & !QUEUED) + count * READER,
+            };
+            // Acquire: on behalf of the readers, pairs with the Release in `unlock_write`.
+            if self.word.compare_exchange_weak(word, next, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+                queues.waiting_readers = 0;
+                break Some(mem::replace(&mut queues.readers, WaitQueue::new()));
+            }
+        };
+        // SAFETY: the caller has locked the core.
+        unsafe { core.unlock() };
+        if let Some(readers) = admitted {
+            wake_all(readers);
+        }
     }
 }
 

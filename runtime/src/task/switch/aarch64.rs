@@ -6,6 +6,8 @@ use super::SavedFrame;
 
 /// Words of a saved context: x29 (frame pointer), x19, address to continue at, padding to 16 bytes.
 const SAVED_WORDS: usize = 4;
+/// See the x86_64 twin.
+pub(crate) const SAVED_BYTES: usize = SAVED_WORDS * size_of::<usize>();
 
 /// See the x86_64 twin.
 ///

@@ -29,9 +29,9 @@ mod aarch64;
 mod x86_64;
 
 #[cfg(target_arch = "aarch64")]
-pub(crate) use aarch64::{prepare, saved_frame, switch};
+pub(crate) use aarch64::{SAVED_BYTES, prepare, saved_frame, switch};
 #[cfg(target_arch = "x86_64")]
-pub(crate) use x86_64::{prepare, saved_frame, switch};
+pub(crate) use x86_64::{SAVED_BYTES, prepare, saved_frame, switch};
 
 /// Times `count` round trips to a context that does nothing but switch back: the bare switch, without a scheduler.
 #[cfg(feature = "bench")]

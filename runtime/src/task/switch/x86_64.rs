@@ -7,6 +7,8 @@ use super::SavedFrame;
 /// Words of a saved context: rbp, rbx, address to continue at. The compiler cannot be told that rbp and rbx are
 /// clobbered, so they are the two that the switch saves itself.
 const SAVED_WORDS: usize = 3;
+/// The same in bytes: how far above the saved stack pointer the context continues.
+pub(crate) const SAVED_BYTES: usize = SAVED_WORDS * size_of::<usize>();
 
 /// Leaves the running context, storing its stack pointer at `save`, and continues the one saved at `to`, which
 /// receives `message`. Returns the message of whoever switches back.

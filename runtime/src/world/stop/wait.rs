@@ -12,6 +12,7 @@ use crate::{
         TaskId, WaitReason,
         control::{NAME_BYTES, On, TaskRef},
         park::ParkState,
+        reclaim::{NotSeized, Seized},
         stack::slab::Slab,
     },
 };
@@ -47,6 +48,20 @@ pub struct TaskMark {
 }
 
 impl TaskMark {
+    /// Holds the task still, if it is parked in the very wait in which it was remembered.
+    ///
+    /// # Errors
+    /// See [`NotSeized`].
+    pub fn seize(&self) -> Result<Seized, NotSeized> {
+        Seized::new(self.task, self.epoch)
+    }
+
+    /// Whether the task has ended.
+    pub fn has_ended(&self) -> bool {
+        let (generation, state) = self.task.control().park.load();
+        generation != self.task.generation || state == ParkState::Dead
+    }
+
     /// Whether the task has run since.
     pub fn has_run(&self) -> bool {
         let control = self.task.control();
