@@ -38,6 +38,9 @@ pub enum Case {
     MutexProfile,
     HooksOff,
     TaskProfile,
+    LeakOwn,
+    LeakShared,
+    LeakChain,
 }
 
 /// How much of a case a sample does.
@@ -81,6 +84,9 @@ impl Case {
             Self::MutexProfile => "mutex-profile",
             Self::HooksOff => "hooks-off",
             Self::TaskProfile => "task-profile",
+            Self::LeakOwn => "leak-own",
+            Self::LeakShared => "leak-shared",
+            Self::LeakChain => "leak-chain",
         }
     }
 
@@ -111,6 +117,9 @@ impl Case {
             Self::StopWorld => (2000, 1),
             // Tasks that wait, and profiles of them.
             Self::TaskProfile => (100_000, 11),
+            // Tasks that wait, and detections among them.
+            Self::LeakOwn | Self::LeakShared => (100_000, 5),
+            Self::LeakChain => (1001, 11),
         };
         Effort { operations, batches }
     }

@@ -2,13 +2,15 @@
 
 mod contention;
 mod heap;
+mod leak;
 mod scheduler;
 mod tasks;
 
 use greenprof_benches::{case::Case, peers::Peer, values::TIME};
 
 /// All of them, in the order of the report.
-pub(crate) const ALL: [&Section; 4] = [&scheduler::SECTION, &heap::SECTION, &contention::SECTION, &tasks::SECTION];
+pub(crate) const ALL: [&Section; 5] =
+    [&scheduler::SECTION, &heap::SECTION, &contention::SECTION, &tasks::SECTION, &leak::SECTION];
 
 /// A part of the report.
 pub(crate) struct Section {
@@ -67,6 +69,10 @@ impl Row {
     /// No peer: the value itself must not exceed `limit`.
     const fn limited_to(self, limit: f64) -> Self {
         Self { against: Against::Limit(limit), target: Some(1.0), ..self }
+    }
+
+    const fn named(self, name: &'static str) -> Self {
+        Self { name, ..self }
     }
 
     const fn compared_with_own(self, name: &'static str, value: &'static str) -> Self {
