@@ -10,7 +10,7 @@ import (
 	"unsafe"
 )
 
-// block is a piece of memory that is full of pointers to others: see src/bin/leak-cost/crowd.rs.
+// block is a piece of memory that is full of pointers to others: see src/workload/leaks.rs.
 type block struct {
 	links [8]*block
 }
@@ -19,10 +19,7 @@ const heapBytes = 109 << 20
 
 // leaks finds a tenth of the goroutines leaked, each on a channel of its own or all on one.
 func leaks(tasks, batches int, shared bool) map[string]float64 {
-	profile := pprof.Lookup("goroutineleak")
-	if profile == nil {
-		fail("this Go has no goroutineleak profile: use 1.27, or 1.26 with GOEXPERIMENT=goroutineleakprofile")
-	}
+	profile := leakProfile()
 	leaked := tasks / 10
 	var arrived sync.WaitGroup
 	forget(leaked, shared, &arrived)
@@ -33,6 +30,49 @@ func leaks(tasks, batches int, shared bool) map[string]float64 {
 	}
 	arrived.Wait()
 	nodes := fill(heapBytes / int(unsafe.Sizeof(block{})))
+	values := timeLeaks(profile, batches)
+	runtime.KeepAlive(channels)
+	runtime.KeepAlive(nodes)
+	return values
+}
+
+// leakChain has tasks each of which waits on the channel that the one before it has, none leaked but one beside them.
+func leakChain(tasks, batches int) map[string]float64 {
+	profile := leakProfile()
+	var arrived sync.WaitGroup
+	forget(1, false, &arrived)
+	first := make(chan byte)
+	channel := first
+	for range tasks - 1 {
+		next := make(chan byte)
+		waitWith(channel, next, &arrived)
+		channel = next
+	}
+	arrived.Wait()
+	values := timeLeaks(profile, batches)
+	runtime.KeepAlive(first)
+	return values
+}
+
+func waitWith(channel, next chan byte, arrived *sync.WaitGroup) {
+	arrived.Add(1)
+	go func() {
+		arrived.Done()
+		<-channel
+		next <- 1
+	}()
+}
+
+func leakProfile() *pprof.Profile {
+	profile := pprof.Lookup("goroutineleak")
+	if profile == nil {
+		fail("this Go has no goroutineleak profile: use 1.27, or 1.26 with GOEXPERIMENT=goroutineleakprofile")
+	}
+	return profile
+}
+
+// timeLeaks gives the milliseconds of the median leak profile, and how many goroutines it has.
+func timeLeaks(profile *pprof.Profile, batches int) map[string]float64 {
 	runtime.GC()
 	times := make([]float64, batches)
 	for i := range times {
@@ -46,8 +86,6 @@ func leaks(tasks, batches int, shared bool) map[string]float64 {
 	if err := profile.WriteTo(&text, 1); err != nil {
 		fail(err.Error())
 	}
-	runtime.KeepAlive(channels)
-	runtime.KeepAlive(nodes)
 	first, _, _ := strings.Cut(text.String(), "\n")
 	_, total, known := strings.Cut(first, "total ")
 	if !known {

@@ -48,6 +48,8 @@ func main() {
 		values = leaks(operations, batches, false)
 	case "leak-shared":
 		values = leaks(operations, batches, true)
+	case "leak-chain":
+		values = leakChain(operations, batches)
 	default:
 		run, known := timed[name]
 		if !known {

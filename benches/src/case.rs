@@ -38,6 +38,9 @@ pub enum Case {
     MutexProfile,
     HooksOff,
     TaskProfile,
+    LeakOwn,
+    LeakShared,
+    LeakChain,
     OverheadOrders,
     OverheadCompute,
     OverheadAllocate,
@@ -86,6 +89,9 @@ impl Case {
             Self::MutexProfile => "mutex-profile",
             Self::HooksOff => "hooks-off",
             Self::TaskProfile => "task-profile",
+            Self::LeakOwn => "leak-own",
+            Self::LeakShared => "leak-shared",
+            Self::LeakChain => "leak-chain",
             Self::OverheadOrders => "overhead-orders",
             Self::OverheadCompute => "overhead-compute",
             Self::OverheadAllocate => "overhead-allocate",
@@ -121,6 +127,9 @@ impl Case {
             Self::StopWorld => (2000, 1),
             // Tasks that wait, and profiles of them.
             Self::TaskProfile => (100_000, 11),
+            // Tasks that wait, and detections among them.
+            Self::LeakOwn | Self::LeakShared => (100_000, 5),
+            Self::LeakChain => (1001, 11),
             // Pairs for each setting, of batches of some 30 ms.
             Self::OverheadOrders => (1000, 9),
             Self::OverheadCompute => (8000, 9),

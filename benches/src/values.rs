@@ -36,6 +36,15 @@ pub const ADDED: &str = "added";
 /// Instructions of an allocation and its free.
 pub const INSTRUCTIONS: &str = "instructions";
 
+/// Milliseconds of a leak profile, written and thrown away.
+pub const SCAN: &str = "scan";
+/// How many leaked tasks it had.
+pub const FOUND: &str = "found";
+/// Milliseconds for which the world was stopped.
+pub const STOP: &str = "stop";
+/// The same, where a copy of the process is looked at.
+pub const STOP_FORK: &str = "stop-fork";
+
 /// One value.
 pub(crate) fn one(name: &str, value: f64) -> Values {
     Values::from([(name.to_owned(), value)])

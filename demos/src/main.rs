@@ -13,7 +13,14 @@ use greenprof_demos::{
     hotpath,
     interrupt::Interrupt,
     latency::{self, LatencyError},
-    leaks::{self, LeaksError, detector::DETECTORS, program::Kind, scene::Frame},
+    leaks::{
+        self, LeaksError,
+        detector::DETECTORS,
+        matrix::{self, Build, MatrixError},
+        program::Kind,
+        scene::Frame,
+        stress,
+    },
     retain,
     scenario::{ScenarioError, Settings},
     serve::{self, ServeError},
@@ -23,6 +30,7 @@ use greenprof_demos::{
     watch,
 };
 use greenprof_profiler::http::{MAX_SECONDS, server::DEFAULT_ADDRESS};
+use greenprof_profiler::leak::Mode;
 use greenprof_runtime::heap::Heap;
 
 /// So that there are heap profiles.
@@ -80,6 +88,10 @@ enum Command {
     Churn(ScenarioArgs),
     /// Runs programs of which is known what leaks, and compares it with what a detector reports
     Leaks(LeaksArgs),
+    /// Runs random programs in which nothing is leaked under the leak detector, and proves that every blocked task could be woken
+    LeakStress(StressArgs),
+    /// Runs all known-leaky programs and the stress in all builds, and writes a table; goes on where it was stopped
+    LeakMatrix(MatrixArgs),
     /// Holds memory in tasks that wait, then not; shows both heap profiles, and checks them
     Retain(ScenarioArgs),
     /// Lets tasks pile up, and shows the capture that a threshold made of them
@@ -149,6 +161,67 @@ impl WatchedArgs {
         let length = if check { Length::Once } else { Length::For(Duration::from_secs(seconds)) };
         guide::Settings { address, workers: workers.map(NonZero::get), length }
     }
+}
+
+/// What `leak-stress` understands.
+#[derive(Debug, Args)]
+struct StressArgs {
+    /// How long
+    #[arg(long, value_name = "N", default_value_t = 600)]
+    seconds: u64,
+    /// Number of threads that run tasks
+    #[arg(long, value_name = "N", default_value_t = NonZero::new(2).expect("not zero"))]
+    workers: NonZero<usize>,
+    /// The detector: leak, or leak-fork
+    #[arg(long, value_name = "NAME", value_parser = own_detector, default_value = OWN_DETECTORS[0])]
+    detector: &'static str,
+    /// Where the random numbers begin [default: the time]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Prints the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `leak-matrix` understands.
+#[derive(Debug, Args)]
+struct MatrixArgs {
+    /// In this build only: debug, release, lto, or this for the one that runs; may be given several times [default: all but this]
+    #[arg(long, value_name = "BUILD", value_parser = matrix_build)]
+    build: Vec<Build>,
+    /// With so many threads that run tasks; may be given several times [default: 1, 2, 4]
+    #[arg(long, value_name = "N")]
+    workers: Vec<NonZero<usize>>,
+    /// With this detector only: leak, or leak-fork; may be given several times [default: both]
+    #[arg(long, value_name = "NAME", value_parser = own_detector)]
+    detector: Vec<&'static str>,
+    /// Only these programs of the corpus [default: all]
+    #[arg(long, value_name = "ID")]
+    program: Vec<String>,
+    /// Runs of each form
+    #[arg(long, value_name = "N", default_value_t = NonZero::new(20).expect("not zero"))]
+    runs: NonZero<u32>,
+    /// How long each stress lasts
+    #[arg(long, value_name = "N", default_value_t = 600)]
+    stress_seconds: u64,
+    /// Where results are kept meanwhile
+    #[arg(long, value_name = "FILE", default_value = "target/leak-matrix.jsonl")]
+    state: PathBuf,
+    /// The table
+    #[arg(long, value_name = "FILE", default_value = "docs/results/leak-matrix.md")]
+    into: PathBuf,
+}
+
+/// The project's own, in their two modes.
+const OWN_DETECTORS: [&str; 2] = ["leak", "leak-fork"];
+
+fn own_detector(text: &str) -> Result<&'static str, String> {
+    OWN_DETECTORS.into_iter().find(|name| *name == text).ok_or_else(|| format!("choose {}", OWN_DETECTORS.join(" or ")))
+}
+
+fn matrix_build(text: &str) -> Result<Build, String> {
+    let found = Build::ALL.into_iter().chain([Build::This]).find(|build| build.name() == text);
+    found.ok_or_else(|| "choose debug, release, lto or this".to_owned())
 }
 
 /// What `leaks` understands.
@@ -271,6 +344,8 @@ fn run(command: Command) -> Result<bool> {
         Command::Growth(arguments) => Ok(growth::run(&arguments.settings(), &listen()?)?),
         Command::Hotpath(arguments) => Ok(hotpath::run(&arguments.settings(), &listen()?)?),
         Command::Deadlock(arguments) => Ok(deadlock::run(&arguments.settings(), &listen()?)?),
+        Command::LeakStress(arguments) => run_leak_stress(&arguments),
+        Command::LeakMatrix(arguments) => run_leak_matrix(arguments),
         Command::Tour { service, seconds, out, serve, json } => {
             let interrupt = listen()?;
             let (address, workers) = (service.addr, service.workers.map(NonZero::get));
@@ -322,6 +397,36 @@ fn run_leaks(arguments: LeaksArgs) -> Result<bool> {
     })?)
 }
 
+fn run_leak_stress(arguments: &StressArgs) -> Result<bool> {
+    let now = || std::time::UNIX_EPOCH.elapsed().map_or(0, |time| time.as_nanos() as u64);
+    let outcome = stress::run(stress::Settings {
+        length: Duration::from_secs(arguments.seconds),
+        workers: arguments.workers.get(),
+        mode: if arguments.detector == OWN_DETECTORS[0] { Mode::Stop } else { Mode::Fork },
+        seed: arguments.seed.unwrap_or_else(now),
+    })?;
+    let json = serde_json::to_string(&outcome)?;
+    console::print(&if arguments.json { format!("{json}\n") } else { format!("{outcome:#?}\n") });
+    Ok(outcome.is_sound())
+}
+
+fn run_leak_matrix(arguments: MatrixArgs) -> Result<bool> {
+    fn or_all<T>(chosen: Vec<T>, all: impl FnOnce() -> Vec<T>) -> Vec<T> {
+        if chosen.is_empty() { all() } else { chosen }
+    }
+    let workers: Vec<usize> = arguments.workers.into_iter().map(NonZero::get).collect();
+    Ok(matrix::run(&matrix::Settings {
+        builds: or_all(arguments.build, || Build::ALL.to_vec()),
+        workers: or_all(workers, || vec![1, 2, 4]),
+        detectors: or_all(arguments.detector, || OWN_DETECTORS.to_vec()),
+        programs: arguments.program,
+        runs: arguments.runs.get(),
+        stress: Duration::from_secs(arguments.stress_seconds),
+        state: arguments.state,
+        into: arguments.into,
+    })?)
+}
+
 /// Whether a demo was refused what it needs, rather than found to be wrong.
 fn could_not_begin(error: &anyhow::Error) -> bool {
     error.is::<SetupError>()
@@ -329,6 +434,7 @@ fn could_not_begin(error: &anyhow::Error) -> bool {
             error.downcast_ref(),
             Some(LeaksError::NoProgram(_) | LeaksError::NoForm | LeaksError::NoLeak(_) | LeaksError::Start { .. })
         )
+        || error.is::<MatrixError>()
         || matches!(error.downcast_ref(), Some(ServeError::Setup(_)))
         || matches!(error.downcast_ref(), Some(ScenarioError::Setup(_) | ScenarioError::Write { .. }))
         || matches!(error.downcast_ref(), Some(ReportError::Open { .. } | ReportError::Read { .. }))

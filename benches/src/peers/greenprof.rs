@@ -8,10 +8,23 @@ use super::of_crowd;
 use crate::values::{ADDED, OFF, ON, P99, TIME, Values, one};
 use crate::{
     case::{Case, Effort},
-    workload::{self, BATCH, Crowd, YIELDERS},
+    workload::{
+        self, BATCH, Crowd, YIELDERS,
+        leaks::{self, Shape},
+    },
 };
 
 pub(super) fn measure(case: Case, workers: usize, effort: Effort) -> anyhow::Result<Option<Values>> {
+    let shape = match case {
+        Case::LeakOwn => Some(Shape::Own),
+        Case::LeakShared => Some(Shape::Shared),
+        Case::LeakChain => Some(Shape::Chain),
+        _ => None,
+    };
+    if let Some(shape) = shape {
+        // In a runtime of their own, with smaller stacks.
+        return leaks::detections(shape, workers, effort).map(Some);
+    }
     let runtime = Runtime::builder().workers(workers).build().context("greenprof cannot be started")?;
     let time = |run: fn(&Runtime, u64) -> _| one(TIME, effort.time(|operations| run(&runtime, operations)));
     Ok(Some(match case {
@@ -35,7 +48,7 @@ pub(super) fn measure(case: Case, workers: usize, effort: Effort) -> anyhow::Res
         }
         Case::StopWorld => workload::stops(&runtime, effort.operations)?,
         Case::TaskProfile => workload::task_profiles(&runtime, effort)?,
-        // Those of instruments are measured elsewhere, those of allocators by another program.
+        // Those of instruments are measured elsewhere or above, those of allocators by another program.
         Case::OverheadOrders
         | Case::OverheadCompute
         | Case::OverheadAllocate
@@ -48,7 +61,10 @@ pub(super) fn measure(case: Case, workers: usize, effort: Effort) -> anyhow::Res
         | Case::HeapSampling
         | Case::HeapEvery
         | Case::HeapInstructions
-        | Case::HeapResident => return Ok(None),
+        | Case::HeapResident
+        | Case::LeakOwn
+        | Case::LeakShared
+        | Case::LeakChain => return Ok(None),
         // Two builds of another program.
         Case::HooksOff => bail!("the report runs {case} with builds of its own"),
         Case::BlockProfile => {

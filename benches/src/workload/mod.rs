@@ -5,6 +5,8 @@
 
 mod channels;
 mod crowd;
+#[cfg(feature = "allocators")]
+pub mod leaks;
 mod locks;
 mod sleepers;
 mod stops;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use greenprof_profiler::{
-    leak::{self, Link},
+    leak::{self, Link, Mode},
     symbolize,
     tasks::Task,
 };
@@ -51,7 +51,12 @@ pub const DETECTORS: &[Entry] = &[
     Entry {
         name: "leak",
         what: "every task that nobody alive can wake: greenprof's own",
-        make: || Box::new(Reachability),
+        make: || Box::new(Reachability(Mode::Stop)),
+    },
+    Entry {
+        name: "leak-fork",
+        what: "the same, in a copy of the process",
+        make: || Box::new(Reachability(Mode::Fork)),
     },
     Entry {
         name: "unfinished",
@@ -93,16 +98,21 @@ pub(super) fn unfinished_tasks(runtime_id: u32) -> Vec<TaskInfo> {
     tasks.iter().filter(of_program).cloned().collect()
 }
 
-struct Reachability;
+struct Reachability(Mode);
 
 impl Detector for Reachability {
     fn look(&self, runtime_id: u32) -> Report {
         let mut options = leak::Options::default();
         options.runtime = Some(runtime_id);
+        options.mode = self.0;
         match leak::detect_with(&options) {
             Ok(report) => Report {
                 leaked: report.leaked().iter().map(|leak| (name_of(&leak.task), leak.task.state)).collect(),
-                incomplete: report.incomplete().map(ToString::to_string),
+                // What was asked for is the copy.
+                incomplete: report
+                    .incomplete()
+                    .map(ToString::to_string)
+                    .or(report.not_copied.map(|why| why.to_string())),
             },
             Err(error) => Report { leaked: Sites::default(), incomplete: Some(error.to_string()) },
         }

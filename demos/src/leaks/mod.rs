@@ -10,12 +10,13 @@
 //! bring about the bad interleaving each time, and one in idiomatic Rust.
 //!
 //! [`run`] runs programs, each run in a process of its own ([`child`]), and compares what was reported with what
-//! should be ([`verdict`]).
+//! should be ([`verdict`]). [`stress`] makes random programs in which nothing is leaked, and [`matrix`] runs both in all builds.
 
 pub mod child;
 pub mod detector;
 mod explain;
 pub mod goker;
+pub mod matrix;
 pub mod patterns;
 pub mod program;
 mod report;
@@ -24,6 +25,7 @@ pub mod scene;
 pub mod simple;
 pub mod sites;
 pub mod sound;
+pub mod stress;
 mod table;
 pub mod verdict;
 

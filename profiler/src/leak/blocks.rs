@@ -9,12 +9,20 @@
 //! reached, and all of them are on the same few pages. Looked at one by one, in the order in which they were reached, each
 //! would cost a walk through the processor's page tables, which for small blocks takes longer than all the rest. (Go's collector
 //! does so, too: Green Tea.)
+//!
+//! Several threads may mark at once. Whoever sets a block's bit then sees to it that the span is in the queue; whoever takes a span out
+//! says first that it is no more there, and then looks at the bits. Of the two pairs of accesses, all in one order (`SeqCst`), either the
+//! one who marks finds that the span is not in the queue, or the one who takes it finds the bit: no block is overlooked. Each span is
+//! in the queue once at most, so there is always room.
 
-use std::io;
+use std::{
+    io,
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+};
 
 use greenprof_runtime::heap::{self, View};
 
-use super::memory::Table;
+use super::memory::{Queue, Table};
 
 const PAGE_BITS: u32 = 13;
 const PAGE: usize = 1 << PAGE_BITS;
@@ -43,15 +51,13 @@ pub(super) struct Blocks {
     /// For each page: `KNOWN | words of the span's bits << 48 | number of the size << 40 | pages since the first of the span`.
     pages: Table<u64>,
     /// For each block, at the place of its span's first page: whether it was reached, or is free.
-    marks: Table<u64>,
+    marks: Table<AtomicU64>,
     /// For each block: whether it was looked at, or is free.
-    seen: Table<u64>,
-    /// Spans of which a block was reached and not looked at, by their first pages: a ring, in which each is once at most.
-    waiting: Table<u32>,
-    first: usize,
-    count: usize,
-    /// By first page: whether the span is in the ring.
-    waits: Table<u32>,
+    seen: Table<AtomicU64>,
+    /// Spans of which a block was reached and not looked at, by their first pages.
+    waiting: Queue,
+    /// By first page: whether the span is in the queue.
+    waits: Table<AtomicU32>,
     sizes: [Size; SIZES],
     base: usize,
     length: usize,
@@ -87,9 +93,7 @@ impl Blocks {
             pages: Table::new(pages)?,
             marks: Table::new(pages * WORDS)?,
             seen: Table::new(pages * WORDS)?,
-            waiting: Table::new(pages)?,
-            first: 0,
-            count: 0,
+            waiting: Queue::new(pages)?,
             waits: Table::new(pages)?,
             sizes: [Size::default(); SIZES],
             base: 0,
@@ -119,14 +123,14 @@ impl Blocks {
                 self.pages[first + page] = KNOWN | words << 48 | size << 40 | page as u64;
             }
             for (at, free) in view.free_blocks(&span).enumerate() {
-                self.marks[first * WORDS + at] = free;
-                self.seen[first * WORDS + at] = free;
+                *self.marks[first * WORDS + at].get_mut() = free;
+                *self.seen[first * WORDS + at].get_mut() = free;
             }
             // What is left behind the last block is no block.
             if span.blocks * span.block_size < span.bytes {
                 let (at, bit) = (first * WORDS + span.blocks / 64, 1 << (span.blocks % 64));
-                self.marks[at] |= bit;
-                self.seen[at] |= bit;
+                *self.marks[at].get_mut() |= bit;
+                *self.seen[at].get_mut() |= bit;
             }
         }
         true
@@ -140,25 +144,43 @@ impl Blocks {
 
     /// The block that a word points into, if it is allocated and was not reached before; from now on it was, and will be looked
     /// at.
-    #[inline]
-    pub(super) fn reach(&mut self, word: usize) -> Option<Reached> {
-        let block = self.claim(word)?;
-        let waits = self.waits.get_mut(block.page)?;
-        if *waits == 0 {
-            *waits = 1;
-            let end = (self.first + self.count) % self.waiting.len();
-            *self.waiting.get_mut(end)? = block.page as u32;
-            self.count += 1;
+    #[inline(always)]
+    pub(super) fn reach(&self, word: usize) -> Option<Reached> {
+        let block = self.find(word)?;
+        // Relaxed: it only ever becomes set; whoever finds it so leaves the rest to the one who set it.
+        if self.marks.get(block.mark / 64)?.load(Ordering::Relaxed) >> (block.mark % 64) & 1 != 0 {
+            return None;
+        }
+        self.enqueue(block)
+    }
+
+    #[inline(never)]
+    fn enqueue(&self, block: Reached) -> Option<Reached> {
+        let block = self.mark(block)?;
+        let waits = self.waits.get(block.page)?;
+        // SeqCst, as in `mark`, `next_span` and `take`: see the head of this file.
+        if waits.load(Ordering::SeqCst) == 0 && waits.swap(1, Ordering::SeqCst) == 0 {
+            self.waiting.put(block.page as u32);
         }
         Some(block)
     }
 
+    fn mark(&self, block: Reached) -> Option<Reached> {
+        let bit = 1 << (block.mark % 64);
+        let before = self.marks.get(block.mark / 64)?.fetch_or(bit, Ordering::SeqCst);
+        (before & bit == 0).then_some(block)
+    }
+
+    /// Whether no span waited a moment ago.
+    pub(super) fn is_drained(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     /// The span that has waited longest; it waits no more.
-    pub(super) fn next_span(&mut self) -> Option<WaitingSpan> {
-        self.count = self.count.checked_sub(1)?;
-        let page = *self.waiting.get(self.first)? as usize;
-        self.first = (self.first + 1) % self.waiting.len();
-        *self.waits.get_mut(page)? = 0;
+    pub(super) fn next_span(&self) -> Option<WaitingSpan> {
+        let ticket = self.waiting.take(1).next()?;
+        let page = self.waiting.at(ticket) as usize;
+        self.waits.get(page)?.swap(0, Ordering::SeqCst);
         let entry = *self.pages.get(page)?;
         let number = (entry >> 40 & 0xff) as usize;
         let start = self.base + (page << PAGE_BITS);
@@ -168,24 +190,21 @@ impl Blocks {
 
     /// Which of 64 blocks of a span were reached and not looked at; from now on they were.
     #[inline]
-    pub(super) fn take(&mut self, span: &WaitingSpan, word: usize) -> u64 {
-        let (Some(marks), Some(seen)) = (self.marks.get(span.at + word), self.seen.get_mut(span.at + word)) else {
+    pub(super) fn take(&self, span: &WaitingSpan, word: usize) -> u64 {
+        let (Some(marks), Some(seen)) = (self.marks.get(span.at + word), self.seen.get(span.at + word)) else {
             return 0;
         };
-        let taken = marks & !*seen;
-        *seen |= taken;
-        taken
+        // Relaxed: who else takes the same blocks, because the span has been in the queue again, is found out below.
+        let taken = marks.load(Ordering::SeqCst) & !seen.load(Ordering::Relaxed);
+        if taken == 0 {
+            return 0;
+        }
+        taken & !seen.fetch_or(taken, Ordering::Relaxed)
     }
 
     /// As `reach`, of a block that is not to be looked at.
-    #[inline]
-    pub(super) fn claim(&mut self, word: usize) -> Option<Reached> {
-        let block = self.find(word)?;
-        let bits = self.marks.get_mut(block.mark / 64)?;
-        if *bits >> (block.mark % 64) & 1 != 0 {
-            return None;
-        }
-        *bits |= 1 << (block.mark % 64);
+    pub(super) fn claim(&self, word: usize) -> Option<Reached> {
+        let block = self.mark(self.find(word)?)?;
         Some(Reached { size: if block.size == 0 { self.whole(block.start) } else { block.size }, ..block })
     }
 
@@ -235,9 +254,10 @@ impl Blocks {
     }
 
     /// Takes back a claim.
-    pub(super) fn forget(&mut self, mark: usize) {
-        if let Some(bits) = self.marks.get_mut(mark / 64) {
-            *bits &= !(1 << (mark % 64));
+    pub(super) fn forget(&self, mark: usize) {
+        if let Some(bits) = self.marks.get(mark / 64) {
+            // Relaxed: one thread claims and forgets.
+            bits.fetch_and(!(1 << (mark % 64)), Ordering::Relaxed);
         }
     }
 }

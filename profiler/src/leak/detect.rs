@@ -1,6 +1,6 @@
 //! One detection: prepare, stop the world, mark, and read what is left.
 
-use std::{io, thread, time::Instant};
+use std::{io, num::NonZeroUsize, thread, time::Instant};
 
 use greenprof_runtime::{
     heap::{self, View},
@@ -8,7 +8,7 @@ use greenprof_runtime::{
     task::TaskId,
     world::{
         self,
-        stop::{Stopped, TaskMark},
+        stop::{Helpers, Stopped, TaskMark},
     },
 };
 
@@ -17,8 +17,8 @@ use super::{
     blocks::Blocks,
     caller::Caller,
     copy::{self, Failure},
-    mark::{self, Marker, Trail},
-    memory::Stack,
+    mark::{self, Marker, Roots, Shared, Trail},
+    memory::Queue,
     population::{CANDIDATE, ENDED, LIVE, Population, RESTS, Slot},
     report::{Cost, Counts, DetectError, Incomplete, Mode, NotCopied},
     roots::{self, Modules},
@@ -49,7 +49,9 @@ pub(super) enum On {
 pub(super) struct Tables {
     pub(super) blocks: Blocks,
     pub(super) population: Population,
-    woken: Stack<u32>,
+    woken: Queue,
+    /// Threads that mark with the detection's own.
+    helpers: Helpers,
     pub(super) modules: Modules,
     pub(super) found: Vec<Found>,
     pub(super) on: Vec<On>,
@@ -57,13 +59,14 @@ pub(super) struct Tables {
     pub(super) held: Vec<(u32, TaskId)>,
     ended: Vec<u32>,
     /// If it is to be told why a task is alive.
-    trail: Option<Trail>,
+    trail: Option<(Trail, Roots)>,
     pub(super) links: Vec<Link>,
 }
 
 impl Tables {
-    fn new(scale: usize, explains: bool) -> io::Result<Self> {
+    fn new(scale: usize, explains: bool, mode: Mode) -> io::Result<Self> {
         let (blocks, population) = (Blocks::new(scale)?, Population::new(scale)?);
+        let trail = || Ok::<_, io::Error>((Trail::new(&blocks, &population)?, mark::room_for_roots()?));
         Ok(Self {
             woken: mark::room_for_tasks(&population)?,
             found: Vec::with_capacity(population.slots.len()),
@@ -71,12 +74,27 @@ impl Tables {
             held: Vec::with_capacity(4 * population.slots.len()),
             modules: Modules::list()?,
             ended: world::ended_runtimes(),
-            trail: explains.then(|| Trail::new(&blocks, &population)).transpose()?,
+            helpers: Helpers::new(helpers(mode))?,
+            trail: explains.then(trail).transpose()?,
             links: if explains { why::room() } else { Vec::new() },
             blocks,
             population,
         })
     }
+}
+
+/// More do not help: they wait for memory.
+const MOST_MARKERS: usize = 8;
+
+/// How many threads help to mark. Those of a stopped program leave it their processors. Beside a copy it goes on, so that takes a quarter
+/// of the processors, as Go's collector does.
+fn helpers(mode: Mode) -> usize {
+    let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let markers = match mode {
+        Mode::Stop => processors,
+        Mode::Fork => processors / 4,
+    };
+    markers.clamp(1, MOST_MARKERS) - 1
 }
 
 impl Tables {
@@ -117,7 +135,8 @@ fn detect(options: &Options, caller: Caller, explain: Option<TaskId>) -> Result<
     // Why no copy is looked at, if not.
     let mut copied = if options.mode == Mode::Fork { Ok(()) } else { Err(None) };
     loop {
-        let mut tables = Tables::new(scale, explain.is_some()).map_err(DetectError::Memory)?;
+        let mode = if copied.is_ok() { Mode::Fork } else { Mode::Stop };
+        let mut tables = Tables::new(scale, explain.is_some(), mode).map_err(DetectError::Memory)?;
         let began = Instant::now();
         let (mut looked, mode) = match copied {
             Ok(()) => match copy::look_at_copy(options, &mut tables, caller, explain) {
@@ -205,38 +224,39 @@ pub(super) fn look(world: &Stopped<'_>, tables: &mut Tables, caller: Caller, exp
         looked.incomplete = Some(Incomplete::Busy);
         return looked;
     };
-    let Tables { blocks, population, woken, modules, found, on, held, ended, trail, links } = tables;
-    if !blocks.enter(&view) || !population.enter(world, ended) {
+    let Tables { blocks, population, woken, helpers, modules, found, on, held, ended, trail, links } = tables;
+    if !blocks.enter(&view) || !population.enter(world, helpers, ended) {
         looked.incomplete = Some(Incomplete::Table);
         return looked;
     }
-    looked.counts = Counts { tasks: population.tasks, blocked: population.blocked, suppressed: population.suppressed };
+    let [tasks, blocked, suppressed] = population.counts();
+    looked.counts = Counts { tasks, blocked, suppressed };
     let collected = Instant::now();
     looked.cost.collecting = collected - began;
-    let mut marker = Marker::new(world, blocks, population, woken, trail.as_mut());
+    let (trail, mut roots) = trail.as_mut().map(|(trail, roots)| (&*trail, roots)).unzip();
+    let shared = Shared::new(world, blocks, population, woken, trail);
+    let mut marker = Marker::new(&shared, world, roots.as_mut().map(|roots| &mut **roots));
     looked.incomplete = roots::mark(world, &mut marker, modules, &caller);
     marker.root_tasks();
-    marker.run();
-    (looked.cost.words, looked.cost.blocks, looked.cost.bytes) = (marker.words, marker.count, marker.bytes);
     looked.unreadable = marker.unreadable;
-    if marker.overflow {
-        looked.incomplete = Some(Incomplete::Table);
-    }
+    drop(marker);
+    shared.run(world, helpers);
+    [looked.cost.words, looked.cost.blocks, looked.cost.bytes] = shared.figures();
     let complete = looked.incomplete.is_none();
     let unreached = |slot: &Slot| {
-        let unreached = slot.flags & (CANDIDATE | LIVE | ENDED) == CANDIDATE;
-        unreached.then(|| world.task_at(slot.high)).flatten()
+        let unreached = slot.flags() & (CANDIDATE | LIVE | ENDED) == CANDIDATE;
+        unreached.then(|| world.task_at(slot.high())).flatten()
     };
     for at in 0..population.slots.len().min(world::stop::stack_slots()) {
-        let slot = population.slots[at];
-        let Some(task) = unreached(&slot) else { continue };
+        let slot = &population.slots[at];
+        let Some(task) = unreached(slot) else { continue };
         if complete {
             let id = task.id();
-            Marker::new(world, blocks, population, woken, None).held_by(at, |primitive| {
+            shared.held_by(world, at, |primitive| {
                 push(held, (primitive.index() as u32, id));
             });
         }
-        if slot.flags & RESTS != 0 {
+        if slot.flags() & RESTS != 0 {
             continue;
         }
         let first = on.len();
@@ -247,8 +267,8 @@ pub(super) fn look(world: &Stopped<'_>, tables: &mut Tables, caller: Caller, exp
         push(found, Found { id: task.id(), mark: task.mark(), first, count: on.len() - first });
     }
     looked.cost.marking = collected.elapsed();
-    if let (Some(task), Some(trail)) = (explain, trail) {
-        looked.alive = why::trace(world, blocks, population, trail, task, links);
+    if let (Some(task), Some(trail), Some(roots)) = (explain, trail, roots) {
+        looked.alive = why::trace(world, blocks, population, (trail, &*roots), task, links);
     }
     looked
 }

@@ -1,36 +1,75 @@
 //! Who is there: the tasks by stack slot, the primitives by index, and who waits on what.
 //!
 //! Filled at the start of a scan, in the stopped world. Lists are linked by index, in tables that were made before.
+//!
+//! Several threads fill it, and mark with it, at once. They take turns by phases: all tasks are entered before any wait is, and all
+//! waits before marking begins. So each field is written by one phase and read by later ones, but for heads of lists and flags, which
+//! change by one atomic operation; all accesses are relaxed, because phases begin and end with all threads.
 
-use std::io;
+use std::{
+    io,
+    ops::Range,
+    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
+};
 
 use greenprof_runtime::{
     sync::{Primitive, PrimitiveKind},
     task::WaitReason,
     world::{
         TaskState,
-        stop::{Stopped, Task, stack_slots},
+        stop::{Helpers, Stopped, Task, stack_slots},
     },
 };
 
-use super::memory::{Stack, Table, Zeroed};
+use super::memory::{Table, Zeroed};
 
 /// The end of a list, as the index of no entry.
 pub(super) const NONE: u32 = 0;
 
 /// What is known of a stack slot. Zeroes: no task.
-#[derive(Clone, Copy)]
 pub(super) struct Slot {
-    /// The part of the stack in which something of the program's may lie.
-    pub(super) low: usize,
-    pub(super) high: usize,
-    /// The record of its wait, or of one of its waits if it has several; 0 if it has none.
-    pub(super) record: usize,
-    pub(super) flags: u32,
-    /// The first of the waits for its end.
-    pub(super) joiners: u32,
+    low: AtomicUsize,
+    high: AtomicUsize,
+    record: AtomicUsize,
+    flags: AtomicU32,
+    joiners: AtomicU32,
     /// The next slot in the chain of its number's hash.
-    next_by_number: u32,
+    next_by_number: AtomicU32,
+}
+
+impl Slot {
+    /// The part of the stack in which something of the program's may lie.
+    #[inline]
+    pub(super) fn frames(&self) -> Range<usize> {
+        self.low.load(Relaxed)..self.high.load(Relaxed)
+    }
+
+    /// The end of the frames: an address by which the task is found.
+    #[inline]
+    pub(super) fn high(&self) -> usize {
+        self.high.load(Relaxed)
+    }
+
+    /// The record of its wait, or of one of its waits if it has several; 0 if it has none.
+    pub(super) fn record(&self) -> usize {
+        self.record.load(Relaxed)
+    }
+
+    #[inline]
+    pub(super) fn flags(&self) -> u32 {
+        self.flags.load(Relaxed)
+    }
+
+    /// Sets a flag. Whether it was not set.
+    #[inline]
+    pub(super) fn raise(&self, flag: u32) -> bool {
+        self.flags.fetch_or(flag, Relaxed) & flag == 0
+    }
+
+    /// The first of the waits for its end.
+    pub(super) fn joiners(&self) -> u32 {
+        self.joiners.load(Relaxed)
+    }
 }
 
 /// It has a task.
@@ -47,21 +86,36 @@ pub(super) const ENDED: u32 = 16;
 pub(super) const RESTS: u32 = 64;
 /// A thread is on its stack, which is scanned with the thread.
 pub(super) const RUNS: u32 = 128;
+/// It waits for a lock or the like: see [`is_handed_on`].
+pub(super) const HANDED_ON: u32 = 256;
+/// It has task-locals.
+pub(super) const LOCALS: u32 = 512;
 
 // SAFETY: integers.
 unsafe impl Zeroed for Slot {}
 
 /// What is known of a primitive.
-#[derive(Clone, Copy)]
 pub(super) struct Core {
     /// The first of the waits on it.
-    pub(super) waits: u32,
+    waits: AtomicU32,
     /// Whether something was found that can wake them.
-    pub(super) reached: u32,
+    reached: AtomicBool,
 }
 
-// SAFETY: integers.
+// SAFETY: integers, and `false`.
 unsafe impl Zeroed for Core {}
+
+impl Core {
+    pub(super) fn waits(&self) -> u32 {
+        self.waits.load(Relaxed)
+    }
+
+    /// Notes that it is reached. Whether it was not before.
+    #[inline]
+    pub(super) fn reach(&self) -> bool {
+        !self.reached.load(Relaxed) && !self.reached.swap(true, Relaxed)
+    }
+}
 
 /// That a task waits on a primitive, or for the end of a task.
 #[derive(Clone, Copy)]
@@ -70,42 +124,61 @@ pub(super) struct Wait {
     pub(super) next: u32,
 }
 
-// SAFETY: integers.
-unsafe impl Zeroed for Wait {}
-
 pub(super) struct Population {
     pub(super) slots: Table<Slot>,
     pub(super) cores: Table<Core>,
-    waits: Stack<Wait>,
+    /// Waits, the slot in the lower half and the next one in the upper. The first is none.
+    waits: Table<AtomicU64>,
+    waits_used: AtomicUsize,
     /// Heads of chains of slots, by the hash of the task's number.
-    by_number: Table<u32>,
-    /// Where a candidate was not taken because a handle has been copied.
-    pub(super) suppressed: usize,
-    pub(super) tasks: usize,
-    pub(super) blocked: usize,
+    by_number: Table<AtomicU32>,
+    suppressed: AtomicUsize,
+    tasks: AtomicUsize,
+    blocked: AtomicUsize,
 }
+
+/// Slots that a thread enters at a time.
+const SHARE: usize = 1024;
 
 impl Population {
     /// Room for what there is now, and a little more, times `scale`.
     pub(super) fn new(scale: usize) -> io::Result<Self> {
         let slots = (stack_slots() + 4096) * scale;
-        let mut population = Self {
+        Ok(Self {
             slots: Table::new(slots)?,
             cores: Table::new((Primitive::bound() + 4096) * scale)?,
-            waits: Stack::new((slots * 2 + 65_536) * scale)?,
+            waits: Table::new((slots * 2 + 65_536) * scale)?,
+            waits_used: AtomicUsize::new(1),
             by_number: Table::new(slots.next_power_of_two())?,
-            suppressed: 0,
-            tasks: 0,
-            blocked: 0,
-        };
-        population.waits.push(Wait { slot: 0, next: NONE }); // the entry that ends lists
-        Ok(population)
+            suppressed: AtomicUsize::new(0),
+            tasks: AtomicUsize::new(0),
+            blocked: AtomicUsize::new(0),
+        })
+    }
+
+    /// How many tasks there are, how many of them are blocked, and in how many cases one was not taken for a candidate because a
+    /// handle has been copied.
+    pub(super) fn counts(&self) -> [usize; 3] {
+        [&self.tasks, &self.blocked, &self.suppressed].map(|count| count.load(Relaxed))
     }
 
     /// The first of a list, and the one behind it.
     #[inline]
     pub(super) fn wait(&self, at: u32) -> Option<Wait> {
-        if at == NONE { None } else { self.waits.values().get(at as usize).copied() }
+        if at == NONE {
+            return None;
+        }
+        let wait = self.waits.get(at as usize)?.load(Relaxed);
+        Some(Wait { slot: wait as u32, next: (wait >> 32) as u32 })
+    }
+
+    /// Puts a wait of that slot before the others of a list. `false`: there is no room.
+    fn add_wait(&self, list: &AtomicU32, slot: usize) -> bool {
+        let at = self.waits_used.fetch_add(1, Relaxed);
+        let Some(wait) = self.waits.get(at) else { return false };
+        let next = list.swap(at as u32, Relaxed);
+        wait.store(slot as u64 | u64::from(next) << 32, Relaxed);
+        true
     }
 
     fn hash(&self, number: u64) -> usize {
@@ -114,30 +187,46 @@ impl Population {
 
     /// The slot of a task's number.
     pub(super) fn slot_of(&self, world: &Stopped<'_>, number: u64) -> Option<usize> {
-        let mut next = *self.by_number.get(self.hash(number))?;
+        let mut next = self.by_number.get(self.hash(number))?.load(Relaxed);
         while next != NONE {
             let at = next as usize - 1;
             let slot = self.slots.get(at)?;
-            if world.task_at(slot.high).is_some_and(|task| task.id().get() == number) {
+            if world.task_at(slot.high()).is_some_and(|task| task.id().get() == number) {
                 return Some(at);
             }
-            next = slot.next_by_number;
+            next = slot.next_by_number.load(Relaxed);
         }
         None
     }
 
     /// Enters all tasks, and then their waits. `ended` are the numbers of the runtimes that have. `false`: there is no room.
-    pub(super) fn enter(&mut self, world: &Stopped<'_>, ended: &[u32]) -> bool {
-        if stack_slots() > self.slots.len() || Primitive::bound() > self.cores.len() {
+    pub(super) fn enter(&self, world: &Stopped<'_>, helpers: &mut Helpers, ended: &[u32]) -> bool {
+        let slots = stack_slots();
+        if slots > self.slots.len() || Primitive::bound() > self.cores.len() {
             return false;
         }
-        for task in world.tasks() {
-            self.enter_task(&task, ended);
-        }
-        world.tasks().all(|task| self.enter_waits(world, &task))
+        let shares = |next: &AtomicUsize| {
+            let start = next.fetch_add(SHARE, Relaxed);
+            (start < slots).then(|| start..(start + SHARE).min(slots))
+        };
+        let next = AtomicUsize::new(0);
+        world.together(helpers, |world| {
+            while let Some(share) = shares(&next) {
+                world.tasks_among(share).for_each(|task| self.enter_task(&task, ended));
+            }
+        });
+        let (next, fits) = (AtomicUsize::new(0), AtomicBool::new(true));
+        world.together(helpers, |world| {
+            while let Some(share) = shares(&next) {
+                if !world.tasks_among(share).all(|task| self.enter_waits(world, &task)) {
+                    fits.store(false, Relaxed);
+                }
+            }
+        });
+        fits.into_inner()
     }
 
-    fn enter_task(&mut self, task: &Task<'_>, ended: &[u32]) {
+    fn enter_task(&self, task: &Task<'_>, ended: &[u32]) {
         let frames = task.frames();
         let number = task.id().get();
         let hash = self.hash(number);
@@ -158,31 +247,33 @@ impl Population {
         if task.parked().is_none() && task.state() != TaskState::Runnable && task.thread().is_some() {
             flags |= RUNS;
         }
-        let next = std::mem::replace(&mut self.by_number[hash], at as u32 + 1);
-        // The end of the frames is not the end of the stack, where the task is found.
-        self.slots[at] =
-            Slot { low: frames.start, high: frames.end, record: 0, flags, joiners: NONE, next_by_number: next };
-        self.tasks += usize::from(flags & ENDED == 0);
+        if task.locals() != 0 {
+            flags |= LOCALS;
+        }
+        let slot = &self.slots[at];
+        // The end of the frames is not the end of the stack, but the task is found by it as well.
+        slot.low.store(frames.start, Relaxed);
+        slot.high.store(frames.end, Relaxed);
+        slot.flags.store(flags, Relaxed);
+        slot.next_by_number.store(self.by_number[hash].swap(at as u32 + 1, Relaxed), Relaxed);
+        self.tasks.fetch_add(usize::from(flags & ENDED == 0), Relaxed);
     }
 
-    fn enter_waits(&mut self, world: &Stopped<'_>, task: &Task<'_>) -> bool {
+    fn enter_waits(&self, world: &Stopped<'_>, task: &Task<'_>) -> bool {
         let at = task.slot();
-        if self.slots[at].flags & CANDIDATE == 0 {
+        let slot = &self.slots[at];
+        if slot.flags() & CANDIDATE == 0 {
             return true;
         }
-        self.blocked += 1;
+        self.blocked.fetch_add(1, Relaxed);
         if let Some(number) = task.joins() {
             // Whoever ends another runtime wakes those who join its tasks. One that is not found has ended.
             let joined = self.slot_of(world, number.get()).filter(|joined| {
-                let other = world.task_at(self.slots[*joined].high);
+                let other = world.task_at(self.slots[*joined].high());
                 other.is_some_and(|other| other.runtime_id() == task.runtime_id())
             });
             return match joined {
-                Some(joined) => {
-                    let first = self.slots[joined].joiners;
-                    self.slots[joined].joiners = self.waits.values().len() as u32;
-                    self.waits.push(Wait { slot: at as u32, next: first })
-                }
+                Some(joined) => self.add_wait(&self.slots[joined].joiners, at),
                 None => {
                     self.release(at);
                     true
@@ -192,19 +283,21 @@ impl Population {
         let mut queues = 0;
         for queued in task.queues() {
             queues += 1;
-            self.slots[at].record = queued.record.start;
+            slot.record.store(queued.record.start, Relaxed);
             let Some(primitive) = queued.primitive.filter(|_| !queued.chosen) else {
                 self.release(at);
                 continue;
             };
             if primitive.is_aliased() {
-                self.suppressed += usize::from(self.slots[at].flags & CANDIDATE != 0);
+                self.suppressed.fetch_add(usize::from(slot.flags() & CANDIDATE != 0), Relaxed);
                 self.release(at);
                 continue;
             }
-            let Some(core) = self.cores.get_mut(primitive.index()) else { return false };
-            let first = std::mem::replace(&mut core.waits, self.waits.values().len() as u32);
-            if !self.waits.push(Wait { slot: at as u32, next: first }) {
+            if is_handed_on(primitive.kind()) {
+                slot.raise(HANDED_ON);
+            }
+            let core = self.cores.get(primitive.index());
+            if !core.is_some_and(|core| self.add_wait(&core.waits, at)) {
                 return false;
             }
         }
@@ -219,9 +312,10 @@ impl Population {
     }
 
     /// The task is about to be woken, or cannot be judged.
-    fn release(&mut self, at: usize) {
-        let flags = &mut self.slots[at].flags;
-        *flags = *flags & !CANDIDATE | PLAIN;
+    fn release(&self, at: usize) {
+        // Nobody else changes the flags of this slot before marking begins.
+        let flags = &self.slots[at].flags;
+        flags.store(flags.load(Relaxed) & !CANDIDATE | PLAIN, Relaxed);
     }
 }
 

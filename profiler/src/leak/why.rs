@@ -1,6 +1,6 @@
 //! Why is a task alive? The chain from a root to what can wake it.
 
-use std::{fmt, panic::Location};
+use std::{fmt, panic::Location, sync::atomic::Ordering::Relaxed};
 
 use greenprof_runtime::{
     sync::{Primitive, PrimitiveKind},
@@ -10,7 +10,7 @@ use greenprof_runtime::{
 
 use super::{
     blocks::Blocks,
-    mark::{Cause, Root, Trail},
+    mark::{Cause, Root, Roots, Trail, root_of},
     population::{LIVE, Population, TASK},
 };
 
@@ -79,29 +79,29 @@ pub(super) fn trace(
     world: &Stopped<'_>,
     blocks: &Blocks,
     population: &Population,
-    trail: &Trail,
+    (trail, roots): (&Trail, &Roots),
     task: TaskId,
     links: &mut Vec<Link>,
 ) -> bool {
     let Some(mut slot) = population.slot_of(world, task.get()) else { return false };
-    if population.slots[slot].flags & (TASK | LIVE) != TASK | LIVE {
+    if population.slots[slot].flags() & (TASK | LIVE) != TASK | LIVE {
         return false;
     }
     let number = |slot: usize| {
-        let high = population.slots.get(slot).map_or(0, |slot| slot.high);
+        let high = population.slots.get(slot).map_or(0, |slot| slot.high());
         world.task_at(high).map_or(task, |task| task.id())
     };
-    let mut cause = Cause::unpack(trail.tasks[slot]);
+    let mut cause = Cause::of(&trail.tasks[slot]);
     loop {
         let room = match cause {
             Cause::None => return true,
             Cause::Task(other) => {
                 slot = other;
-                cause = Cause::unpack(trail.tasks[slot]);
+                cause = Cause::of(&trail.tasks[slot]);
                 push(links, Link::Task(number(slot)))
             }
             Cause::Primitive(index) => {
-                cause = Cause::unpack(trail.primitives[index]);
+                cause = Cause::of(&trail.primitives[index]);
                 let link = Primitive::with_index(index).and_then(|primitive| {
                     Some(Link::Primitive(index as u32, primitive.kind()?, primitive.created_at()))
                 });
@@ -113,7 +113,7 @@ pub(super) fn trace(
             }
             Cause::Word(at) => {
                 if let Some(block) = blocks.block_at(at) {
-                    cause = Cause::Word(trail.blocks.get(block.mark).map_or(0, |at| *at as usize));
+                    cause = Cause::Word(trail.blocks.get(block.mark).map_or(0, |at| at.load(Relaxed) as usize));
                     push(links, Link::Block(block.start, block.size, at - block.start))
                 } else if let Some(primitive) = world.primitive_at(at) {
                     // What a channel keeps.
@@ -128,10 +128,10 @@ pub(super) fn trace(
                         (None, None) => 0,
                     };
                     slot = at_slot.number;
-                    cause = Cause::unpack(trail.tasks[slot]);
+                    cause = Cause::of(&trail.tasks[slot]);
                     push(links, Link::Frame(number(slot), at, function))
                 } else {
-                    let link = match trail.root(at) {
+                    let link = match root_of(roots, at) {
                         Some(Root::Variables) => Link::Variables(at),
                         Some(Root::Stack(thread)) => Link::ThreadStack(thread, at),
                         Some(Root::Registers(thread)) => Link::Register(thread),

@@ -2,7 +2,12 @@
 //! thread before its thread-local storage exists, and while all other threads are stopped. Nothing here touches errno,
 //! locks or allocates. Errors are what the kernel gives: negative numbers.
 
-use std::{arch::asm, ffi::CStr, sync::atomic::AtomicU32, time::Duration};
+use std::{
+    arch::asm,
+    ffi::CStr,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
 
 /// # Safety
 /// That of the system call.
@@ -157,6 +162,102 @@ pub(crate) fn become_private() {
         }
         call(libc::SYS_close_range, [0, u32::MAX as usize, 0, 0, 0, 0]);
     }
+}
+
+/// Makes a thread of this process that calls `entry` on a stack of its own, and ends. It has the caller's signal mask and, because
+/// nothing else is made for it, the caller's thread-local variables. Its number, or the negative error number; `alive` is not 0
+/// from now on until it has left its stack: see [`wait_for_end`].
+///
+/// # Safety
+/// Below `stack_end`, which is a multiple of 16, is memory enough, and nobody else's while `alive` is not 0. `entry` must not unwind, nor
+/// use thread-local variables, and so hardly any of libc.
+#[inline(never)]
+pub(crate) unsafe fn clone_thread(
+    entry: extern "C" fn(usize),
+    argument: usize,
+    stack_end: usize,
+    alive: &AtomicU32,
+) -> isize {
+    const FLAGS: libc::c_int = libc::CLONE_VM
+        | libc::CLONE_FS
+        | libc::CLONE_FILES
+        | libc::CLONE_SIGHAND
+        | libc::CLONE_THREAD
+        | libc::CLONE_SYSVSEM
+        | libc::CLONE_PARENT_SETTID
+        | libc::CLONE_CHILD_CLEARTID;
+    let result: isize;
+    // SAFETY: the caller's promise about the stack; the new thread does not come out of the block.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            // The new thread, with all registers but three as they were. No frame lies below its first.
+            "xor ebp, ebp",
+            "mov rdi, r13",
+            "call r12",
+            "mov eax, {exit}",
+            "xor edi, edi",
+            "syscall",
+            "ud2",
+            "2:",
+            exit = const libc::SYS_exit,
+            inlateout("rax") libc::SYS_clone as isize => result,
+            in("rdi") FLAGS as usize, in("rsi") stack_end,
+            in("rdx") alive.as_ptr(), in("r10") alive.as_ptr(), in("r8") 0_usize,
+            in("r12") entry, in("r13") argument,
+            lateout("rcx") _, lateout("r11") _,
+            options(nostack),
+        );
+    }
+    // SAFETY: as above.
+    #[cfg(target_arch = "aarch64")]
+    unsafe {
+        asm!(
+            "svc 0",
+            "cbnz x0, 2f",
+            "mov x29, xzr",
+            "mov x30, xzr",
+            "mov x0, x21",
+            "blr x20",
+            "mov x8, {exit}",
+            "mov x0, xzr",
+            "svc 0",
+            "brk 1",
+            "2:",
+            exit = const libc::SYS_exit,
+            in("x8") libc::SYS_clone,
+            inlateout("x0") FLAGS as usize => result,
+            in("x1") stack_end, in("x2") alive.as_ptr(), in("x3") 0_usize, in("x4") alive.as_ptr(),
+            in("x20") entry, in("x21") argument,
+            options(nostack),
+        );
+    }
+    result
+}
+
+/// Waits until a thread of [`clone_thread`] has left its stack.
+pub(crate) fn wait_for_end(alive: &AtomicU32) {
+    loop {
+        // Acquire: pairs with the kernel's store, which comes after all that the thread has done.
+        let thread = alive.load(Ordering::Acquire);
+        if thread == 0 {
+            return;
+        }
+        // Not a private one, for the kernel does not wake those.
+        // SAFETY: the word outlives the call.
+        unsafe {
+            call(libc::SYS_futex, [alive.as_ptr() as usize, libc::FUTEX_WAIT as usize, thread as usize, 0, 0, 0])
+        };
+    }
+}
+
+/// Gives the rest of the thread's time to others.
+pub(crate) fn let_others_run() {
+    // SAFETY: no preconditions.
+    unsafe { call(libc::SYS_sched_yield, [0; 6]) };
 }
 
 /// The process that has made this one.

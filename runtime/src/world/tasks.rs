@@ -21,8 +21,8 @@ use crate::{
 /// How many tasks ahead of the one that is looked at the memory of another is asked for: first its control block, then,
 /// when that tells where it is, its stack. Blocks are as far apart as stacks, so they share few sets of a cache, and more
 /// of them than it has ways would drive each other out.
-const BLOCKS_AHEAD: usize = 6;
-const FRAMES_AHEAD: usize = 3;
+pub(super) const BLOCKS_AHEAD: usize = 6;
+pub(super) const FRAMES_AHEAD: usize = 3;
 
 /// What a task was doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

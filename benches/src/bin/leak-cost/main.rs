@@ -2,22 +2,19 @@
 //!
 //! One process is one sample, with the span heap as its allocator. The Go peer's cases `leak-own` and `leak-shared` are the same.
 
-mod crowd;
-
-use std::{
-    collections::BTreeMap,
-    process::ExitCode,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, process::ExitCode, time::Instant};
 
 use anyhow::{Context, bail, ensure};
 use clap::Parser;
-use crowd::{Crowd, Shape};
+use greenprof_benches::{
+    statistics::Summary,
+    workload::leaks::{LeakyCrowd, MEGABYTES, STACK, Shape, detect, milliseconds},
+};
 use greenprof_profiler::{
     http::NamedProfile,
-    leak::{self, LeakProfile, Mode, Options, Report},
+    leak::{LeakProfile, Mode},
 };
-use greenprof_runtime::{Runtime, heap::Heap, world::Patience};
+use greenprof_runtime::{Runtime, heap::Heap};
 
 #[global_allocator]
 static HEAP: Heap = Heap::new();
@@ -36,10 +33,10 @@ struct Arguments {
     #[arg(long, default_value_t = 10_000)]
     leaked: usize,
     /// Megabytes of blocks that are full of pointers to each other
-    #[arg(long, default_value_t = 109)]
+    #[arg(long, default_value_t = MEGABYTES)]
     megabytes: usize,
     /// Bytes of a task's stack
-    #[arg(long, default_value_t = 64 << 10)]
+    #[arg(long, default_value_t = STACK)]
     stack: usize,
     #[arg(long, default_value_t = 2)]
     workers: usize,
@@ -66,7 +63,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<String> {
     ensure!(arguments.batches > 0 && arguments.workers > 0, "at least one detection and one worker are needed");
     let builder = Runtime::builder().workers(arguments.workers).stack_size(arguments.stack);
     let runtime = builder.build().context("no runtime")?;
-    let crowd = Crowd::new(&runtime, arguments.shape, arguments.tasks, arguments.leaked, arguments.megabytes);
+    let crowd = LeakyCrowd::new(&runtime, arguments.shape, arguments.tasks, arguments.leaked, arguments.megabytes);
     let values = measure(arguments, &crowd)?;
     crowd.check();
     serde_json::to_string(&values).context("the values are no JSON")
@@ -74,7 +71,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<String> {
 
 /// Milliseconds, but for `found` and `faults`. The kinds of detection take turns.
 #[inline(never)]
-fn measure(arguments: &Arguments, crowd: &Crowd) -> anyhow::Result<BTreeMap<&'static str, f64>> {
+fn measure(arguments: &Arguments, crowd: &LeakyCrowd) -> anyhow::Result<BTreeMap<&'static str, f64>> {
     let mut values: BTreeMap<&'static str, Vec<f64>> = BTreeMap::new();
     detect(Mode::Stop)?;
     for _ in 0..arguments.batches {
@@ -102,26 +99,5 @@ fn measure(arguments: &Arguments, crowd: &Crowd) -> anyhow::Result<BTreeMap<&'st
         add("marking-fork", milliseconds(report.cost.marking));
         add("faults-fork", report.cost.faults as f64);
     }
-    Ok(values.into_iter().map(|(name, values)| (name, median(values))).collect())
-}
-
-fn detect(mode: Mode) -> anyhow::Result<Box<Report>> {
-    let mut options = Options::default();
-    options.mode = mode;
-    options.patience = Patience { deadline: Duration::from_secs(5), attempts: 3 };
-    let report = leak::detect_with(&options)?;
-    if let Some(reason) = report.incomplete() {
-        bail!("the scan was not complete: {reason}");
-    }
-    Ok(report)
-}
-
-fn milliseconds(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e3
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    if values.len() % 2 == 1 { values[middle] } else { f64::midpoint(values[middle - 1], values[middle]) }
+    Ok(values.into_iter().map(|(name, values)| (name, Summary::of(&values).median)).collect())
 }

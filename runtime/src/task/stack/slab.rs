@@ -152,6 +152,14 @@ impl Slab {
         })
     }
 
+    /// The control blocks that exist among the slots of these numbers.
+    pub(crate) fn controls_among(numbers: Range<usize>) -> impl Iterator<Item = NonNull<Control>> {
+        Self::all().flat_map(move |slab| {
+            let index = |number: usize| number.saturating_sub(slab.first).min(slab.slots);
+            (index(numbers.start)..index(numbers.end)).filter_map(|index| slab.existing(index))
+        })
+    }
+
     /// The control block of a slot, if it exists.
     pub(crate) fn existing(&self, index: usize) -> Option<NonNull<Control>> {
         // Acquire: pairs with the Release in `open`.

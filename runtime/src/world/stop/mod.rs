@@ -27,6 +27,7 @@
 mod census;
 mod fork;
 mod frame;
+mod helpers;
 mod mappings;
 mod pauses;
 mod proc;
@@ -44,6 +45,7 @@ use std::{cell::Cell, io, marker::PhantomData, ops::Range, time::Duration};
 use thiserror::Error;
 
 pub use fork::{Ended, Fork};
+pub use helpers::{Helpers, fetch, let_others_run};
 pub use mappings::Mapping;
 pub use pauses::{Distribution, Pauses, pauses};
 pub use registers::{Preserved, preserved};

@@ -15,6 +15,7 @@ use crate::{
         reclaim::{NotSeized, Seized},
         stack::slab::Slab,
     },
+    world::tasks,
 };
 
 /// A queue that a task waits in. A select waits in several.
@@ -142,6 +143,23 @@ impl Stopped<'_> {
     #[inline]
     pub fn slot_at(&self, address: usize) -> Option<StackSlot> {
         Slab::slot_at(address).map(|(number, control)| StackSlot { number, end: control.as_ptr() as usize })
+    }
+
+    /// As [`Stopped::tasks`], of those in the slots of these numbers. Memory of the next ones is fetched meanwhile.
+    pub fn tasks_among(&self, slots: Range<usize>) -> impl Iterator<Item = Task<'_>> {
+        let mut blocks_ahead = Slab::controls_among(slots.clone()).skip(tasks::BLOCKS_AHEAD);
+        let mut frames_ahead = Slab::controls_among(slots.clone()).skip(tasks::FRAMES_AHEAD);
+        Slab::controls_among(slots)
+            .map(move |control| {
+                // SAFETY: control blocks are never unmapped, and only shared references to them are made.
+                unsafe {
+                    blocks_ahead.next().inspect(|block| block.as_ref().fetch_to_look());
+                    frames_ahead.next().inspect(|block| block.as_ref().fetch_frames());
+                    control.as_ref()
+                }
+            })
+            .filter(|control| control.park.load().1 != ParkState::Dead)
+            .map(|control| Task { world: self, control })
     }
 
     /// Where stack slots lie: in several ranges.

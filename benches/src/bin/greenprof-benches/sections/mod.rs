@@ -2,6 +2,7 @@
 
 mod contention;
 mod heap;
+mod leak;
 mod overhead;
 mod scheduler;
 mod tasks;
@@ -9,8 +10,8 @@ mod tasks;
 use greenprof_benches::{case::Case, peers::Peer, values::TIME};
 
 /// All of them, in the order of the report.
-pub(crate) const ALL: [&Section; 5] =
-    [&scheduler::SECTION, &heap::SECTION, &contention::SECTION, &tasks::SECTION, &overhead::SECTION];
+pub(crate) const ALL: [&Section; 6] =
+    [&scheduler::SECTION, &heap::SECTION, &contention::SECTION, &tasks::SECTION, &leak::SECTION, &overhead::SECTION];
 
 /// A part of the report.
 pub(crate) struct Section {
@@ -69,6 +70,10 @@ impl Row {
     /// No peer: the value itself must not exceed `limit`.
     const fn limited_to(self, limit: f64) -> Self {
         Self { against: Against::Limit(limit), target: Some(1.0), ..self }
+    }
+
+    const fn named(self, name: &'static str) -> Self {
+        Self { name, ..self }
     }
 
     const fn compared_with_own(self, name: &'static str, value: &'static str) -> Self {
