@@ -40,7 +40,7 @@ pub mod reader;
 mod record;
 mod symbols;
 
-pub use annotate::{Region, Task, log, region};
+pub use annotate::{Region, Search, Task, log, region, search};
 pub use capture::{Builder, Format, StopError, Trace, start};
 pub use engine::{
     StartError, Stats,

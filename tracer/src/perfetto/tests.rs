@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use greenprof_runtime::{Runtime, sleep, spawn, sync::Chan, task, yield_now};
 use prost::Message;
+use proptest::prelude::*;
 
 use super::{
     messages::{Event, Packet, event},
@@ -115,6 +116,50 @@ fn a_file_is_converted_and_a_damaged_one_up_to_the_damage() {
     let error = convert(&file[..file.len() - 1], &mut converted).expect_err("its end is missing");
     assert!(error.to_string().contains("it ends within a generation"), "{error}");
     check(&converted);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_a_damaged_trace_still_says_becomes_a_whole_file(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+    ) {
+        static TRACE: std::sync::LazyLock<Vec<u8>> = std::sync::LazyLock::new(|| {
+            let trace = crate::start(Vec::new()).expect("hooks are built in");
+            program();
+            trace.stop().expect("a whole trace").0
+        });
+        let mut bytes = TRACE.to_vec();
+        for (at, byte) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        let mut converted = Vec::new();
+        let _ = convert(&bytes[..], &mut converted);
+        check(&converted);
+    }
+}
+
+#[test]
+fn a_search_for_leaks_is_a_collection() {
+    let trace = crate::start(Vec::new()).expect("hooks are built in");
+    Runtime::builder().workers(1).build().expect("a runtime").run(|| {
+        let outer = crate::search();
+        drop(crate::search());
+        yield_now();
+        drop(outer);
+    });
+    drop(crate::search());
+    let (file, _) = trace.stop().expect("a whole trace");
+    let mut seen = Vec::new();
+    crate::reader::read(&file[..], |event| {
+        if let crate::reader::Kind::Collection { begins } = event.kind {
+            seen.push(begins);
+        }
+    })
+    .expect("valid");
+    assert_eq!(seen, [true, false, true, false]);
 }
 
 #[test]
