@@ -99,7 +99,7 @@ fn the_port_gives_both_formats_of_a_trace_and_of_the_flight_recorder() {
     let registry = registry();
     let recorder = greenprof_tracer::flight_recorder().window(Duration::from_millis(500)).start().expect("a recorder");
     register_flight_recorder(&registry, recorder).expect("a free name");
-    let server = DebugServer::bind("127.0.0.1:0", registry).expect("a port");
+    let server = DebugServer::builder().address("127.0.0.1:0").registry(registry).bind().expect("a port");
     let address = server.local_addr();
     let ask = |path: &str| client::get(address, &format!("/debug/pprof/{path}"));
     let answers = beside_a_program(2, 14, || {

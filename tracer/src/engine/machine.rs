@@ -240,6 +240,11 @@ impl Machine {
         self.threads[at as usize].processor.map(u64::from)
     }
 
+    /// Whether there are tasks that existed when the engine was started and have not been heard of.
+    pub(super) fn has_sleepers(&self) -> bool {
+        !self.sleepers.is_empty()
+    }
+
     /// What is known of the tasks and workers that existed when the engine was started.
     pub(super) fn introduce(
         &mut self,

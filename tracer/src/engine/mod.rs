@@ -334,6 +334,14 @@ impl Running {
         }
     }
 
+    /// Reads all that has happened until now.
+    fn read_all(&mut self) {
+        self.read(clock::ticks());
+        if self.merge.is_waiting() {
+            self.read(clock::ticks());
+        }
+    }
+
     fn obey(&mut self, command: Command) {
         // The receivers of the acknowledgements wait, so nobody minds if one of them is gone.
         match command {
@@ -345,12 +353,12 @@ impl Running {
                 let _ = self.jobs.send(finisher::Job::Add(id, sink));
             }
             Command::Cut(done) => {
-                self.read(u64::MAX);
+                self.read_all();
                 self.cut();
                 let _ = self.jobs.send(finisher::Job::Tell(done));
             }
             Command::Remove(id, done) => {
-                self.read(u64::MAX);
+                self.read_all();
                 self.cut();
                 self.sinks -= 1;
                 let _ = self.jobs.send(finisher::Job::Remove(id, done));

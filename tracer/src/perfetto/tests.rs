@@ -43,6 +43,7 @@ fn program() {
 }
 
 fn capture(max_bytes: u64) -> Vec<u8> {
+    let _alone = crate::PROGRAM.lock();
     let builder = Builder::new().format(Format::Perfetto).max_bytes(max_bytes);
     let trace = builder.start(Vec::new()).expect("hooks are built in");
     program();
@@ -106,6 +107,7 @@ fn a_bound_is_kept_by_a_whole_trace() {
 
 #[test]
 fn a_file_is_converted_and_a_damaged_one_up_to_the_damage() {
+    let _alone = crate::PROGRAM.lock();
     let trace = crate::start(Vec::new()).expect("hooks are built in");
     program();
     let (file, _) = trace.stop().expect("a whole trace");
@@ -126,6 +128,7 @@ proptest! {
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
     ) {
         static TRACE: std::sync::LazyLock<Vec<u8>> = std::sync::LazyLock::new(|| {
+            let _alone = crate::PROGRAM.lock();
             let trace = crate::start(Vec::new()).expect("hooks are built in");
             program();
             trace.stop().expect("a whole trace").0
@@ -143,6 +146,7 @@ proptest! {
 
 #[test]
 fn a_search_for_leaks_is_a_collection() {
+    let _alone = crate::PROGRAM.lock();
     let trace = crate::start(Vec::new()).expect("hooks are built in");
     Runtime::builder().workers(1).build().expect("a runtime").run(|| {
         let outer = crate::search();
@@ -164,6 +168,7 @@ fn a_search_for_leaks_is_a_collection() {
 
 #[test]
 fn a_flight_recorder_writes_it_too() {
+    let _alone = crate::PROGRAM.lock();
     let recorder = crate::flight_recorder().start().expect("a recorder");
     program();
     let mut dump = Vec::new();
