@@ -6,7 +6,7 @@ use std::{
 };
 
 use greenprof_runtime::heap;
-use greenprof_tracer::{Builder, FlightRecorder, Frame, Symbolize, Trace};
+use greenprof_tracer::{Builder, FlightRecorder, Format, Frame, Symbolize, Trace};
 use parking_lot::Mutex;
 
 use crate::{
@@ -41,7 +41,7 @@ pub fn name_functions() {
 pub const MAX_BYTES: u64 = 256 << 20;
 
 /// Execution traces, as the port offers them: `/debug/pprof/trace?seconds=N`, with Go's default of one second. `max_bytes=N` ends
-/// the trace before it gets longer.
+/// the trace before it gets longer, `format=perfetto` gives it in Perfetto's format.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TraceCapture;
 
@@ -51,7 +51,8 @@ impl Capture for TraceCapture {
     }
 
     fn description(&self) -> &str {
-        "Execution trace of the next second, for `go tool trace`; seconds=N takes another length, max_bytes=N another bound."
+        "Execution trace of the next second, for `go tool trace`; seconds=N takes another length, max_bytes=N another bound, \
+         format=perfetto is for ui.perfetto.dev."
     }
 
     fn length(&self) -> Length {
@@ -71,10 +72,20 @@ impl Capture for TraceCapture {
                 return Err(CaptureError::BadRequest(sentence));
             }
         };
-        match Builder::new().max_bytes(max_bytes).start(Untracked(Vec::new())) {
+        let format = format(query).map_err(CaptureError::BadRequest)?;
+        match Builder::new().max_bytes(max_bytes).format(format).start(Untracked(Vec::new())) {
             Ok(trace) => Ok(Box::new(Session(trace))),
             Err(error) => Err(CaptureError::Failed(error.to_string())),
         }
+    }
+}
+
+/// What the parameter `format` asks for.
+fn format(query: &Query) -> Result<Format, String> {
+    match query.get("format") {
+        None | Some("go") => Ok(Format::Go),
+        Some("perfetto") => Ok(Format::Perfetto),
+        Some(_) => Err("invalid value for \"format\" - must be \"go\" or \"perfetto\"".to_owned()),
     }
 }
 
@@ -103,16 +114,20 @@ impl CaptureSession for Session {
     }
 }
 
-/// What a flight recorder has kept, at `/debug/pprof/flight`.
-struct Flight(Mutex<FlightRecorder>);
+/// What a flight recorder has kept, at `/debug/pprof/flight`. The lock guards the recorder while it writes.
+struct Flight {
+    recorder: Arc<Mutex<FlightRecorder>>,
+    format: Format,
+}
 
-/// Offers what a flight recorder keeps, at `/debug/pprof/flight`. It records until the registry is dropped, or
+/// Offers what a flight recorder keeps, at `/debug/pprof/flight`, with `format=perfetto` in Perfetto's format. It records until the registry is dropped, or
 /// `unregister("flight")` is called.
 ///
 /// # Errors
 /// See [`RegisterError`].
 pub fn register_flight_recorder(registry: &Registry, recorder: FlightRecorder) -> Result<(), RegisterError> {
-    registry.register(Arc::new(Flight(Mutex::new(recorder))))
+    let recorder = Arc::new(Mutex::new(recorder));
+    registry.register(Arc::new(Flight { recorder, format: Format::Go }))
 }
 
 impl NamedProfile for Flight {
@@ -121,7 +136,7 @@ impl NamedProfile for Flight {
     }
 
     fn description(&self) -> &str {
-        "Execution trace of the last seconds, from the flight recorder, for `go tool trace`."
+        "Execution trace of the last seconds, from the flight recorder, for `go tool trace`; format=perfetto is for ui.perfetto.dev."
     }
 
     fn count(&self) -> usize {
@@ -130,7 +145,8 @@ impl NamedProfile for Flight {
 
     fn write(&self, debug: i64) -> Result<Vec<u8>, ProfileError> {
         let mut bytes = Vec::new();
-        let stats = self.0.lock().dump(&mut bytes).map_err(|error| ProfileError::Unavailable(error.to_string()))?;
+        let unavailable = |error: io::Error| ProfileError::Unavailable(error.to_string());
+        let stats = self.recorder.lock().dump_as(self.format, &mut bytes).map_err(unavailable)?;
         if debug > 0 {
             return Ok(format!("{} bytes, {} events, {} lost\n", bytes.len(), stats.events, stats.lost).into_bytes());
         }
@@ -143,5 +159,11 @@ impl NamedProfile for Flight {
 
     fn supports_delta(&self) -> bool {
         false
+    }
+
+    fn view(&self, query: &Query) -> Result<Option<Arc<dyn NamedProfile>>, String> {
+        let format = format(query)?;
+        let other = || Arc::new(Self { recorder: self.recorder.clone(), format }) as Arc<dyn NamedProfile>;
+        Ok((format != self.format).then(other))
     }
 }

@@ -5,7 +5,9 @@ pub mod client;
 pub mod go;
 #[cfg(target_arch = "x86_64")]
 pub mod machine_code;
+pub mod perfetto;
 pub mod pprof;
+pub mod stress;
 pub mod trace;
 
 use std::sync::{

@@ -29,12 +29,35 @@ pub fn debug(file: &Path, mode: &str) -> String {
 
 /// `go tool trace -pprof=KIND FILE`, as `go tool pprof -traces` shows it.
 pub fn profile(file: &Path, kind: &str) -> String {
-    let output = Command::new(&*TOOL).arg(format!("-pprof={kind}")).arg(file).output().expect("the tool starts");
-    assert!(output.status.success(), "-pprof={kind}: {}", String::from_utf8_lossy(&output.stderr));
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("profile");
-    std::fs::write(&path, output.stdout).expect("written");
+    std::fs::write(&path, profile_bytes(file, kind)).expect("written");
     go::pprof(["-traces".as_ref(), path.as_os_str()])
+}
+
+/// The profile itself.
+///
+/// # Panics
+/// If the tool refuses the file.
+pub fn profile_bytes(file: &Path, kind: &str) -> Vec<u8> {
+    let output = Command::new(&*TOOL).arg(format!("-pprof={kind}")).arg(file).output().expect("the tool starts");
+    assert!(output.status.success(), "-pprof={kind}: {}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
+/// The texts of some pages of the web server.
+///
+/// # Panics
+/// If one does not answer.
+pub fn pages(file: &Path, paths: &[&str]) -> Vec<String> {
+    let server = Server::start(file);
+    let address = server.address.parse().expect("an address");
+    let page = |path: &&str| {
+        let answer = crate::client::get(address, path);
+        assert_eq!(answer.status, 200, "{path}");
+        String::from_utf8_lossy(&answer.body).into_owned()
+    };
+    paths.iter().map(page).collect()
 }
 
 /// The web server of the tool on a file; ended when it is dropped.

@@ -1,11 +1,12 @@
 //! `go tool trace` reads what the tracer writes, of many programs, started and stopped at any moment.
 
 use std::{
+    collections::{HashSet, VecDeque},
     io::Write,
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     thread,
     time::Duration,
@@ -13,11 +14,15 @@ use std::{
 
 use greenprof_profiler::trace::name_functions;
 use greenprof_runtime::{
-    Runtime, labels, select, sleep, spawn,
-    sync::{Chan, Condvar, Mutex, RwLock, Semaphore, WaitGroup},
+    Runtime, sleep, spawn,
+    sync::{Chan, Mutex},
     task, yield_now,
 };
-use greenprof_tests::{StopOnDrop, go, trace};
+use greenprof_tests::{
+    StopOnDrop, go,
+    stress::{self, Random},
+    trace,
+};
 
 fn save(folder: &Path, name: &str, bytes: &[u8]) -> std::path::PathBuf {
     let path = folder.join(name);
@@ -55,168 +60,6 @@ fn assert_counts_agree(file: &Path, bytes: &[u8]) {
     }
 }
 
-/// A source of numbers that a seed decides.
-struct Random(AtomicU64);
-
-impl Random {
-    fn below(&self, bound: u64) -> u64 {
-        let mut x = self.0.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
-        x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (x ^ x >> 31) % bound
-    }
-}
-
-/// What the tasks of the stress share.
-struct Shared {
-    stop: Arc<AtomicBool>,
-    random: Random,
-    numbers: Chan<u64>,
-    buffered: Chan<u64>,
-    lock: Mutex<u64>,
-    readers: RwLock<u64>,
-    permits: Semaphore,
-    signal: Mutex<bool>,
-    signalled: Condvar,
-}
-
-impl Shared {
-    fn stopped(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
-    }
-}
-
-/// One step of a task that does anything.
-fn step(shared: &Arc<Shared>, depth: u32) {
-    let random = &shared.random;
-    match random.below(16) {
-        0 => yield_now(),
-        1 => sleep(Duration::from_micros(random.below(300))),
-        2 => _ = shared.numbers.try_send(1),
-        3 => _ = shared.buffered.try_send(2),
-        4 => {
-            select! {
-                recv(shared.numbers) -> _ => (),
-                recv(shared.buffered) -> _ => (),
-                timeout(Duration::from_micros(100)) => (),
-            }
-        }
-        5 => {
-            select! {
-                send(shared.numbers, 3) -> _ => (),
-                default => (),
-            }
-        }
-        6 => {
-            let mut guard = shared.lock.lock();
-            *guard += 1;
-            yield_now();
-        }
-        7 => drop(shared.readers.read()),
-        8 => *shared.readers.write() += 1,
-        9 => {
-            let _permit = shared.permits.acquire();
-            yield_now();
-        }
-        10 if depth < 3 => {
-            let inner = shared.clone();
-            let tasks: Vec<_> = (0..random.below(4))
-                .map(|_| {
-                    let inner = inner.clone();
-                    spawn(move || step(&inner, depth + 1))
-                })
-                .collect();
-            tasks.into_iter().for_each(|task| drop(task.join()));
-        }
-        11 => {
-            let inner = shared.clone();
-            let panics = task::Builder::new().name("panicking").spawn(move || {
-                yield_now();
-                drop(inner.lock.lock());
-                std::panic::resume_unwind(Box::new("a panic of the stress"));
-            });
-            drop(panics.expect("memory").join());
-        }
-        12 => task::blocking(|| thread::sleep(Duration::from_micros(50))),
-        13 => labels::with(&[("step", "labelled")], yield_now),
-        14 => {
-            let user = greenprof_tracer::Task::new("request");
-            let _outer = user.region("outer");
-            yield_now();
-            let _inner = user.subtask("part").region("inner");
-            greenprof_tracer::log("stress", "a message");
-        }
-        _ => {
-            let mut signal = shared.signal.lock();
-            if *signal {
-                *signal = false;
-                shared.signalled.notify_all();
-            } else {
-                *signal = true;
-                drop(shared.signalled.wait_timeout(signal, Duration::from_micros(200)));
-            }
-        }
-    }
-}
-
-/// A program that does everything at random until it is dropped.
-fn stress(workers: usize, seed: u64, stop: Arc<AtomicBool>) {
-    let shared = Arc::new(Shared {
-        stop,
-        random: Random(AtomicU64::new(seed)),
-        numbers: Chan::new(),
-        buffered: Chan::with_capacity(4),
-        lock: Mutex::new(0),
-        readers: RwLock::new(0),
-        permits: Semaphore::new(2),
-        signal: Mutex::new(false),
-        signalled: Condvar::new(),
-    });
-    let foreign = {
-        let shared = shared.clone();
-        thread::spawn(move || {
-            while !shared.stopped() {
-                let _ = shared.numbers.try_send(9);
-                let _ = shared.buffered.try_recv();
-                greenprof_tracer::log("foreign", "from a thread");
-                thread::sleep(Duration::from_micros(200));
-            }
-        })
-    };
-    let runtime = Runtime::builder().workers(workers).build().expect("a runtime");
-    let handle = runtime.handle();
-    let outside = {
-        let shared = shared.clone();
-        thread::spawn(move || {
-            while !shared.stopped() {
-                let inner = shared.clone();
-                if let Ok(task) = handle.spawn(move || step(&inner, 1)) {
-                    drop(task.join());
-                }
-            }
-        })
-    };
-    runtime.run(|| {
-        let group = WaitGroup::new();
-        for i in 0..12_u64 {
-            let (shared, group) = (shared.clone(), group.clone());
-            group.add(1);
-            let builder = task::Builder::new();
-            let builder = if i % 2 == 0 { builder.name(format!("stress-{i}")) } else { builder };
-            let body = move || {
-                while !shared.stopped() {
-                    step(&shared, 0);
-                }
-                group.done();
-            };
-            builder.spawn(body).expect("memory");
-        }
-        group.wait();
-    });
-    foreign.join().expect("no panic");
-    outside.join().expect("no panic");
-}
-
 #[test]
 fn captures_of_a_random_program_are_valid_whenever_they_begin_and_end() {
     if !go::available("captures_of_a_random_program_are_valid_whenever_they_begin_and_end") {
@@ -229,9 +72,9 @@ fn captures_of_a_random_program_are_valid_whenever_they_begin_and_end() {
         let _stop = StopOnDrop(stop.clone());
         let program = {
             let stop = stop.clone();
-            thread::spawn(move || stress(workers, seed, stop))
+            thread::spawn(move || stress::run(workers, seed, stop))
         };
-        let random = Random(AtomicU64::new(seed + 100));
+        let random = Random::new(seed + 100);
         let captures: Vec<_> = (0..12)
             .map(|capture| {
                 thread::sleep(Duration::from_micros(random.below(20_000)));
@@ -249,6 +92,7 @@ fn captures_of_a_random_program_are_valid_whenever_they_begin_and_end() {
             assert!(parsed.contains("Sync") && parsed.lines().count() as u64 > stats.events / 2, "{stats:?}");
             // In the first moments some threads record already, and some do not.
             assert!(stats.lost > 0 || stats.repaired * 50 <= stats.events, "{stats:?}");
+            assert_pages_answer(&file, 40);
         }
     }
 }
@@ -329,7 +173,9 @@ fn the_profiles_of_the_tool_name_the_functions_that_wait_and_every_page_answers(
         assert!(!sync.contains(internal) && !sched.contains(internal), "{internal}:\n{sync}\n{sched}");
     }
     assert!(!sync.contains("catch_unwind"), "stacks of tasks begin with their closure: {sync}");
-    assert_pages_answer(&file);
+    assert_pages_answer(&file, 200);
+    let named = trace::pages(&file, &["/goroutines"]);
+    assert!(named[0].contains("early"), "tasks have their names");
 }
 
 #[test]
@@ -343,7 +189,7 @@ fn a_flight_recorder_and_a_cpu_profile_do_not_disturb_captures_that_overlap_them
     let _stop = StopOnDrop(stop.clone());
     let program = {
         let stop = stop.clone();
-        thread::spawn(move || stress(2, 7, stop))
+        thread::spawn(move || stress::run(2, 7, stop))
     };
     let recorder = greenprof_tracer::flight_recorder().window(Duration::from_millis(900)).start().expect("a recorder");
     let _one_at_a_time = greenprof_tests::cpu_profiler();
@@ -365,40 +211,60 @@ fn a_flight_recorder_and_a_cpu_profile_do_not_disturb_captures_that_overlap_them
         let file = save(folder.path(), &format!("{i}.trace"), dump);
         trace::debug(&file, "parsed");
         assert_counts_agree(&file, dump);
+        assert_pages_answer(&file, 40);
     }
     let totals = |dump: &[u8]| greenprof_tracer::reader::read(dump, |_| ()).expect("valid");
     let last = &dumps[dumps.len() - 2];
     assert!((2..=6).contains(&totals(last).generations), "the window, in what the captures have cut it into");
 }
 
-/// All pages that work without Graphviz.
-fn assert_pages_answer(file: &Path) {
+/// Asks for all pages, those that they link to included, until there are none that were not seen or `most` have been.
+fn assert_pages_answer(file: &Path, most: usize) {
     let server = trace::Server::start(file);
     let address = server.address.parse().expect("an address");
-    for page in [
-        "/",
-        "/trace",
-        "/jsontrace",
-        "/goroutines",
-        "/usertasks",
-        "/userregions",
-        "/mmu",
-        "/mmu?mode=plot",
-        "/io?raw=1",
-        "/block?raw=1",
-        "/syscall?raw=1",
-        "/sched?raw=1",
-        "/trace?view=thread",
-        "/jsontrace?view=thread",
-    ] {
-        let answer = greenprof_tests::client::get(address, page);
+    let mut pages: VecDeque<String> = ROOTS.map(str::to_owned).into();
+    let mut seen: HashSet<String> = pages.iter().cloned().collect();
+    let mut asked = 0;
+    while let Some(page) = pages.pop_front()
+        && asked < most
+    {
+        asked += 1;
+        let answer = greenprof_tests::client::get(address, &page);
         assert_eq!(answer.status, 200, "{page}: {}", String::from_utf8_lossy(&answer.body));
+        let text = String::from_utf8_lossy(&answer.body);
+        let links = text.split("href=\"").skip(1).filter_map(|rest| rest.split_once('"')).map(|(link, _)| link);
+        for link in links.filter(|link| link.starts_with('/') && !link.starts_with("/static/")) {
+            let link = link.replace("&amp;", "&").replace("&#43;", "+").replace(' ', "%20");
+            // Pictures of profiles need Graphviz, the profiles themselves do not. The viewer's data is what it asks for.
+            let is_profile = ["/io", "/block", "/syscall", "/sched", "/region"].iter().any(|it| link.starts_with(it));
+            let link = match link.strip_prefix("/trace?") {
+                Some(query) => format!("/jsontrace?{query}"),
+                None if is_profile => format!("{link}{}raw=1", if link.contains('?') { '&' } else { '?' }),
+                None => link,
+            };
+            let link = link.split_once('#').map_or(link.clone(), |(page, _)| page.to_owned());
+            if seen.insert(link.clone()) {
+                pages.push_back(link);
+            }
+        }
     }
-    let goroutines = greenprof_tests::client::get(address, "/goroutines");
-    assert!(String::from_utf8_lossy(&goroutines.body).contains("early"), "tasks have their names");
     let said = server.end();
     assert!(!said.contains("Encountered error") && !said.contains("Lost"), "{said}");
 }
+
+/// The pages from which all others are reached, and those to which nothing links.
+const ROOTS: [&str; 10] = [
+    "/",
+    "/trace",
+    "/jsontrace",
+    "/jsontrace?view=thread",
+    "/goroutines",
+    "/usertasks",
+    "/userregions",
+    "/mmu",
+    "/mmu?mode=plot",
+    "/sched?raw=1",
+];
 
 /// A Go program with goroutines, a lock, channels, system calls, garbage collections, user tasks and regions.
 const GO_PROGRAM: &str = r#"package main

@@ -7,7 +7,7 @@ use std::{
     io::{self, Write},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc,
     },
     thread::{self, JoinHandle},
@@ -19,20 +19,32 @@ use thiserror::Error;
 use crate::{
     engine::{self, Block, Sink, SinkId, StartError, Stats},
     go::wire,
+    perfetto::Converter,
 };
 
 /// Bytes that may wait for a slow writer.
 const MAX_WAITING: u64 = 64 << 20;
 
+/// Which program a trace is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// `go tool trace`, and what else reads Go's format, [`reader`](crate::reader) among them.
+    #[default]
+    Go,
+    /// Perfetto's viewer and trace processor. The same events take ten to twenty times the space.
+    Perfetto,
+}
+
 /// The settings of a trace.
 #[derive(Clone, Debug)]
 pub struct Builder {
     max_bytes: u64,
+    format: Format,
 }
 
 impl Default for Builder {
     fn default() -> Self {
-        Self { max_bytes: u64::MAX }
+        Self { max_bytes: u64::MAX, format: Format::Go }
     }
 }
 
@@ -64,7 +76,9 @@ pub struct Trace<W: Write + Send + 'static> {
 struct Shared {
     /// Bytes that wait for the writer.
     waiting: AtomicU64,
-    too_slow: std::sync::atomic::AtomicBool,
+    too_slow: AtomicBool,
+    /// Whether the writer has ended, because nothing more fits or because it has failed.
+    is_done: AtomicBool,
     stats: parking_lot::Mutex<Stats>,
 }
 
@@ -78,10 +92,10 @@ struct Queue {
 impl Sink for Queue {
     fn take(&mut self, block: &Arc<Block>) -> bool {
         let size = block.bytes.len() as u64;
-        if size > self.left {
+        // Relaxed, here and below: an estimate is enough.
+        if size > self.left || self.shared.is_done.load(Ordering::Relaxed) {
             return false;
         }
-        // Relaxed: an estimate is enough.
         if self.shared.waiting.fetch_add(size, Ordering::Relaxed) > MAX_WAITING {
             self.shared.too_slow.store(true, Ordering::Relaxed);
             return false;
@@ -102,14 +116,21 @@ pub fn start<W: Write + Send + 'static>(writer: W) -> Result<Trace<W>, StartErro
 }
 
 impl Builder {
-    /// The default settings: no bound.
+    /// The default settings: no bound, in Go's format.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Ends the trace before it gets longer than so many bytes. It grows by whole generations, of a second or 8 MiB at the most.
+    /// Ends the trace before it gets longer than so many bytes. In Go's format it grows by whole generations, of a second or
+    /// 8 MiB at the most; in Perfetto's by single events, and ends within half a MiB of the bound.
     pub fn max_bytes(mut self, bytes: u64) -> Self {
         self.max_bytes = bytes;
+        self
+    }
+
+    /// Writes it for another program. What is recorded, and what that costs, is the same; the conversion is done on the writer's thread.
+    pub fn format(mut self, format: Format) -> Self {
+        self.format = format;
         self
     }
 
@@ -125,13 +146,17 @@ impl Builder {
         heap::untracked(|| {
             let (blocks, inbox) = mpsc::channel();
             let shared = Arc::new(Shared::default());
-            let left = self.max_bytes.saturating_sub(wire::HEADER.len() as u64);
+            let left = match self.format {
+                Format::Go => self.max_bytes.saturating_sub(wire::HEADER.len() as u64),
+                Format::Perfetto => u64::MAX, // the conversion keeps the bound
+            };
+            let output = Output::new(self.format, self.max_bytes);
             let queue = Queue { blocks, shared: shared.clone(), left };
             let sink = engine::add(Box::new(queue))?;
             let shares = shared.clone();
             let thread = thread::Builder::new()
                 .name("greenprof-writer".into())
-                .spawn(move || write(writer, &inbox, &shares))
+                .spawn(move || write(writer, output, &inbox, &shares))
                 .map_err(|error| StartError::Thread(Arc::new(error)));
             match thread {
                 Ok(thread) => Ok(Trace { sink, writer: Some(thread), shared }),
@@ -144,16 +169,62 @@ impl Builder {
     }
 }
 
-fn write<W: Write>(mut writer: W, inbox: &mpsc::Receiver<Arc<Block>>, shared: &Shared) -> (W, io::Result<()>) {
-    let mut result = writer.write_all(wire::HEADER);
+/// How generations are written.
+pub(crate) enum Output {
+    Go,
+    Perfetto(Box<Converter>),
+}
+
+impl Output {
+    pub(crate) fn new(format: Format, max_bytes: u64) -> Self {
+        match format {
+            Format::Go => Self::Go,
+            Format::Perfetto => Self::Perfetto(Box::new(Converter::of_this_process(max_bytes))),
+        }
+    }
+
+    /// What a file begins with.
+    pub(crate) fn begin(&self, writer: &mut impl Write) -> io::Result<()> {
+        match self {
+            Self::Go => writer.write_all(wire::HEADER),
+            Self::Perfetto(_) => Ok(()),
+        }
+    }
+
+    /// Adds a generation. Whether more would fit.
+    pub(crate) fn add(&mut self, generation: &[u8], writer: &mut impl Write) -> io::Result<bool> {
+        match self {
+            Self::Go => writer.write_all(generation).map(|()| true),
+            Self::Perfetto(converter) => converter.add(generation, writer),
+        }
+    }
+
+    pub(crate) fn end(self, writer: &mut impl Write) -> io::Result<()> {
+        match self {
+            Self::Go => writer.flush(),
+            Self::Perfetto(converter) => converter.finish(writer),
+        }
+    }
+}
+
+fn write<W: Write>(
+    mut writer: W,
+    mut output: Output,
+    inbox: &mpsc::Receiver<Arc<Block>>,
+    shared: &Shared,
+) -> (W, io::Result<()>) {
+    let mut result = output.begin(&mut writer);
     for block in inbox {
-        if result.is_err() {
+        let more = result.and_then(|()| output.add(&block.bytes, &mut writer));
+        shared.waiting.fetch_sub(block.bytes.len() as u64, Ordering::Relaxed);
+        let is_done = !matches!(more, Ok(true));
+        result = more.map(|_| ());
+        if is_done {
+            shared.is_done.store(true, Ordering::Relaxed);
             break; // the queue's end learns of it at the next generation
         }
-        result = writer.write_all(&block.bytes);
-        shared.waiting.fetch_sub(block.bytes.len() as u64, Ordering::Relaxed);
     }
-    let result = result.and_then(|()| writer.flush());
+    let result = result.and_then(|()| output.end(&mut writer));
     (writer, result)
 }
 

@@ -13,8 +13,8 @@ use greenprof_runtime::heap;
 use parking_lot::Mutex;
 
 use crate::{
+    capture::{Format, Output},
     engine::{self, Block, Sink, SinkId, StartError, Stats},
-    go::wire,
 };
 
 /// The settings of a flight recorder.
@@ -125,16 +125,27 @@ impl FlightRecorder {
     ///
     /// # Errors
     /// Those of the writer.
-    pub fn dump(&self, mut writer: impl Write) -> io::Result<Stats> {
+    pub fn dump(&self, writer: impl Write) -> io::Result<Stats> {
+        self.dump_as(Format::Go, writer)
+    }
+
+    /// The same in another format.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    pub fn dump_as(&self, format: Format, mut writer: impl Write) -> io::Result<Stats> {
         engine::cut();
-        let blocks: Vec<_> = heap::untracked(|| self.kept.lock().blocks.iter().cloned().collect());
-        writer.write_all(wire::HEADER)?;
+        let (blocks, mut output) = heap::untracked(|| {
+            let blocks: Vec<_> = self.kept.lock().blocks.iter().cloned().collect();
+            (blocks, Output::new(format, u64::MAX))
+        });
+        output.begin(&mut writer)?;
         let mut stats = Stats::default();
         for block in &blocks {
-            writer.write_all(&block.bytes)?;
+            output.add(&block.bytes, &mut writer)?;
             stats = stats.and(block.stats);
         }
-        writer.flush()?;
+        output.end(&mut writer)?;
         Ok(stats)
     }
 }

@@ -17,6 +17,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! With [`Format::Perfetto`] it is written for Perfetto's viewer instead (`ui.perfetto.dev`, which runs in the browser).
+//!
 //! [`flight_recorder`] keeps the last seconds at hand instead, to be written when something has gone wrong.
 //!
 //! [`reader`] reads traces, also those of Go programs, checks them, and sums up what each task did.
@@ -33,12 +35,17 @@ pub mod counts;
 mod engine;
 mod flight;
 mod go;
+pub mod perfetto;
 pub mod reader;
 mod record;
 mod symbols;
 
-pub use annotate::{Region, Task, log, region};
-pub use capture::{Builder, StopError, Trace, start};
+/// Traces and counts are of all runtimes of the process: tests of this crate run their programs one after the other.
+#[cfg(test)]
+pub(crate) static PROGRAM: parking_lot::Mutex<()> = parking_lot::Mutex::new(());
+
+pub use annotate::{Region, Search, Task, log, region, search};
+pub use capture::{Builder, Format, StopError, Trace, start};
 pub use engine::{
     StartError, Stats,
     samples::{CpuSample, add_cpu_samples, wants_cpu_samples},

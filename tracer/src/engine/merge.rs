@@ -5,8 +5,8 @@
 //! not is held back, and the streams of the others go on, until it does. That must happen, for every event is in its ring
 //! before its consequence can be seen by another thread: a task is recorded as waiting before it can be woken, and as woken before
 //! it can be started. A task's events carry the number of its run, so that a wake-up is not taken for an earlier one that
-//! is still held back. All streams can be stuck for two reasons: an event is the first of a task that existed before the start,
-//! or records were lost. Then a task is introduced; if there is none to be, the oldest event is forced.
+//! is still held back. An event that waits although all others have been given on, and still after another look at the rings, is
+//! the first of a task that existed before the start, or records were lost. Then the task is introduced, or the event forced.
 
 use greenprof_runtime::world;
 
@@ -15,7 +15,7 @@ use super::{
     tables::{Global, Origin},
 };
 use crate::record::{
-    clock::Scale,
+    clock::{self, Scale},
     kind::{self, kind_of, run_of, stack_of, task_of, ticks_of, words_of},
     ring::{CAPACITY, Ring},
     stack::SLOTS,
@@ -24,6 +24,9 @@ use crate::record::{
 
 /// After so many words the writer gets their room back.
 const GIVE_BACK: u64 = CAPACITY as u64 / 16;
+
+/// How often a run looks again because events wait. In a program that goes on, the newest ones nearly always do.
+const MAX_LOOKS: u32 = 32;
 
 /// A ring as it is read.
 struct Stream {
@@ -40,11 +43,16 @@ struct Stream {
     origins: Box<[Global; SLOTS]>,
     /// Whether its next event waits for others.
     held: bool,
+    /// Where an event had to wait last, and at which look that was noticed.
+    waits_at: u64,
+    waits_since: u64,
 }
 
 /// All rings. Lives as long as the process, because what the slots stand for outlives a trace.
 pub(super) struct Merge {
     streams: Vec<Stream>,
+    /// How often the rings were looked at.
+    looks: u64,
     /// Texts of records, as they are decoded.
     text: Vec<u8>,
     /// Events that the threads could not record, as far as they have said so.
@@ -66,6 +74,16 @@ impl Stream {
             stacks: Box::new([0; SLOTS]),
             origins: Box::new([0; SLOTS]),
             held: false,
+            waits_at: u64::MAX,
+            waits_since: 0,
+        }
+    }
+
+    /// Its next event waits.
+    fn wait(&mut self, look: u64) {
+        self.held = true;
+        if self.waits_at != self.at {
+            (self.waits_at, self.waits_since) = (self.at, look);
         }
     }
 
@@ -94,20 +112,15 @@ impl Stream {
 
 impl Merge {
     pub(super) const fn new() -> Self {
-        Self { streams: Vec::new(), text: Vec::new(), lost: 0, refused: 0 }
+        Self { streams: Vec::new(), looks: 0, text: Vec::new(), lost: 0, refused: 0 }
     }
 
-    /// Takes note of what was written since. Whether there is anything new.
-    fn look(&mut self) -> bool {
+    /// Takes note of what was written since.
+    fn look(&mut self) {
+        self.looks += 1;
         let streams = &mut self.streams;
         self.refused = threads::rings_from(streams.len(), |ring| streams.push(Stream::new(ring)));
-        let mut is_new = false;
-        for stream in streams {
-            let end = stream.ring.end();
-            is_new |= end != stream.end;
-            stream.end = end;
-        }
-        is_new
+        streams.iter_mut().for_each(|stream| stream.end = stream.ring.end());
     }
 
     /// Forgets the events of an earlier trace, but not what later ones refer to.
@@ -138,44 +151,64 @@ impl Merge {
         }
     }
 
-    /// Gives all events up to `limit` (in ticks) to the machine.
+    /// Gives all events up to `limit` (in ticks, not later than now) to the machine. What waits for an event that was not visible
+    /// yet stays in its ring until the next time: whoever reads must not run after those who write.
     pub(super) fn run(&mut self, machine: &mut Machine, scale: &Scale, mut limit: u64) {
         self.look();
+        let mut looks_left = MAX_LOOKS;
         loop {
-            let Some((first, until)) = self.earliest(limit) else {
-                if !self.streams.iter().any(|stream| stream.held) {
+            while let Some((first, until)) = self.earliest(limit) {
+                if self.run_one(first, until.min(limit), machine, scale) {
+                    self.release();
+                }
+            }
+            if !self.streams.iter().any(|stream| stream.held) {
+                break;
+            }
+            let has_looked = looks_left < MAX_LOOKS;
+            let unlocked = (has_looked && machine.has_sleepers() && self.introduce(machine, scale))
+                || self.oldest_in_vain().is_some_and(|at| self.step(at, machine, scale, Mode::Force));
+            if !unlocked {
+                if looks_left == 0 {
                     break;
                 }
                 // What they wait for may have become visible, or may be stamped later than what it causes.
-                let is_new = self.look();
-                if is_new || limit != u64::MAX {
-                    limit = u64::MAX;
-                    self.release();
-                    continue;
-                }
-                let oldest = self.introduce(machine, scale);
-                if let Some(oldest) = oldest {
-                    self.step(oldest, machine, scale, Mode::Force);
-                }
-                self.release();
-                continue;
-            };
-            if self.run_one(first, until.min(limit), machine, scale) {
-                self.release();
+                looks_left -= 1;
+                limit = limit.max(clock::ticks());
+                self.look();
             }
+            self.release();
         }
+        self.release();
         for stream in &self.streams {
             stream.ring.set_read(stream.at);
         }
     }
 
-    /// Introduces the task of the first event that can be its task's first. If there is none, the oldest event's stream.
-    fn introduce(&mut self, machine: &mut Machine, scale: &Scale) -> Option<usize> {
-        let mut held: Vec<_> =
-            self.streams.iter().enumerate().filter_map(|(at, stream)| Some((stream.next()?, at))).collect();
+    /// Whether the last run has left an event that waits for another.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.streams.iter().any(|stream| stream.waits_at == stream.at && stream.at < stream.end)
+    }
+
+    /// Introduces the task of the first event that can be its task's first. Whether there was one.
+    fn introduce(&mut self, machine: &mut Machine, scale: &Scale) -> bool {
+        let mut held: Vec<_> = self
+            .streams
+            .iter()
+            .enumerate()
+            .filter(|(_, stream)| stream.held)
+            .filter_map(|(at, stream)| Some((stream.next()?, at)))
+            .collect();
         held.sort_unstable();
-        let introduced = held.iter().any(|(_, at)| self.step(*at, machine, scale, Mode::Introduce));
-        held.first().map(|(_, at)| *at).filter(|_| !introduced)
+        held.iter().any(|(_, at)| self.step(*at, machine, scale, Mode::Introduce))
+    }
+
+    /// The stream with the oldest event that was already waiting at the last look: what it waits for was recorded before it was
+    /// visible itself, so that look would have found it, and it has been lost.
+    fn oldest_in_vain(&self) -> Option<usize> {
+        let in_vain = |stream: &Stream| stream.held && stream.waits_since < self.looks;
+        let all = self.streams.iter().enumerate().filter(|(_, stream)| in_vain(stream));
+        all.filter_map(|(at, stream)| Some((stream.next()?, at))).min().map(|(_, at)| at)
     }
 
     fn release(&mut self) {
@@ -207,7 +240,7 @@ impl Merge {
             && time <= until
         {
             if !self.step(at, machine, scale, Mode::Strict) {
-                self.streams[at].held = true;
+                self.streams[at].wait(self.looks);
                 return any;
             }
             any = true;
@@ -254,6 +287,8 @@ impl Merge {
             kind::WORKER_END => Event::WorkerEnd,
             kind::STOP_WORLD => Event::StopWorld { task, stack },
             kind::RELEASE_WORLD => Event::ReleaseWorld,
+            kind::SEARCH_BEGIN => Event::SearchBegin { task, stack },
+            kind::SEARCH_END => Event::SearchEnd { task },
             kind if kind >= kind::WAIT => Event::Wait { task, run, reason: kind - kind::WAIT, stack },
             _ => {
                 let applied = self.step_user(at, machine, thread, time, task, stack, mode);

@@ -264,7 +264,7 @@ fn run(ready: &mpsc::Sender<Result<(), InstallError>>) {
     let _ = ready.send(Ok(()));
     // SAFETY: the calling thread's id.
     let own = machine.thread(unsafe { libc::gettid() } as u64, None);
-    let mut engine = Running { scale, merge, machine, jobs, sinks: 0, stats: Stats::default(), lost_before };
+    let mut engine = Running { scale, merge, machine, jobs, own, sinks: 0, stats: Stats::default(), lost_before };
     let mut heap_at = Instant::now();
     'work: loop {
         let commands = receive();
@@ -316,6 +316,8 @@ struct Running {
     merge: Merge,
     machine: Machine,
     jobs: mpsc::Sender<finisher::Job>,
+    /// This thread, as the machine knows it.
+    own: machine::At,
     sinks: usize,
     /// Totals at the last cut.
     stats: Stats,
@@ -332,6 +334,14 @@ impl Running {
         }
     }
 
+    /// Reads all that has happened until now.
+    fn read_all(&mut self) {
+        self.read(clock::ticks());
+        if self.merge.is_waiting() {
+            self.read(clock::ticks());
+        }
+    }
+
     fn obey(&mut self, command: Command) {
         // The receivers of the acknowledgements wait, so nobody minds if one of them is gone.
         match command {
@@ -343,12 +353,12 @@ impl Running {
                 let _ = self.jobs.send(finisher::Job::Add(id, sink));
             }
             Command::Cut(done) => {
-                self.read(u64::MAX);
+                self.read_all();
                 self.cut();
                 let _ = self.jobs.send(finisher::Job::Tell(done));
             }
             Command::Remove(id, done) => {
-                self.read(u64::MAX);
+                self.read_all();
                 self.cut();
                 self.sinks -= 1;
                 let _ = self.jobs.send(finisher::Job::Remove(id, done));
@@ -360,7 +370,7 @@ impl Running {
     fn cut(&mut self) {
         let end = self.scale.nanoseconds(clock::ticks());
         let samples = samples::take(|thread| self.machine.processor_of(thread));
-        let ended = self.machine.cut(end);
+        let ended = self.machine.cut(self.own, end);
         let total = Stats {
             events: 0,
             lost: self.merge.lost,

@@ -78,11 +78,18 @@ pub(super) struct Generation {
     strings: HashMap<u64, Arc<str>>,
     stacks: HashMap<u64, Arc<[Frame]>>,
     pub(super) samples: Vec<CpuSample>,
+    /// One moment, in units and in nanoseconds since 1970.
+    pub(super) wall: Option<(u64, u64)>,
 }
 
 impl Generation {
     pub(super) fn string(&self, id: u64) -> Option<Arc<str>> {
         if id == 0 { Some("".into()) } else { self.strings.get(&id).cloned() }
+    }
+
+    /// A moment in nanoseconds of the trace's clock, and since 1970.
+    pub(super) fn wall_time(&self) -> Option<(u64, u64)> {
+        self.wall.map(|(units, wall)| (super::order::nanoseconds(units, self.frequency), wall))
     }
 
     pub(super) fn stack(&self, id: u64) -> Option<Arc<[Frame]>> {
@@ -104,6 +111,11 @@ impl<R: Read> Container<R> {
             return Err(ReadError::Version(String::from_utf8_lossy(&header).into_owned()));
         }
         Ok(Self { source, at: HEADER.len() as u64, generation: 0 })
+    }
+
+    /// Generations without what a file begins with.
+    pub(super) fn of_generations(source: R) -> Self {
+        Self { source, at: 0, generation: 0 }
     }
 
     fn damaged(&self, what: impl Into<String>) -> ReadError {
@@ -193,6 +205,7 @@ struct Parts {
     /// Each frame is function, file and line.
     stacks: HashMap<u64, Vec<[u64; 3]>>,
     samples: Vec<CpuSample>,
+    wall: Option<(u64, u64)>,
 }
 
 /// What is wrong with a batch.
@@ -207,6 +220,7 @@ impl Parts {
             strings: HashMap::new(),
             stacks: HashMap::new(),
             samples: Vec::new(),
+            wall: None,
         }
     }
 
@@ -214,7 +228,7 @@ impl Parts {
         let mut cursor = Cursor(&payload);
         match payload.first() {
             None => Ok(()),
-            Some(&kind::SYNC) => self.add_sync(&mut cursor),
+            Some(&kind::SYNC) => self.add_sync(time, &mut cursor),
             Some(&kind::STRINGS) => self.add_strings(&mut cursor).ok_or("a table of strings is malformed".into()),
             Some(&kind::STACKS) => self.add_stacks(&mut cursor).ok_or("a table of stacks is malformed".into()),
             Some(&kind::CPU_SAMPLES) => self.add_samples(&mut cursor).ok_or("a CPU sample is malformed".into()),
@@ -225,7 +239,7 @@ impl Parts {
         }
     }
 
-    fn add_sync(&mut self, cursor: &mut Cursor<'_>) -> Result<(), What> {
+    fn add_sync(&mut self, time: u64, cursor: &mut Cursor<'_>) -> Result<(), What> {
         let malformed = || What::from("a sync batch is malformed");
         cursor.byte();
         while let Some(kind) = cursor.byte() {
@@ -237,9 +251,11 @@ impl Parts {
                     }
                 }
                 kind::CLOCK_SNAPSHOT => {
-                    for _ in 0..4 {
-                        cursor.number().ok_or_else(malformed)?;
-                    }
+                    let mut number = || cursor.number().ok_or_else(malformed);
+                    let (delta, _monotonic) = (number()?, number()?);
+                    let (seconds, nanoseconds) = (number()?, number()?);
+                    let wall = seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds);
+                    self.wall = Some((time.saturating_add(delta), wall));
                 }
                 _ => return Err(malformed()),
             }
@@ -315,6 +331,14 @@ impl Parts {
         if let Some(sample) = samples.iter().find(|sample| sample.stack != 0 && !stacks.contains_key(&sample.stack)) {
             return Err(format!("a CPU sample refers to the unknown stack {}", sample.stack));
         }
-        Ok(Generation { number: self.number, frequency, batches: self.batches, strings: self.strings, stacks, samples })
+        Ok(Generation {
+            number: self.number,
+            frequency,
+            batches: self.batches,
+            strings: self.strings,
+            stacks,
+            samples,
+            wall: self.wall,
+        })
     }
 }

@@ -14,6 +14,7 @@
 
 mod container;
 mod order;
+mod stream;
 mod summary;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ use thiserror::Error;
 use container::Container;
 pub use container::Frame;
 use order::Order;
+pub(crate) use stream::{Item, Stream};
 pub use summary::{Histogram, Summary, TaskSummary};
 
 /// What a task is doing.
@@ -106,8 +108,31 @@ pub enum Kind {
     },
     /// A sample of the CPU profiler.
     CpuSample(Arc<[Frame]>),
-    /// Anything else: garbage collection, stops of the world, counters.
+    /// The world is being stopped from now on, or runs again.
+    StopWorld {
+        /// What for; empty at the end.
+        reason: Arc<str>,
+        /// Whether it begins.
+        begins: bool,
+    },
+    /// A garbage collection, or a search for leaked tasks, begins or ends.
+    Collection {
+        /// Whether it begins.
+        begins: bool,
+    },
+    /// Anything else: sweeping, counters.
     Other,
+}
+
+impl Kind {
+    /// The name of the task that the event is about, if it tells it: the function on which the task has begun.
+    pub(crate) fn task_name(&self) -> Option<Arc<str>> {
+        let Self::Task { state, reason, stack, origin, .. } = self else { return None };
+        // A waker's or spawner's stack says nothing about the task.
+        let is_own = matches!(state, TaskState::Waiting | TaskState::Syscall) || !reason.is_empty();
+        let named_by = if origin.is_empty() && is_own { stack } else { origin };
+        named_by.last().map(|frame| frame.function.clone())
+    }
 }
 
 /// An event, in the order of the trace.

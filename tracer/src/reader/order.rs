@@ -178,7 +178,7 @@ fn experiment_arguments(code: u8) -> u8 {
     if (code - EXPERIMENTS.start()) % 3 == 2 { 1 } else { 2 }
 }
 
-fn nanoseconds(units: u64, frequency: u64) -> u64 {
+pub(super) fn nanoseconds(units: u64, frequency: u64) -> u64 {
     u64::try_from(u128::from(units) * 1_000_000_000 / u128::from(frequency)).unwrap_or(u64::MAX)
 }
 
@@ -544,10 +544,26 @@ impl Order {
                 stack(d)?;
                 one(Kind::Log { task: a, category: text(b)?, message: text(c)? })
             }
-            kind::PROCS_CHANGE | kind::STW_BEGIN => {
+            kind::PROCS_CHANGE => {
                 both()?;
                 stack(b)?;
                 one(Kind::Other)
+            }
+            kind::STW_BEGIN => {
+                both()?;
+                stack(b)?;
+                one(Kind::StopWorld { reason: text(a)?, begins: true })
+            }
+            kind::STW_END => one(Kind::StopWorld { reason: none().0, begins: false }),
+            kind::GC_ACTIVE => one(Kind::Collection { begins: true }),
+            kind::GC_BEGIN => {
+                both()?;
+                stack(b)?;
+                one(Kind::Collection { begins: true })
+            }
+            kind::GC_END => {
+                both()?;
+                one(Kind::Collection { begins: false })
             }
             _ => one(Kind::Other),
         }

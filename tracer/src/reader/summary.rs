@@ -168,13 +168,11 @@ impl Summary {
         let span = self.span.get_or_insert((event.time, event.time));
         span.1 = event.time;
         let start = span.0;
-        let Kind::Task { id, state, status, reason, stack, origin } = &event.kind else { return };
+        let Kind::Task { id, state, status, reason, .. } = &event.kind else { return };
         let new = || (TaskSummary { id: *id, tasks: 1, ..Default::default() }, None);
         let (task, current) = self.tasks.entry(*id).or_insert_with(new);
         if task.name.is_empty() {
-            let is_own = matches!(state, TaskState::Waiting | TaskState::Syscall) || !reason.is_empty();
-            let named_by = if origin.is_empty() && is_own { stack } else { origin };
-            task.name = named_by.last().map_or_else(|| "".into(), |frame| frame.function.clone());
+            task.name = event.kind.task_name().unwrap_or_default();
         }
         // What is introduced in a state has been in it from the beginning.
         let since = if *status { start } else { event.time };

@@ -9,6 +9,7 @@ use super::*;
 
 /// A trace with all kinds of events that the tracer writes.
 static TRACE: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let _alone = crate::PROGRAM.lock();
     let trace = crate::start(Vec::new()).expect("hooks are built in");
     Runtime::builder().workers(2).build().expect("a runtime").run(|| {
         let numbers = Chan::new();

@@ -1,0 +1,123 @@
+//! Traces in Perfetto's format decode against Perfetto's public definitions, and keep what those do not say: matched arrows, times
+//! that do not go back, slices that end.
+
+use std::{
+    fs,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use greenprof_profiler::{http::DebugServer, registry, trace::register_flight_recorder};
+use greenprof_tests::{StopOnDrop, client, cpu_profiler, perfetto, stress};
+use greenprof_tracer::{Builder, Format, perfetto::convert};
+use serde_json::Value;
+
+/// A random program while `work` is done.
+fn beside_a_program<T>(workers: usize, seed: u64, work: impl FnOnce() -> T) -> T {
+    let stop = Arc::new(AtomicBool::new(false));
+    let _stop = StopOnDrop(stop.clone());
+    let program = {
+        let stop = stop.clone();
+        thread::spawn(move || stress::run(workers, seed, stop))
+    };
+    let result = work();
+    stop.store(true, Ordering::Relaxed);
+    program.join().expect("no panic");
+    result
+}
+
+fn check(folder: &Path, name: &str, bytes: &[u8]) -> Value {
+    let file = folder.join(name);
+    fs::write(&file, bytes).expect("written");
+    perfetto::check(&file)
+}
+
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or(0)
+}
+
+#[test]
+fn captures_of_a_random_program_decode_and_hold_together() {
+    if !perfetto::available("captures_of_a_random_program_decode_and_hold_together") {
+        return;
+    }
+    let _one_at_a_time = cpu_profiler();
+    let folder = tempfile::tempdir().expect("a folder");
+    for (workers, seed) in [(2, 11), (4, 12)] {
+        let captures: Vec<_> = beside_a_program(workers, seed, || {
+            let capture = |number: u64| {
+                let profile = (number == 1).then(|| greenprof_profiler::cpu::start(100).expect("it is free"));
+                let trace = Builder::new().format(Format::Perfetto).start(Vec::new()).expect("a trace");
+                // The last one has several generations.
+                thread::sleep(Duration::from_millis(if number == 3 { 1200 } else { 30 * number + 20 }));
+                drop(profile);
+                trace.stop().expect("a whole trace").0
+            };
+            (0..4).map(capture).collect()
+        });
+        for (at, bytes) in captures.iter().enumerate() {
+            let found = check(folder.path(), &format!("{workers}-{at}.pftrace"), bytes);
+            assert!(number(&found["flows"]) > 20 && number(&found["tasks"]) >= 12, "{found}");
+            assert!(number(&found["processors"]) >= workers as u64, "{found}");
+            assert!(found["threads"].as_array().expect("a list").len() >= workers, "{found}");
+            assert!(found["tracks"].as_array().expect("a list").iter().any(|name| name == "regions"), "{found}");
+            for slice in ["running", "runnable", "system call", "sync.Mutex.Lock", "sleep", "outer", "inner", "request"] {
+                assert!(number(&found["slices"][slice]) > 0, "no slice {slice}: {found}");
+            }
+            for instant in ["wake", "spawn", "stress"] {
+                assert!(number(&found["instants"][instant]) > 0, "no instant {instant}: {found}");
+            }
+            let queue = &found["counters"]["tasks that wait for a processor"];
+            assert!(number(&queue[1]) > 0, "{found}");
+        }
+    }
+}
+
+#[test]
+fn a_trace_in_gos_format_is_converted() {
+    if !perfetto::available("a_trace_in_gos_format_is_converted") {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = beside_a_program(2, 13, || {
+        let trace = greenprof_tracer::start(Vec::new()).expect("a trace");
+        thread::sleep(Duration::from_millis(100));
+        trace.stop().expect("a whole trace").0
+    });
+    let mut converted = Vec::new();
+    convert(&file[..], &mut converted).expect("a valid trace");
+    assert!(number(&check(folder.path(), "converted.pftrace", &converted)["flows"]) > 100);
+}
+
+#[test]
+fn the_port_gives_both_formats_of_a_trace_and_of_the_flight_recorder() {
+    let registry = registry();
+    let recorder = greenprof_tracer::flight_recorder().window(Duration::from_millis(500)).start().expect("a recorder");
+    register_flight_recorder(&registry, recorder).expect("a free name");
+    let server = DebugServer::builder().address("127.0.0.1:0").registry(registry).bind().expect("a port");
+    let address = server.local_addr();
+    let ask = |path: &str| client::get(address, &format!("/debug/pprof/{path}"));
+    let answers = beside_a_program(2, 14, || {
+        ["trace?seconds=0.1", "flight", "trace?seconds=0.1&format=perfetto", "flight?format=perfetto"].map(ask)
+    });
+    answers.iter().for_each(|answer| assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body)));
+    for answer in &answers[..2] {
+        assert!(greenprof_tracer::reader::read(&answer.body[..], |_| ()).expect("valid").events() > 100);
+    }
+    for path in ["trace?format=json", "flight?format=json"] {
+        let answer = ask(path);
+        assert_eq!(answer.status, 400);
+        assert_eq!(answer.text(), "invalid value for \"format\" - must be \"go\" or \"perfetto\"\n");
+    }
+    if perfetto::available("the_port_gives_both_formats_of_a_trace_and_of_the_flight_recorder") {
+        let folder = tempfile::tempdir().expect("a folder");
+        for (at, answer) in answers[2..].iter().enumerate() {
+            assert!(number(&check(folder.path(), &at.to_string(), &answer.body)["flows"]) > 20);
+        }
+    }
+}
