@@ -66,7 +66,8 @@ fn captures_of_a_random_program_decode_and_hold_together() {
             assert!(number(&found["processors"]) >= workers as u64, "{found}");
             assert!(found["threads"].as_array().expect("a list").len() >= workers, "{found}");
             assert!(found["tracks"].as_array().expect("a list").iter().any(|name| name == "regions"), "{found}");
-            for slice in ["running", "runnable", "system call", "sync.Mutex.Lock", "sleep", "outer", "inner", "request"] {
+            for slice in ["running", "runnable", "system call", "sync.Mutex.Lock", "sleep", "outer", "inner", "request"]
+            {
                 assert!(number(&found["slices"][slice]) > 0, "no slice {slice}: {found}");
             }
             for instant in ["wake", "spawn", "stress"] {

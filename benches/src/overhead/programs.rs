@@ -34,8 +34,8 @@ pub(super) fn start(case: Case, workers: usize) -> anyhow::Result<Option<Program
     let run: fn(&Runtime, u64) = match case {
         Case::OverheadCompute => compute,
         Case::OverheadAllocate => allocate,
-        Case::OverheadPingPong => |runtime, operations| drop(workload::ping_pong(runtime, 0, operations)),
-        Case::OverheadLock => |runtime, operations| drop(workload::mutex_shared(runtime, operations)),
+        Case::OverheadPingPong => |runtime, operations| _ = workload::ping_pong(runtime, 0, operations),
+        Case::OverheadLock => |runtime, operations| _ = workload::mutex_shared(runtime, operations),
         Case::OverheadOrders => {
             return Ok(Some(Program::Orders(Service::start(Some(workers)).context("orders cannot be started")?)));
         }

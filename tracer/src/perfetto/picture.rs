@@ -169,7 +169,8 @@ impl Picture {
             }
             Kind::UserTaskBegin { id, parent, name } => {
                 if self.user_tasks.insert(*id) {
-                    let above = if self.user_tasks.contains(parent) { uuid::user_task(*parent) } else { uuid::USER_TASKS };
+                    let above =
+                        if self.user_tasks.contains(parent) { uuid::user_task(*parent) } else { uuid::USER_TASKS };
                     let track = child(above, uuid::user_task(*id), name);
                     self.packets.describe(Track { merging: Some(lines::NOT_MERGED), ..track });
                     let details = Details { number: Some(("user task", *id)), ..Default::default() };
@@ -429,8 +430,7 @@ impl Picture {
         let path = format!("/proc/self/task/{id}/comm");
         let known = self.origin.is_own.then(|| std::fs::read_to_string(path).ok()).flatten();
         let name = known.map_or_else(|| format!("thread {id}"), |name| name.trim_end().to_owned());
-        let thread =
-            Thread { process: Some(self.origin.process as i32), id: i64::try_from(id).ok(), name: Some(name) };
+        let thread = Thread { process: Some(self.origin.process as i32), id: i64::try_from(id).ok(), name: Some(name) };
         let parent = Some(uuid::PROCESS);
         self.packets.describe(Track {
             uuid: Some(uuid::thread(id)),
