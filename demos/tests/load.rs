@@ -23,7 +23,7 @@ use greenprof_runtime::{heap::Heap, world};
 static HEAP: Heap = Heap::new();
 
 /// What is asked in turn. Exclusive are those of which only so many can be taken at a time, by design.
-const PATHS: [(&str, bool); 14] = [
+const PATHS: [(&str, bool); 18] = [
     ("/debug/pprof/", false),
     ("/debug/pprof/goroutine", false),
     ("/debug/pprof/goroutine?debug=1", false),
@@ -33,6 +33,10 @@ const PATHS: [(&str, bool); 14] = [
     ("/debug/pprof/heap?debug=1", false),
     ("/debug/pprof/heap?seconds=1", true),
     ("/debug/pprof/allocs", false),
+    ("/debug/pprof/block", false),
+    ("/debug/pprof/wall?seconds=1", true),
+    ("/debug/pprof/mutex?debug=1", false),
+    ("/debug/pprof/allocs?debug=1", false),
     ("/debug/pprof/threadcreate?debug=1", false),
     ("/debug/pprof/cmdline", false),
     ("/debug/pprof/symbol?0x1", false),

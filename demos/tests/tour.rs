@@ -36,7 +36,7 @@ fn a_tour_passes_its_checks_and_leaves_its_files() {
     assert!(output.status.success(), "{checks:#?}\n{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(report["passed"], true);
     assert_eq!(report["workers"], 2);
-    assert!(checks.len() >= 13 && checks.iter().all(|check| check["passed"] == true));
+    assert!(checks.len() >= 14 && checks.iter().all(|check| check["passed"] == true));
     let files = report["files"].as_array().unwrap();
     for wanted in [
         "index.html",

@@ -19,6 +19,7 @@ pub mod cpu;
 pub mod custom;
 pub mod heap;
 pub mod http;
+mod interval;
 pub mod leak;
 pub mod metrics;
 mod process;

@@ -43,14 +43,26 @@ pub fn available(test: &str) -> bool {
 /// # Panics
 /// If it fails, with what it wrote.
 pub fn pprof<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> String {
+    try_pprof(arguments).unwrap_or_else(|errors| panic!("go tool pprof failed: {errors}"))
+}
+
+/// As [`pprof`], but gives what it wrote if it fails.
+///
+/// # Errors
+/// What it wrote to standard error.
+///
+/// # Panics
+/// If it does not start.
+pub fn try_pprof<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Result<String, String> {
     let scratch = env::temp_dir().join(format!("greenprof-pprof-{}", std::process::id()));
     // Profiles fetched from a URL are kept; not in the home directory of whoever runs the tests.
     let output =
         command().args(["tool", "pprof"]).args(arguments).env("PPROF_TMPDIR", &scratch).output().expect("go starts");
     let _ = std::fs::remove_dir_all(&scratch);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "go tool pprof failed: {errors}");
-    String::from_utf8(output.stdout).expect("text")
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+    }
+    Ok(String::from_utf8(output.stdout).expect("text"))
 }
 
 /// A row of `pprof -top`.

@@ -8,7 +8,9 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use greenprof_tests::{build, client, go};
+use greenprof_profiler::{http::DebugServer, registry};
+use greenprof_runtime::{Runtime, sync::Chan};
+use greenprof_tests::{build, client, cpu_profiler, go};
 
 /// The function of `orders` that takes most of the time.
 const HOT: &str = "greenprof_demos::orders::price::price_order";
@@ -82,7 +84,10 @@ fn assert_cpu_profile_is_read(source: &str) {
     for key in ["tenant:", "route:", "acme", "/orders"] {
         assert!(tags.contains(key), "{key}: {tags}");
     }
-    assert!(all > 1.0, "{all} s of samples: {top}");
+    // What pprof adds up is what was sampled, however much CPU the machine had for it.
+    let sampled = top.split("greenprof cpu: ").nth(1).and_then(|rest| rest.split(' ').next()?.parse::<f64>().ok());
+    let sampled = sampled.expect("the comment says how much");
+    assert!(all > 0.0 && (all - sampled).abs() < 0.02, "{all} s of {sampled} s: {top}");
 
     let traces = go::pprof(["-traces", source]);
     assert!(traces.contains(HOT) && traces.contains("tenant:"), "{}", &traces[..traces.len().min(3000)]);
@@ -190,8 +195,61 @@ fn pprof_reads_the_files_of_a_tour_and_the_live_port() {
     for legacy in [file("block.debug1.txt"), file("mutex.debug1.txt")] {
         assert!(go::pprof(["-top", "-sample_index=delay", &legacy]).contains("Type: delay"));
     }
-    // What pprof writes again it can read again.
-    let again = out.path().join("again.pb.gz");
-    go::pprof(["-proto".to_owned(), format!("-output={}", again.display()), file("cpu.pb.gz")]);
-    assert_eq!(go::top_rows(&go::pprof(["-top".to_owned(), again.display().to_string()]))[0].name, HOT);
+    for name in ["cpu", "goroutine", "heap", "allocs", "block", "mutex"] {
+        assert_pprof_writes_it_again(&file(&format!("{name}.pb.gz")), &out.path().join("again.pb.gz"));
+    }
+    // Two looks at what only grows: the difference is positive.
+    let since = format!("-diff_base={}", file("allocs.pb.gz"));
+    for newer in [url("allocs"), url("heap")] {
+        let difference = go::pprof(["-top", "-cum", "-alloc_space", &since, &newer]);
+        let rows = go::top_rows(&difference);
+        assert!(difference.contains("Type: alloc_space") && difference.contains("Showing nodes"), "{difference}");
+        let orders: Vec<_> = rows.iter().filter(|row| row.name.contains("greenprof_demos::orders::")).collect();
+        assert!(!orders.is_empty() && orders.iter().all(|row| row.cumulative >= 0.0), "{difference}");
+    }
+}
+
+/// What pprof writes again is the same profile: types, samples, labels, places.
+fn assert_pprof_writes_it_again(source: &str, again: &Path) {
+    go::pprof(["-proto".to_owned(), format!("-output={}", again.display()), source.to_owned()]);
+    let raw = |path: &str| go::pprof(["-raw", path]);
+    let (first, second) = (raw(source), raw(again.to_str().expect("text")));
+    assert!(first.contains("Samples:") && first.contains("Locations"), "{first}");
+    assert_eq!(first, second, "{source}");
+}
+
+/// pprof can send a token only as the password in a URL.
+#[test]
+fn pprof_shows_the_token_as_a_password() {
+    if !go::available("pprof_shows_the_token_as_a_password") {
+        return;
+    }
+    let _cpu = cpu_profiler();
+    let builder = DebugServer::builder().address("127.0.0.1:0").registry(registry()).token("s3cret");
+    let server = builder.bind().expect("binds");
+    let runtime = Runtime::builder().workers(1).build().expect("a runtime");
+    let gate = Chan::<()>::new();
+    let waits = gate.clone();
+    let task = runtime.handle().spawn(move || waits.recv()).expect("a task");
+    let ask = |user: &str, path: &str| {
+        go::try_pprof(["-top".to_owned(), format!("http://{user}{}/debug/pprof/{path}", server.local_addr())])
+    };
+    let kinds = [
+        ("goroutine", "goroutine"),
+        ("threadcreate", "threadcreate"),
+        ("profile?seconds=1", "cpu"),
+        ("wall?seconds=1", "wall"),
+        ("block", "delay"),
+        ("mutex", "delay"),
+    ];
+    for (path, kind) in kinds {
+        let top = ask(":s3cret@", path).unwrap_or_else(|errors| panic!("{path}: {errors}"));
+        assert!(top.contains(&format!("Type: {kind}")), "{path}: {top}");
+    }
+    for stranger in ["", ":secret@", "s3cret@"] {
+        let refused = ask(stranger, "goroutine").expect_err(stranger);
+        assert!(refused.contains("401"), "{stranger}: {refused}");
+    }
+    gate.close();
+    task.join().expect("no panic");
 }

@@ -78,11 +78,11 @@ fn every_kind_of_profile_has_them_and_a_bound() {
     });
 
     let profiled = AtomicBool::new(false);
-    let in_cpu_profile = thread::scope(|scope| {
+    let (in_cpu_profile, in_wall_profile) = thread::scope(|scope| {
         let profile = scope.spawn(|| {
-            let count = of_acme("profile?seconds=2", address);
+            let counts = (of_acme("profile?seconds=2", address), of_acme("wall?seconds=1", address));
             profiled.store(true, Ordering::Relaxed);
-            count
+            counts
         });
         runtime.run(|| {
             let profiled = &profiled;
@@ -100,7 +100,7 @@ fn every_kind_of_profile_has_them_and_a_bound() {
         });
         profile.join().unwrap()
     });
-    assert!(in_cpu_profile > 0);
+    assert!(in_cpu_profile > 0 && in_wall_profile > 0, "{in_cpu_profile} {in_wall_profile}");
     for path in ["heap", "allocs", "block", "mutex", "mutex?side=waiter"] {
         assert!(of_acme(path, address) > 0, "{path}");
     }

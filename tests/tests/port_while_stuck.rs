@@ -9,29 +9,42 @@ use std::{
 };
 
 use greenprof_profiler::serve;
-use greenprof_runtime::{Runtime, spawn, sync::Chan, world};
+use greenprof_runtime::{Runtime, heap::Heap, spawn, sync::Chan, world};
 use greenprof_tests::{StopOnDrop, client};
+
+#[global_allocator]
+static HEAP: Heap = Heap::new();
 
 /// A debug build needs seconds for as many as a release build is asked for.
 const BLOCKED: usize = if cfg!(debug_assertions) { 10_000 } else { 100_000 };
 
 const WORKERS: usize = 2;
 
-/// Without `heap` and `allocs`, which this program has no allocator for.
-const PATHS: [&str; 18] = [
+const PATHS: [&str; 29] = [
     "/debug/pprof/",
+    "/debug/pprof/ui/",
     "/debug/pprof/cmdline",
     "/debug/pprof/symbol",
     "/debug/pprof/profile?seconds=1",
     "/debug/pprof/wall?seconds=1",
+    "/debug/pprof/trace?seconds=1",
     "/debug/pprof/goroutine",
     "/debug/pprof/goroutine?debug=1",
     "/debug/pprof/goroutine?debug=2",
     "/debug/pprof/goroutine?seconds=1",
+    "/debug/pprof/goroutineleak",
+    "/debug/pprof/goroutineleak?debug=1",
+    "/debug/pprof/heap",
+    "/debug/pprof/heap?debug=1",
+    "/debug/pprof/heap?gc=1",
+    "/debug/pprof/heap?seconds=1",
+    "/debug/pprof/allocs",
+    "/debug/pprof/allocs?debug=1",
     "/debug/pprof/block",
     "/debug/pprof/block?debug=1",
     "/debug/pprof/mutex",
     "/debug/pprof/mutex?debug=1",
+    "/debug/pprof/mutex?side=waiter",
     "/debug/pprof/threadcreate",
     "/debug/pprof/threadcreate?debug=1",
     "/debug/greenprof/rates",

@@ -39,6 +39,8 @@ pub enum Peer {
     Jemalloc,
     /// jemalloc with its profiling built in, and off.
     JemallocProfiling,
+    /// jemalloc with its profiling on, one sample in 512 KiB.
+    JemallocSampling,
     /// Ours, built without hooks.
     Hookless,
 }
@@ -59,6 +61,7 @@ impl Peer {
             Self::Mimalloc => "mimalloc",
             Self::Jemalloc => "jemalloc",
             Self::JemallocProfiling => "jemalloc-profiling",
+            Self::JemallocSampling => "jemalloc-sampling",
             Self::Hookless => "no hooks",
         }
     }
@@ -71,9 +74,13 @@ impl Peer {
         let values = match self {
             Self::Greenprof => greenprof::measure(case, workers, effort)?,
             // Other programs.
-            Self::Go | Self::Malloc | Self::Mimalloc | Self::Jemalloc | Self::JemallocProfiling | Self::Hookless => {
-                None
-            }
+            Self::Go
+            | Self::Malloc
+            | Self::Mimalloc
+            | Self::Jemalloc
+            | Self::JemallocProfiling
+            | Self::JemallocSampling
+            | Self::Hookless => None,
             Self::Tokio => tokio::measure(case, workers, effort)?,
             Self::May => may::measure(case, workers, effort),
             Self::Corosensei => corosensei::measure(case, effort),

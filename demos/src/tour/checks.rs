@@ -29,6 +29,13 @@ const FEWEST_SAMPLES: i64 = 15;
 /// were found, and half a period for each thread.
 const UNCOVERED: f64 = 0.10;
 
+/// The part of the stacks that may end before the task's or thread's first function: samples in a thread whose stack was
+/// not known yet. Without tables for code that keeps no frame pointers, so on other processors, there are more.
+const TRUNCATED: f64 = 0.02;
+
+/// Those are some for each thread, however short the profile: of fewer stacks than that the same number may be truncated.
+const FEWEST_STACKS: f64 = 500.0;
+
 /// One check and its result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Check {
@@ -176,6 +183,20 @@ pub fn coverage(profile: &Profile) -> Check {
     };
     let found = format!("{sampled:.2} s sampled of {used:.2} s used ({})", percent(sampled, used));
     check(NAME, used > 0.0 && (sampled - used).abs() <= UNCOVERED * used, found)
+}
+
+/// Nearly all stacks are whole, as the profile itself states.
+pub fn stacks_are_whole(profile: &Profile) -> Check {
+    const NAME: &str = "stacks are whole";
+    let Some(comment) = profile.comment("truncated") else {
+        return check(NAME, false, "the profile does not say how many stacks were truncated");
+    };
+    let mut numbers = comment.split(' ').filter_map(|word| word.parse::<f64>().ok());
+    let (Some(truncated), Some(all)) = (numbers.next(), numbers.next()) else {
+        return check(NAME, false, format!("cannot be read: {comment}"));
+    };
+    let few = cfg!(not(target_arch = "x86_64")) || truncated < TRUNCATED * all.max(FEWEST_STACKS);
+    check(NAME, all > 0.0 && few, format!("{truncated} of {all} truncated ({})", percent(truncated, all)))
 }
 
 /// The tasks that are known to wait are there, each for its reason.
@@ -344,6 +365,22 @@ mod tests {
         assert!(!judge(&format!("greenprof cpu: 8.00 s sampled, 10.00 s used by the process, {rest}")).passed);
         assert!(!judge("greenprof cpu: much").passed);
         assert!(!judge("something else").passed);
+    }
+
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn stacks_that_are_cut_are_wrong() {
+        let judge = |comment: &str| {
+            let mut profile = profile(vec![]);
+            profile.comments = vec![comment.to_owned()];
+            stacks_are_whole(&profile).passed
+        };
+        assert!(judge("greenprof truncated: 15 of 800 stacks (1.9 %)"));
+        assert!(judge("greenprof truncated: 9 of 80 stacks (11.3 %)"));
+        assert!(!judge("greenprof truncated: 10 of 80 stacks (12.5 %)"));
+        assert!(!judge("greenprof truncated: 16 of 800 stacks (2.0 %)"));
+        assert!(!judge("greenprof truncated: 0 of 0 stacks (0.0 %)"));
+        assert!(!judge("greenprof truncated: some") && !judge("something else"));
     }
 
     fn parked() -> Census {

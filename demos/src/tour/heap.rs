@@ -82,7 +82,7 @@ pub fn estimates_fit(earlier: &Profile, counted: Option<u64>, later: &Profile) -
     };
     let mebibytes = |bytes: f64| bytes / f64::from(1 << 20);
     let found = format!(
-        "{:.1} MiB counted, between {:.1} and {:.1} estimated (+- {:.1})",
+        "{:.1} MiB counted, between {:.1} and {:.1} estimated (standard error {:.1})",
         mebibytes(counted),
         mebibytes(low.0),
         mebibytes(high.0),
@@ -98,7 +98,9 @@ pub fn estimates_fit(earlier: &Profile, counted: Option<u64>, later: &Profile) -
 fn estimate(profile: &Profile) -> Option<(f64, f64)> {
     let comment = profile.comment("allocated")?;
     let mut numbers = comment.split([' ', ',']).filter_map(|word| word.parse::<f64>().ok());
-    Some((numbers.next()?, numbers.next()? / 1.96))
+    let bytes = numbers.next()?;
+    let (low, high) = (numbers.next()?, numbers.next()?);
+    Some((bytes, (high - low) / 2.0 / 1.96))
 }
 
 /// A figure of the allocator in the `debug=1` text.
@@ -143,7 +145,11 @@ mod tests {
     #[test]
     fn a_count_outside_of_the_estimates_is_noticed() {
         let estimated = |bytes: u64, interval: u64| Profile {
-            comments: vec![format!("greenprof allocated: {bytes} bytes, +- {interval} (95 %)")],
+            comments: vec![format!(
+                "greenprof allocated: {bytes} bytes, {} to {} (95 %)",
+                bytes - interval,
+                bytes + interval
+            )],
             ..profile("")
         };
         let fits =

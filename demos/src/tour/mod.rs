@@ -190,6 +190,7 @@ impl Seen {
             checks::busy_tenant(&cpu.tenants, BUSY_TENANT),
             checks::labels_fit(&self.cpu, self.values, HOT_FUNCTION, WRITER_FUNCTION),
             checks::coverage(&self.cpu),
+            checks::stacks_are_whole(&self.cpu),
             checks::parked_are_seen(&parked),
             checks::parked_use_nothing(&self.cpu, self.values, LABEL),
             checks::forms_agree(&parked, self.task_counts, &tasks::dump_census(&self.task_dump, LABEL)),

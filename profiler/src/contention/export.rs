@@ -1,6 +1,6 @@
 //! From the tables to figures, and to a profile.
 
-use std::sync::atomic::Ordering;
+use std::{ops::RangeInclusive, sync::atomic::Ordering};
 
 use greenprof_runtime::{heap, labels::Labels};
 
@@ -11,6 +11,7 @@ use super::{
     waiting,
 };
 use crate::{
+    interval::interval,
     profile::{LabelValue, Leaf, Profile, ValueType},
     records,
 };
@@ -23,6 +24,13 @@ pub struct Estimate {
     pub value: f64,
     /// Its estimated variance; 0 if all was recorded.
     pub variance: f64,
+}
+
+impl Estimate {
+    /// The nominal 95 % interval of `value`.
+    pub fn interval(&self) -> RangeInclusive<f64> {
+        interval(self.value, self.variance)
+    }
 }
 
 impl std::ops::Add for Estimate {
@@ -200,11 +208,14 @@ fn remarks(snapshot: &Snapshot) -> Vec<String> {
     let ended = snapshot.total(|record| !record.waiting);
     let samples: u64 = snapshot.records.iter().filter(|record| !record.waiting).map(|record| record.samples).sum();
     let waiting: u64 = snapshot.records.iter().filter(|record| record.waiting).map(|record| record.samples).sum();
-    let interval = |estimate: Estimate| 1.96 * estimate.variance.sqrt();
+    let figure = |what: &str, estimate: Estimate, unit: &str| {
+        let interval = estimate.interval();
+        format!("{what}: {:.0}{unit}, {:.0} to {:.0} (95 %)", estimate.value, interval.start(), interval.end())
+    };
     let mut remarks = vec![
         format!("samples: {samples}, at a rate of {}", snapshot.rate),
-        format!("contentions: {:.0}, +- {:.0} (95 %)", ended.0.value, interval(ended.0)),
-        format!("delay: {:.0} ns, +- {:.0} (95 %)", ended.1.value, interval(ended.1)),
+        figure("contentions", ended.0, ""),
+        figure("delay", ended.1, " ns"),
     ];
     if waiting > 0 {
         remarks.push(format!("waits in progress: {waiting}"));
@@ -255,8 +266,8 @@ mod tests {
             profile.comments,
             [
                 "greenprof samples: 2, at a rate of 1",
-                "greenprof contentions: 2, +- 6 (95 %)",
-                "greenprof delay: 100 ns, +- 28 (95 %)",
+                "greenprof contentions: 2, 0 to 19 (95 %)",
+                "greenprof delay: 100 ns, 76 to 132 (95 %)",
                 "greenprof waits in progress: 2",
                 "greenprof lost: 2 samples without a record",
                 "greenprof truncated: 1 of 2 stacks",

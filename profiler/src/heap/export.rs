@@ -1,5 +1,7 @@
 //! From the tables to figures, and to a profile.
 
+use std::ops::RangeInclusive;
+
 use greenprof_runtime::{
     heap::{self, sampling},
     labels::Labels,
@@ -7,6 +9,7 @@ use greenprof_runtime::{
 
 use super::{hook, weight::Sum};
 use crate::{
+    interval::interval,
     profile::{LabelValue, Leaf, Profile, ValueType},
     records,
 };
@@ -38,6 +41,16 @@ impl Estimate {
             objects_variance: sum.variance(),
             bytes_variance: sum.variance() * size * size,
         }
+    }
+
+    /// The nominal 95 % interval of `objects`. Nothing is known of what has no samples: its interval is 0.
+    pub fn objects_interval(&self) -> RangeInclusive<f64> {
+        interval(self.objects, self.objects_variance)
+    }
+
+    /// The nominal 95 % interval of `bytes`.
+    pub fn bytes_interval(&self) -> RangeInclusive<f64> {
+        interval(self.bytes, self.bytes_variance)
     }
 }
 
@@ -102,14 +115,17 @@ impl Snapshot {
     /// What a profile says about itself: how much it rests on, how sure it is, and what is missing.
     pub(super) fn remarks(&self) -> Vec<String> {
         let (allocated, in_use) = self.total();
-        let interval = |estimate: Estimate| 1.96 * estimate.bytes_variance.sqrt();
+        let bytes = |what: &str, estimate: Estimate| {
+            let interval = estimate.bytes_interval();
+            format!("{what}: {:.0} bytes, {:.0} to {:.0} (95 %)", estimate.bytes, interval.start(), interval.end())
+        };
         let mut remarks = vec![
             format!(
                 "samples: {} allocations, {} of them in use, at a mean of {} bytes",
                 allocated.samples, in_use.samples, self.rate
             ),
-            format!("in use: {:.0} bytes, +- {:.0} (95 %)", in_use.bytes, interval(in_use)),
-            format!("allocated: {:.0} bytes, +- {:.0} (95 %)", allocated.bytes, interval(allocated)),
+            bytes("in use", in_use),
+            bytes("allocated", allocated),
         ];
         if self.lost > 0 {
             remarks.push(format!("lost: {} samples without a record", self.lost));

@@ -8,8 +8,8 @@
 //! # What the numbers mean
 //! - A sample stands for `1 / (1 - exp(-requested / rate))` allocations, fixed when it is taken. So the figures are
 //!   unbiased estimates, also if the rate changes, and a rate of 1 gives exact ones. Bytes are those of blocks.
-//! - Each figure comes with its variance ([`Estimate`]). The samples are independent, so the variances of call sites
-//!   add up, and 1.96 standard deviations are a 95 % interval where there are some dozens of samples.
+//! - Each figure comes with its variance and its 95 % interval ([`Estimate`]). The samples are independent, so the
+//!   variances of call sites add up.
 //! - Nothing was recorded before [`start`]. What the runtime and the profilers use themselves is not in the profile.
 //! - There is no garbage collector: what is in use is what was not freed, at this moment, and `gc=1` changes nothing.
 //!

@@ -43,10 +43,13 @@ impl Delays {
     /// What the waiters have waited and nobody was charged with; nothing if nobody wants to know, or nobody waits.
     #[inline]
     pub(crate) fn charge(&mut self) -> Option<u64> {
-        if !real::wanted(Interest::CONTENTION) || self.waiters == 0 {
-            return None;
-        }
-        Some(self.charge_at(clock::now()))
+        if real::wanted(Interest::CONTENTION) { self.charge_now() } else { None }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn charge_now(&mut self) -> Option<u64> {
+        (self.waiters > 0).then(|| self.charge_at(clock::now()))
     }
 
     fn charge_at(&mut self, now: u64) -> u64 {

@@ -1,9 +1,9 @@
 //! The contract between the runtime and whoever watches it.
 //!
 //! An [`Instrument`] says which kinds of events it wants and is called at each, on the thread where it happens. Without
-//! one, an instrumentation point costs one relaxed load and one branch that is not taken (and the load of
-//! the word's address, in programs that reach it through the global offset table); a build without the feature
-//! `hooks` has none at all, and is the baseline against which that cost is measured.
+//! one, an instrumentation point costs one relaxed load and one branch that is not taken, which
+//! `tests/tests/hooks_off.rs` sees in the machine code; a build without the feature `hooks` has none at all, and is the
+//! baseline against which that cost is measured.
 //!
 //! # What a hook may do
 //!

@@ -227,7 +227,7 @@ impl Condvar {
         unsafe { state.waiters.push_back(&waiter) };
         drop(state);
         let lock = guard.release();
-        let outcome = waiter.wait_until(WaitReason::CondvarWait, deadline, || {
+        let outcome = waiter.wait_until(WaitReason::CondvarWait, deadline, &|| {
             let mut state = self.handle.core().lock();
             state.rounds == round && state.waiters.remove(&waiter)
         });

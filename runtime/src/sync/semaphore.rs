@@ -117,7 +117,7 @@ impl Semaphore {
             unsafe { state.waiters.push_back(&waiter) };
             drop(state);
             let deadline = clock::after(timeout);
-            waiter.wait_until(WaitReason::Semaphore, deadline, || self.lock().waiters.remove(&waiter))?;
+            waiter.wait_until(WaitReason::Semaphore, deadline, &|| self.lock().waiters.remove(&waiter))?;
         } else {
             drop(state);
         }

@@ -145,7 +145,9 @@ impl Waiter {
 
     /// Waits until somebody has finished the waiter, which must be in a queue whose lock has been released. Unwinds if the task is
     /// reclaimed; then the waiter has been taken out of its queue, and not finished.
-    #[inline]
+    ///
+    /// Not inlined into other crates, as their channels would be: see `hooks::real::WANTED`.
+    #[inline(never)]
     pub(crate) fn wait(&self, reason: WaitReason) -> Outcome {
         let wait = hooks::wait_begin(self.parker, reason);
         let outcome = self.park_until_finished(reason, On::waiter(self));
@@ -166,12 +168,7 @@ impl Waiter {
     /// To give it up, `withdraw` takes the waiter out of its queue, under the primitive's lock, and says whether it was
     /// there. If it was not, whoever took it out is about to finish it, and what it was given must not be lost: so the
     /// wait ends as that one says.
-    pub(super) fn wait_until(
-        &self,
-        reason: WaitReason,
-        deadline: u64,
-        withdraw: impl FnOnce() -> bool,
-    ) -> Option<Outcome> {
+    pub(super) fn wait_until(&self, reason: WaitReason, deadline: u64, withdraw: &dyn Fn() -> bool) -> Option<Outcome> {
         let wait = hooks::wait_begin(self.parker, reason);
         let outcome = loop {
             if let Some(outcome) = self.outcome() {

@@ -33,13 +33,17 @@ impl Programs {
     pub(crate) fn command(&self, peer: Peer) -> anyhow::Result<Command> {
         let (program, allocator) = match peer {
             Peer::Greenprof | Peer::Malloc | Peer::Mimalloc | Peer::Jemalloc => (&self.plain, peer.name()),
-            Peer::JemallocProfiling => (&self.profiling, Peer::Jemalloc.name()),
+            Peer::JemallocProfiling | Peer::JemallocSampling => (&self.profiling, Peer::Jemalloc.name()),
             _ => bail!("{peer} has no allocator of its own here"),
         };
         let mut command = Command::new(program);
         command.arg(format!("--allocator={allocator}"));
         // Its options would make another allocator of it.
         command.env_remove("_RJEM_MALLOC_CONF").env_remove("MALLOC_CONF");
+        if peer == Peer::JemallocSampling {
+            // 2^19 bytes, as ours; and as ours, nothing is written at the end.
+            command.env("_RJEM_MALLOC_CONF", "prof:true,prof_active:true,lg_prof_sample:19,prof_final:false");
+        }
         Ok(command)
     }
 }

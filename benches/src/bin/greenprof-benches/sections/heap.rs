@@ -28,8 +28,9 @@ const STOP_P99: &str = "all threads stopped, p99";
 /// What recording every allocation may add, in nanoseconds.
 const EVERY_LIMIT: f64 = 150.0;
 
-const ROWS: [Row; 25] = [
+const ROWS: [Row; 26] = [
     Row::new(IMMEDIATE, Case::HeapImmediate, Peer::JemallocProfiling).at_most(1.0),
+    Row::new(IMMEDIATE, Case::HeapImmediate, Peer::JemallocSampling),
     Row::new(IMMEDIATE, Case::HeapImmediate, Peer::Jemalloc),
     Row::new(IMMEDIATE, Case::HeapImmediate, Peer::Mimalloc),
     Row::new(IMMEDIATE, Case::HeapImmediate, Peer::Malloc),
