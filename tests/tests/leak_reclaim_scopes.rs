@@ -96,7 +96,7 @@ fn lenders_found() -> usize {
     let parents: Vec<_> = made(&runtime, || {
         let parent = |_| {
             go("parent", || {
-                let numbers = vec![1, 2, 3];
+                let numbers = [1, 2, 3];
                 task::scope(|scope| {
                     scope.spawn(|| {
                         Chan::<u8>::new().recv();
