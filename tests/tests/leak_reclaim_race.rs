@@ -127,7 +127,7 @@ fn a_wake_up_or_the_reclaim_wins() {
             let id = join.id();
             let outcome = reclamation.outcome(id).cloned();
             match (join.join_timeout(Duration::from_secs(60)), outcome) {
-                (Ok(Ok(Some(value))), None | Some(Outcome::Refused(Refusal::Woken | Refusal::ShutDown))) => {
+                (Ok(Ok(Some(value))), None | Some(Outcome::Refused(Refusal::Woken | Refusal::Referenced(_)))) => {
                     assert_ne!(value, 0);
                     received += 1;
                     woken += 1;
