@@ -24,7 +24,7 @@ use greenprof_demos::{
     retain,
     scenario::{ScenarioError, Settings},
     serve::{self, ServeError},
-    setup::SetupError,
+    setup::{self, SetupError},
     tour::{self, TourError, capture::CaptureError},
     trace_report::{self, ReportError},
     watch,
@@ -234,8 +234,11 @@ struct LeaksArgs {
     #[arg(long, exclusive = true)]
     list: bool,
     /// Runs one program slowly, and shows its growth, the leak report, who waits for whom, and the fix
-    #[arg(long, value_name = "ID", exclusive = true)]
+    #[arg(long, value_name = "ID", conflicts_with_all = ["programs", "json", "markdown"])]
     explain: Option<String>,
+    /// With --explain: opens the port here, and keeps it open afterwards, with what has leaked, until Ctrl-C
+    #[arg(long, value_name = "HOST:PORT", requires = "explain")]
+    addr: Option<String>,
     /// Runs of each form
     #[arg(long, value_name = "N", default_value_t = NonZero::<u32>::MIN)]
     runs: NonZero<u32>,
@@ -364,7 +367,8 @@ fn run_leaks(arguments: LeaksArgs) -> Result<bool> {
         return Ok(true);
     }
     if let Some(id) = arguments.explain {
-        leaks::explain(&id, console::Paint::for_stdout())?;
+        let server = arguments.addr.as_deref().map(setup::open_port).transpose()?;
+        leaks::explain(&id, server.as_ref(), console::Paint::for_stdout())?;
         return Ok(true);
     }
     let sort = match (arguments.json, arguments.markdown) {

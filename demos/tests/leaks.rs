@@ -1,7 +1,11 @@
 //! The corpus of known-leaky programs from the outside: what the programs do is checked with detectors that just count, and
 //! the project's detector must not report what can be woken.
 
-use std::process::{Command, Output};
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    process::{Command, Output, Stdio},
+};
 
 use serde_json::Value;
 
@@ -72,6 +76,33 @@ fn a_program_is_explained() {
     let grows = ["run 1:   2 tasks", "run 5:  10 tasks", "deleter", "sync.Mutex.Lock", "moby_4951.rs", "Fix: "];
     assert!(grows.iter().all(|part| text.contains(part)), "{text}");
     assert_eq!(leaks(&["--explain", "sound/sleeper"]).status.code(), Some(2), "nothing leaks there");
+}
+
+/// The port shows what the terminal does, while the program pauses and afterwards.
+#[test]
+fn an_explained_program_can_be_looked_at_on_the_port() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_greenprof-demos"))
+        .args(["leaks", "--explain", "goker/moby_4951", "--addr", "127.0.0.1:0"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary");
+    let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines().map_while(Result::ok);
+    let report = lines.find(|line| line.starts_with("the report:")).expect("the address");
+    let address = report.split("http://").nth(1).and_then(|rest| rest.split('/').next()).expect("an address");
+    let ask = |query: &str| {
+        let mut stream = TcpStream::connect(address).expect("a port");
+        let path = format!("/debug/pprof/goroutineleak?settle=1s&{query}");
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("text");
+        answer
+    };
+    let (text, graph) = (ask("debug=1"), ask("format=dot"));
+    child.kill().expect("it runs until it is ended");
+    child.wait().expect("an end");
+    assert!(text.contains("# deadlock: ") && text.contains("moby_4951.rs"), "{text}");
+    assert!(graph.contains("digraph leaks {") && graph.contains("could be woken by"), "{graph}");
 }
 
 #[test]

@@ -52,12 +52,16 @@ fn a_tour_passes_its_checks_and_leaves_its_files() {
         "block.debug1.txt",
         "mutex.pb.gz",
         "mutex.debug1.txt",
+        "goroutineleak.pb.gz",
+        "goroutineleak.json",
+        "goroutineleak.dot",
     ] {
         let path = out.path().join(wanted);
         let length = path.metadata().unwrap_or_else(|error| panic!("{wanted}: {error}")).len();
         let file = files.iter().find(|file| file["path"] == path.to_str().unwrap()).expect(wanted);
         assert_eq!(file["bytes"], length);
     }
+    assert_eq!(report["leaks"]["leaked"][0]["name"], "late-answer", "{}", report["leaks"]);
     let hot = &report["cpu"]["functions"][0];
     assert_eq!(hot["function"], "greenprof_demos::orders::price::price_order");
     assert!(

@@ -40,7 +40,8 @@ fn everything_that_the_index_lists_answers() {
         let path = if short.starts_with('/') { short.clone() } else { format!("/debug/pprof/{short}") };
         let answer = client::get(address, &path);
         // This program has the system's allocator; `heap_profile.rs` has ours.
-        let has_it = !["heap", "allocs", "goroutineleak"].iter().any(|name| short.starts_with(name));
+        let has_it =
+            !["heap", "allocs", "goroutineleak", "/debug/pprof/why"].iter().any(|name| short.starts_with(name));
         assert_eq!(answer.status, if has_it { 200 } else { 503 }, "{short}");
         assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{short}");
         assert!(!answer.body.is_empty(), "{short}");

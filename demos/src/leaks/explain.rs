@@ -3,7 +3,10 @@
 
 use std::{collections::BTreeMap, fmt::Write as _, process::exit, time::Duration};
 
-use greenprof_profiler::leak::{self, Leak, Report, WaitsOn};
+use greenprof_profiler::{
+    http::DebugServer,
+    leak::{self, Leak, Report, WaitsOn},
+};
 use greenprof_runtime::{Runtime, task::TaskId, time::sleep};
 
 use super::{
@@ -35,21 +38,37 @@ impl Stage for Quiet {
     }
 }
 
-/// Runs a program for somebody who watches.
+/// Runs a program for somebody who watches. With a port, what has leaked can be looked at there afterwards, until Ctrl-C.
 ///
 /// # Errors
 /// If there is no such program, it does not leak, or there is no runtime.
-pub fn explain(id: &str, paint: Paint) -> Result<(), LeaksError> {
+pub fn explain(id: &str, server: Option<&DebugServer>, paint: Paint) -> Result<(), LeaksError> {
     let program = super::select(&[id.to_owned()]).map_err(LeaksError::NoProgram)?;
     let [program] = program[..] else { return Err(LeaksError::NoProgram(id.to_owned())) };
     let form = program.forms.iter().find(|form| form.kind == Kind::Forced && !form.leaks.is_empty());
     let form = form.ok_or_else(|| LeaksError::NoLeak(id.to_owned()))?;
+    if let Some(server) = server {
+        let root = format!("http://{}/debug/pprof", server.local_addr());
+        console::note(&format!("its tasks, while they pile up: {root}/goroutine?debug=1"));
+    }
     console::print(&format!("{}\n{}\n  from {}\n\n", paint.text(BOLD, program.id), program.what, program.origin));
     let runtime = Runtime::builder().workers(1).build()?;
     let report = runtime.run(|| grow(&runtime, form, paint));
     match report {
         Ok(report) => console::print(&told(&report, program, paint)),
         Err(error) => console::note(&format!("greenprof-demos: {error}")),
+    }
+    if let Some(server) = server {
+        let root = format!("http://{}/debug/pprof", server.local_addr());
+        console::note(&format!(
+            "the report:     {root}/goroutineleak?debug=1\n\
+             the wait graph: {root}/goroutineleak?format=dot (for `dot -Tsvg`)\n\
+             the page:       {root}/ui/\n\
+             until Ctrl-C"
+        ));
+        loop {
+            std::thread::park();
+        }
     }
     // What has leaked goes with the process.
     exit(0)

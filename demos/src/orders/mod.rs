@@ -11,6 +11,7 @@
 //! start, and [`parked`] lists who waits for what.
 
 pub mod document;
+pub mod forgotten;
 mod handle;
 pub mod load;
 pub mod parked;
@@ -168,6 +169,7 @@ pub enum StopError {
 /// The first task: starts the others, waits for the generator to end, then ends them. Gives how many orders were audited.
 fn run(shared: &Arc<Shared>, schedule: Schedule) -> Result<u64, SpawnError> {
     let (parking, drain) = parked::Parking::start()?;
+    forgotten::leave()?;
     let named = |name: &str| task::Builder::new().name(name);
     let writer = named("store-writer").spawn({
         let shared = shared.clone();

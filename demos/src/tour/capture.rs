@@ -13,7 +13,10 @@ use std::{
 use serde::Serialize;
 use thiserror::Error;
 
-use super::client::{self, ClientError};
+use super::{
+    client::{self, ClientError},
+    leaks,
+};
 use crate::{console::Step, table};
 
 /// Where everything lives.
@@ -108,6 +111,10 @@ impl<'a> Capturer<'a> {
             self.fetch(&format!("{name}?debug=1"), &format!("{name}.debug1.txt"), None)?;
             if name == "goroutine" {
                 self.fetch("goroutine?debug=2", "goroutine.debug2.txt", None)?;
+            }
+            if name == "goroutineleak" {
+                self.fetch(leaks::ASKED, "goroutineleak.json", None)?;
+                self.fetch("goroutineleak?format=dot", "goroutineleak.dot", None)?;
             }
         }
         Ok(())

@@ -3,7 +3,7 @@
 //! 1. The port is opened and the directory made: what can be refused is refused before anything runs.
 //! 2. The service starts, and works until the end.
 //! 3. Every profile is captured through the port ([`capture`]), by a plain thread that knows no more than a tool outside.
-//! 4. The files are read back ([`profile`]) and summed up ([`cpu`], [`tasks`], [`heap`], [`contention`]), and judged ([`checks`]).
+//! 4. The files are read back ([`profile`]) and summed up ([`cpu`], [`tasks`], [`heap`], [`contention`], [`leaks`]), and judged ([`checks`]).
 
 pub mod capture;
 pub mod checks;
@@ -11,6 +11,7 @@ pub mod client;
 pub mod contention;
 pub mod cpu;
 pub mod heap;
+pub mod leaks;
 pub mod profile;
 pub mod report;
 pub mod tasks;
@@ -28,7 +29,7 @@ use crate::{
     console::{self, Paint},
     interrupt::Interrupt,
     orders::{
-        Service, StopError, load::BUSY_TENANT, parked::LABEL, price::HOT_FUNCTION, store::WRITER_FUNCTION,
+        Service, StopError, forgotten, load::BUSY_TENANT, parked::LABEL, price::HOT_FUNCTION, store::WRITER_FUNCTION,
         tally::Counts,
     },
     serve,
@@ -38,6 +39,7 @@ use capture::{CaptureError, Captured, Capturer, cpu_query};
 use contention::ContentionReport;
 use cpu::{CpuReport, Values};
 use heap::HeapReport;
+use leaks::LeakReport;
 use profile::{Profile, ReadError};
 use report::Report;
 
@@ -153,6 +155,7 @@ struct Seen {
     allocs: Profile,
     block: Profile,
     mutex: Profile,
+    leaks: LeakReport,
     /// Bytes allocated as the allocator has counted, after `allocs` was captured and before `heap` was.
     counted: Option<u64>,
 }
@@ -175,6 +178,8 @@ impl Seen {
             allocs: profile("allocs")?,
             block: profile("block")?,
             mutex: profile("mutex")?,
+            leaks: LeakReport::read(&text(leaks::ASKED)?)
+                .ok_or_else(|| TourError::NotOffered(leaks::ASKED.to_owned()))?,
             // The profiles are captured in the order of their names.
             counted: heap::figure(&text("allocs?debug=1")?, "TotalAlloc"),
         })
@@ -199,6 +204,7 @@ impl Seen {
             heap::estimates_fit(&self.allocs, self.counted, &self.heap),
             contention::types_are_gos(&self.block, &self.mutex),
             contention::waits_are_seen(&self.block),
+            self.leaks.forgotten_are_found(forgotten::NAME, forgotten::COUNT as u64),
         ];
         Report {
             address: ([127, 0, 0, 1], 0).into(),
@@ -210,6 +216,7 @@ impl Seen {
             tasks: tasks::by_reason(&tasks::census(&self.tasks, None)),
             heap: HeapReport::new(&self.heap, &self.allocs),
             contention: ContentionReport::new(&self.block, &self.mutex),
+            leaks: self.leaks.clone(),
             task_notes: self.tasks.comments.clone(),
             passed: checks.iter().all(|check| check.passed),
             checks,

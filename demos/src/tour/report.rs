@@ -10,6 +10,7 @@ use super::{
     contention::ContentionReport,
     cpu::{CpuReport, LabelRow},
     heap::HeapReport,
+    leaks::LeakReport,
     tasks::ReasonRow,
 };
 use crate::{
@@ -46,6 +47,8 @@ pub struct Report {
     pub heap: HeapReport,
     /// The contention profiles.
     pub contention: ContentionReport,
+    /// The leak report.
+    pub leaks: LeakReport,
     /// Remarks of the task profile on itself.
     pub task_notes: Vec<String>,
     /// Whether what was found is what was done.
@@ -91,6 +94,8 @@ impl Report {
         for note in &self.contention.notes {
             let _ = writeln!(text, "  {note}");
         }
+        let _ = writeln!(text, "\n{}", paint.text(BOLD, "Leaked tasks: nobody alive can wake them"));
+        text.push_str(&self.leaks.render());
         let _ = writeln!(text, "\n{}", paint.text(BOLD, "What was found, against what was done"));
         text.push_str(&self.checks_table(paint));
         let _ = writeln!(text, "\n{}", paint.text(BOLD, "To look yourself"));
@@ -305,6 +310,7 @@ mod tests {
             tasks: vec![],
             heap: HeapReport::default(),
             contention: ContentionReport::default(),
+            leaks: LeakReport::default(),
             task_notes: vec![],
             checks,
             passed: false,

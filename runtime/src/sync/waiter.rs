@@ -156,6 +156,7 @@ impl Waiter {
     }
 
     /// Like `wait`, of one who has lent something until then: it is never reclaimed.
+    #[inline(never)] // as above
     pub(crate) fn wait_lending(&self, reason: WaitReason) -> Outcome {
         let wait = hooks::wait_begin(self.parker, reason);
         let outcome = self.park_until_finished(reason, On::waiter(self).lending());

@@ -53,9 +53,8 @@ mod tests {
     #[test]
     fn a_pointer_to_another_stack_is_found_and_one_to_the_own_is_not() {
         let [one, other] = ids();
-        let mut first = [0_usize; 16];
-        let second = [0_usize; 16];
-        let range = |words: &[usize; 16]| words.as_ptr() as usize..words.as_ptr() as usize + size_of_val(words);
+        let (mut first, second) = (vec![0_usize; 16], vec![0_usize; 16]);
+        let range = |words: &[usize]| words.as_ptr() as usize..words.as_ptr() as usize + size_of_val(words);
         let stacks = [(one, range(&first)), (other, range(&second))];
         assert!(find(&stacks).is_empty());
         first[3] = range(&first).start;
