@@ -115,7 +115,9 @@ fn the_matrix_is_sound_and_goes_on_where_it_was() {
     let run = |programs: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_greenprof-demos"));
         command.args(["leak-matrix", "--build", "this", "--workers", "2", "--runs", "1", "--stress-seconds", "3"]);
-        programs.iter().for_each(|program| drop(command.args(["--program", program])));
+        for program in programs {
+            command.args(["--program", program]);
+        }
         command.arg("--state").arg(&state).arg("--into").arg(&into).output().expect("the binary")
     };
     let programs = ["sound", "simple"];

@@ -179,6 +179,10 @@ const LINE: usize = 64;
 /// How many blocks ahead of the one that is looked at another is fetched.
 const BLOCKS_AHEAD: usize = 8;
 
+/// Words that one marker looks at before others are made: a millisecond or two. Where processors are busy, a new thread may wait for
+/// longer than that for one.
+const ALONE: u64 = 500_000;
+
 /// The list of woken tasks: each is put there twice at most, and taken as often.
 pub(super) fn room_for_tasks(population: &Population) -> io::Result<Queue> {
     Queue::new(population.slots.len() * 2)
@@ -230,7 +234,9 @@ impl<'s> Shared<'s> {
 
     /// Looks at all that was reached, until nothing more is.
     pub(super) fn run(&self, world: &Stopped<'_>, helpers: &mut Helpers) {
-        world.together(helpers, |world| Marker::new(self, world, None).work());
+        if !Marker::new(self, world, None).work_alone() {
+            world.together(helpers, |world| Marker::new(self, world, None).work());
+        }
     }
 
     fn is_done(&self) -> bool {
@@ -321,6 +327,16 @@ impl<'m> Marker<'m> {
             }
             active.fetch_add(1, SeqCst);
         }
+    }
+
+    /// As [`Marker::work`], while nobody else does, and while there is not too much. Whether all is done.
+    fn work_alone(&mut self) -> bool {
+        while self.words < ALONE {
+            if !self.step() {
+                return true;
+            }
+        }
+        false
     }
 
     /// Looks at some tasks, or the blocks of a span. Whether there were any.
