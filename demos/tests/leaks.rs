@@ -137,3 +137,26 @@ fn the_table_of_leaks_in_rust_is_what_ran() {
     let ran = String::from_utf8(output.stdout).unwrap();
     assert_eq!(table, ran, "write it anew with `greenprof-demos leaks simple patterns goker --markdown`");
 }
+
+/// The short form of the matrix: this build, both modes, and what was run is not run again.
+#[test]
+fn the_matrix_is_sound_and_goes_on_where_it_was() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (state, into) = (folder.path().join("state"), folder.path().join("table.md"));
+    let run = |programs: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_greenprof-demos"));
+        command.args(["leak-matrix", "--build", "this", "--workers", "2", "--runs", "1", "--stress-seconds", "3"]);
+        for program in programs {
+            command.args(["--program", program]);
+        }
+        command.arg("--state").arg(&state).arg("--into").arg(&into).output().expect("the binary")
+    };
+    let programs = ["sound", "simple"];
+    let first = run(&programs);
+    let text = std::fs::read_to_string(&into).expect("the table");
+    assert!(first.status.success(), "{first:?}\n{text}");
+    assert_eq!(text.lines().filter(|line| line.starts_with("| this | 2 | leak")).count(), 4, "{text}");
+    let again = run(&programs);
+    assert!(again.status.success() && String::from_utf8_lossy(&again.stderr).contains("0 of 4 cells"), "{again:?}");
+    assert_eq!(std::fs::read_to_string(&into).expect("the table"), text);
+}

@@ -341,7 +341,7 @@ fn build(build: Build) -> Result<PathBuf, MatrixError> {
     let output = command.stdin(Stdio::null()).output().map_err(|error| failed(error.to_string()))?;
     let messages =
         output.stdout.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Value>(line).ok());
-    let program = messages.filter_map(|message| Some(PathBuf::from(message["executable"].as_str()?))).last();
+    let program = messages.filter_map(|message| Some(PathBuf::from(message["executable"].as_str()?))).next_back();
     let last_line = || String::from_utf8_lossy(&output.stderr).trim().lines().last().unwrap_or("nothing").to_owned();
     let program = program.filter(|_| output.status.success()).ok_or_else(|| failed(last_line()))?;
     step.done("built");

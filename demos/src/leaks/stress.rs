@@ -360,6 +360,9 @@ fn situate(seed: u64) -> Vec<JoinHandle<()>> {
     tasks
 }
 
+/// Whether a message was delivered or received says nothing here: that the task ends does.
+fn ignore<T>(_: T) {}
+
 /// Spawns tasks that will be blocked, and gives the key.
 type Situation = fn(&mut Vec<JoinHandle<()>>) -> Key;
 
@@ -384,24 +387,24 @@ const SITUATIONS: &[Situation] = &[
 fn received(tasks: &mut Vec<JoinHandle<()>>) -> Key {
     let channel = Chan::new();
     let own = channel.clone();
-    tasks.push(spawn(move || drop(own.recv())));
-    Box::new(move || drop(channel.send(1_u8)))
+    tasks.push(spawn(move || ignore(own.recv())));
+    Box::new(move || ignore(channel.send(1_u8)))
 }
 
 fn closed(tasks: &mut Vec<JoinHandle<()>>) -> Key {
     let channel = Chan::<u8>::new();
     for _ in 0..3 {
         let own = channel.clone();
-        tasks.push(spawn(move || drop(own.recv())));
+        tasks.push(spawn(move || ignore(own.recv())));
     }
-    Box::new(move || drop(channel.close()))
+    Box::new(move || ignore(channel.close()))
 }
 
 fn sent(tasks: &mut Vec<JoinHandle<()>>) -> Key {
     let channel = Chan::new();
     let own = channel.clone();
-    tasks.push(spawn(move || drop(own.send([7_u64; 4]))));
-    Box::new(move || drop(channel.recv()))
+    tasks.push(spawn(move || ignore(own.send([7_u64; 4]))));
+    Box::new(move || ignore(channel.recv()))
 }
 
 fn selected(tasks: &mut Vec<JoinHandle<()>>) -> Key {
@@ -413,7 +416,7 @@ fn selected(tasks: &mut Vec<JoinHandle<()>>) -> Key {
             recv(other) -> _ => {}
         }
     }));
-    Box::new(move || drop(one.send(1)))
+    Box::new(move || ignore(one.send(1)))
 }
 
 /// A task that keeps something on its stack until the key is used, and the key.
@@ -425,7 +428,7 @@ fn holder<T>(tasks: &mut Vec<JoinHandle<()>>, take: impl FnOnce() -> T + Send + 
         own.recv();
         drop(held);
     }));
-    Box::new(move || drop(gate.send(1)))
+    Box::new(move || ignore(gate.send(1)))
 }
 
 /// Something that can be moved to a task together with what it borrows.
@@ -502,17 +505,17 @@ fn begun(tasks: &mut Vec<JoinHandle<()>>) -> Key {
     let (once, gate) = (forever(Once::new()), Chan::<u8>::new());
     for _ in 0..2 {
         let own = gate.clone();
-        tasks.push(spawn(move || once.call_once(|| drop(own.recv()))));
+        tasks.push(spawn(move || once.call_once(|| ignore(own.recv()))));
     }
-    Box::new(move || drop(gate.close()))
+    Box::new(move || ignore(gate.close()))
 }
 
 fn joined(tasks: &mut Vec<JoinHandle<()>>) -> Key {
     let gate = Chan::<u8>::new();
     let own = gate.clone();
-    let task = spawn(move || drop(own.recv()));
+    let task = spawn(move || ignore(own.recv()));
     tasks.push(spawn(move || drop(task.join())));
-    Box::new(move || drop(gate.send(1)))
+    Box::new(move || ignore(gate.send(1)))
 }
 
 fn chained(tasks: &mut Vec<JoinHandle<()>>) -> Key {
@@ -527,7 +530,7 @@ fn chained(tasks: &mut Vec<JoinHandle<()>>) -> Key {
         }));
         channel = next;
     }
-    Box::new(move || drop(first.send(1)))
+    Box::new(move || ignore(first.send(1)))
 }
 
 /// What wakes is lent by a stack: another thread only points there.
@@ -545,5 +548,5 @@ fn lent(tasks: &mut Vec<JoinHandle<()>>) -> Key {
             channel.recv();
         });
     }));
-    Box::new(move || drop(gate.send(1)))
+    Box::new(move || ignore(gate.send(1)))
 }

@@ -236,7 +236,7 @@ pub(super) fn look(world: &Stopped<'_>, tables: &mut Tables, caller: Caller, exp
     looked.cost.collecting = collected - began;
     let (trail, mut roots) = trail.as_mut().map(|(trail, roots)| (&*trail, roots)).unzip();
     let shared = Shared::new(world, blocks, population, woken, trail);
-    let mut marker = Marker::new(&shared, world, roots.as_mut().map(|roots| &mut **roots));
+    let mut marker = Marker::new(&shared, world, roots.as_deref_mut());
     looked.incomplete = roots::mark(world, &mut marker, modules, &caller);
     marker.root_tasks();
     looked.unreadable = marker.unreadable;

@@ -9,6 +9,9 @@
 //! Several [`Marker`]s work at once on what they [share](Shared). Each thing is reached by one atomic operation, and whoever does it puts
 //! it on its list; so which of them comes first makes no difference to what is reached in the end.
 //!
+//! All of it is relaxed, but for who is still at work: what a word leads to does not change in the stopped world, and markers begin and end
+//! with all threads.
+//!
 //! Runs in the stopped world: nothing here allocates, locks, or uses thread-local variables.
 
 use std::{
@@ -26,7 +29,7 @@ use greenprof_runtime::{
 };
 
 use super::{
-    blocks::{Blocks, Reached, WaitingSpan},
+    blocks::{Blocks, WaitingSpan},
     memory::{Queue, Stack, Table, pause},
     population::{CANDIDATE, ENDED, HANDED_ON, LIVE, LOCALS, PLAIN, Population, RUNS, TASK, is_handed_on},
 };
@@ -176,6 +179,10 @@ const LINE: usize = 64;
 /// How many blocks ahead of the one that is looked at another is fetched.
 const BLOCKS_AHEAD: usize = 8;
 
+/// Words that one marker looks at before others are made: a millisecond or two. Where processors are busy, a new thread may wait for
+/// longer than that for one.
+const ALONE: u64 = 500_000;
+
 /// The list of woken tasks: each is put there twice at most, and taken as often.
 pub(super) fn room_for_tasks(population: &Population) -> io::Result<Queue> {
     Queue::new(population.slots.len() * 2)
@@ -189,7 +196,8 @@ pub(super) struct Shared<'s> {
     woken: &'s Queue,
     /// Filled if it is there.
     trail: Option<&'s Trail>,
-    primitives: usize,
+    /// Their indices.
+    primitives: Range<usize>,
     cores: Range<usize>,
     slabs: Range<usize>,
     /// Markers that may be about to reach something.
@@ -214,7 +222,7 @@ impl<'s> Shared<'s> {
             population,
             woken,
             trail,
-            primitives: Primitive::bound(),
+            primitives: Primitive::FIRST..Primitive::bound(),
             cores: Primitive::region(),
             slabs: if low > high { 0..0 } else { low..high },
             active: AtomicUsize::new(0),
@@ -226,7 +234,9 @@ impl<'s> Shared<'s> {
 
     /// Looks at all that was reached, until nothing more is.
     pub(super) fn run(&self, world: &Stopped<'_>, helpers: &mut Helpers) {
-        world.together(helpers, |world| Marker::new(self, world, None).work());
+        if !Marker::new(self, world, None).work_alone() {
+            world.together(helpers, |world| Marker::new(self, world, None).work());
+        }
     }
 
     fn is_done(&self) -> bool {
@@ -319,6 +329,16 @@ impl<'m> Marker<'m> {
         }
     }
 
+    /// As [`Marker::work`], while nobody else does, and while there is not too much. Whether all is done.
+    fn work_alone(&mut self) -> bool {
+        while self.words < ALONE {
+            if !self.step() {
+                return true;
+            }
+        }
+        false
+    }
+
     /// Looks at some tasks, or the blocks of a span. Whether there were any.
     fn step(&mut self) -> bool {
         let tickets = self.shared.woken.take(TASKS);
@@ -379,38 +399,51 @@ impl<'m> Marker<'m> {
     #[inline(always)]
     fn memory(&mut self, range: Range<usize>, rule: Rule) {
         self.words += (range.len() / size_of::<usize>()) as u64;
+        let sight = self.shared.blocks.sight();
         let mut at = range.start.next_multiple_of(size_of::<usize>());
         while at + size_of::<usize>() <= range.end {
             // SAFETY: the caller's range is readable. If the stop is not complete, somebody may be writing: hence volatile,
             // and any value will do.
             let word = unsafe { (at as *const usize).read_volatile() };
-            self.word(at, word, rule);
+            // Most words of most heaps are pointers into it, or no addresses at all.
+            match sight.offset(word) {
+                Some(offset) if sight.is_new(offset) => self.block(at, offset),
+                Some(_) => {}
+                None => self.beside(at, word, rule),
+            }
             at += size_of::<usize>();
         }
     }
 
     /// Follows one word, and notes where it was.
-    #[inline(always)]
     pub(super) fn word(&mut self, at: usize, word: usize, rule: Rule) {
-        if let Some(block) = self.shared.blocks.reach(word) {
-            self.block(at, block);
+        let sight = self.shared.blocks.sight();
+        match sight.offset(word) {
+            Some(offset) if sight.is_new(offset) => self.block(at, offset),
+            Some(_) => {}
+            None => self.beside(at, word, rule),
         }
-        // The index of a core is in the upper bits of a handle, and is never 0.
+    }
+
+    /// A word that is no address in the heap. (An address is never a handle: see [`Primitive::FIRST`].)
+    #[inline(always)]
+    fn beside(&mut self, at: usize, word: usize, rule: Rule) {
+        let Shared { primitives, slabs, cores, .. } = self.shared;
         let index = Primitive::index_in(word as u64);
-        if index.wrapping_sub(1) < self.shared.primitives - 1 {
+        if index.wrapping_sub(primitives.start) < primitives.len() {
             self.handle(at, word);
-        }
-        if word.wrapping_sub(self.shared.slabs.start) < self.shared.slabs.len() {
+        } else if word.wrapping_sub(slabs.start) < slabs.len() {
             self.stack(at, word, rule);
-        }
-        if rule.plain && self.shared.cores.contains(&word) {
+        } else if rule.plain && cores.contains(&word) {
             self.core(at, word);
         }
     }
 
+    /// There is a block at an offset into the heap that had not been reached.
     #[inline(always)]
-    fn block(&self, at: usize, block: Reached) {
-        if let Some(trail) = self.shared.trail
+    fn block(&self, at: usize, offset: usize) {
+        let block = self.shared.blocks.reach(offset);
+        if let (Some(block), Some(trail)) = (block, self.shared.trail)
             && let Some(place) = trail.blocks.get(block.mark)
         {
             place.store(at as u64, Relaxed);
@@ -445,9 +478,7 @@ impl<'m> Marker<'m> {
             self.wake(wait.slot as usize, Cause::Primitive(primitive.index()));
             next = wait.next;
         }
-        if let Some(block) = self.shared.blocks.reach(primitive.buffer()) {
-            self.block(primitive.memory().start, block);
-        }
+        self.word(primitive.memory().start, primitive.buffer(), PRECISE);
     }
 
     /// A word that points to where stacks are.

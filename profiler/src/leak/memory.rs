@@ -24,6 +24,8 @@ pub(super) unsafe trait Zeroed {}
 
 // SAFETY: integers.
 unsafe impl Zeroed for u64 {}
+// SAFETY: integers.
+unsafe impl Zeroed for u32 {}
 // SAFETY: an integer.
 unsafe impl Zeroed for AtomicU64 {}
 // SAFETY: an integer.

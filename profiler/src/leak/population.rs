@@ -139,6 +139,8 @@ pub(super) struct Population {
 
 /// Slots that a thread enters at a time.
 const SHARE: usize = 1024;
+/// From so many slots on several threads enter them. Fewer take less time than it may take for a thread to begin.
+const MANY: usize = 16 * SHARE;
 
 impl Population {
     /// Room for what there is now, and a little more, times `scale`.
@@ -209,20 +211,27 @@ impl Population {
             let start = next.fetch_add(SHARE, Relaxed);
             (start < slots).then(|| start..(start + SHARE).min(slots))
         };
-        let next = AtomicUsize::new(0);
-        world.together(helpers, |world| {
+        let (fits, next) = (AtomicBool::new(true), AtomicUsize::new(0));
+        let tasks = |world: &Stopped<'_>| {
             while let Some(share) = shares(&next) {
                 world.tasks_among(share).for_each(|task| self.enter_task(&task, ended));
             }
-        });
-        let (next, fits) = (AtomicUsize::new(0), AtomicBool::new(true));
-        world.together(helpers, |world| {
+        };
+        let next = AtomicUsize::new(0);
+        let waits = |world: &Stopped<'_>| {
             while let Some(share) = shares(&next) {
                 if !world.tasks_among(share).all(|task| self.enter_waits(world, &task)) {
                     fits.store(false, Relaxed);
                 }
             }
-        });
+        };
+        if slots < MANY {
+            tasks(world);
+            waits(world);
+        } else {
+            world.together(helpers, tasks);
+            world.together(helpers, waits);
+        }
         fits.into_inner()
     }
 

@@ -117,7 +117,16 @@ static BASE: AtomicPtr<Core> = AtomicPtr::new(ptr::null_mut());
 #[cfg_attr(loom, allow(dead_code))]
 static FREE_CORES: Mutex<FreeCores> = Mutex::new(FreeCores { head: 0 });
 /// The index after that of the newest core. Written while `FREE_CORES` is held.
-static FRESH: AtomicU32 = AtomicU32::new(1);
+static FRESH: AtomicU32 = AtomicU32::new(FIRST_INDEX);
+
+/// The index of the first core. A handle's word is the index above 38 other bits, so words of handles begin behind all addresses of user
+/// space: an address is never a handle, and a scan that meets one need not ask. The cores below are never touched, and cost no memory.
+pub(super) const FIRST_INDEX: u32 = match () {
+    // Little room, and no scan.
+    () if cfg!(any(loom, miri)) => 1,
+    () if cfg!(target_arch = "aarch64") => 1 << (48 - (64 - INDEX_BITS)),
+    () => 1 << (47 - (64 - INDEX_BITS)),
+};
 
 /// Cores are known by their index; 0 is none.
 #[cfg_attr(loom, allow(dead_code))]
@@ -266,7 +275,7 @@ pub(super) fn core(index: u32) -> &'static Core {
 /// The indices of the cores that were ever used. Takes no lock: a stopped thread may hold it.
 pub(super) fn indices() -> Range<u32> {
     // Acquire: pairs with the Release in `take`.
-    1..FRESH.load(Ordering::Acquire)
+    FIRST_INDEX..FRESH.load(Ordering::Acquire)
 }
 
 /// The index of the core that an address is in, used or not. The address may be any word.
@@ -283,7 +292,8 @@ pub(super) fn used() -> Range<usize> {
     // Acquire: as in `index_at`.
     let base = BASE.load(Ordering::Acquire) as usize;
     let used = indices();
-    if base == 0 { 0..0 } else { base + size_of::<Core>()..base + used.end as usize * size_of::<Core>() }
+    let at = |index: u32| base + index as usize * size_of::<Core>();
+    if base == 0 { 0..0 } else { at(used.start)..at(used.end) }
 }
 
 impl Core {

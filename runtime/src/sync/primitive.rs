@@ -17,6 +17,9 @@ use super::{
 pub struct Primitive(u32);
 
 impl Primitive {
+    /// The lowest index. Words of handles and guards are above all addresses of user space.
+    pub const FIRST: usize = core::FIRST_INDEX as usize;
+
     /// The primitive whose core an address points to or into. A core that is not in use has none.
     pub(crate) fn at(address: usize) -> Option<Self> {
         core::index_at(address).and_then(Self::in_use)
@@ -190,6 +193,8 @@ mod tests {
         for word in [0, 1, u64::MAX, by_handle.memory().start as u64] {
             assert_eq!(Primitive::held_by(word), None, "{word:#x}");
         }
+        let local = 0_u8;
+        assert!(Primitive::index_in(ptr::from_ref(&local) as u64) < Primitive::FIRST, "an address is no handle");
         // The tag that handles beyond all others share, of a channel that has no such handles.
         let shared = (by_handle.index() as u64) << super::super::handle::word::TAG_BITS | ((1 << 21) - 1) << 16;
         assert_eq!(Primitive::held_by(shared), None);
