@@ -36,6 +36,15 @@ pub const ADDED: &str = "added";
 /// Instructions of an allocation and its free.
 pub const INSTRUCTIONS: &str = "instructions";
 
+/// CPU time with what is measured switched on, divided by that without.
+pub const COST: &str = "cost";
+/// Nanoseconds of CPU time that an event of a trace costs.
+pub const EVENT: &str = "event";
+/// Bytes of an event.
+pub const BYTES: &str = "bytes";
+/// Events that were lost, of 100.
+pub const LOST: &str = "lost";
+
 /// One value.
 pub(crate) fn one(name: &str, value: f64) -> Values {
     Values::from([(name.to_owned(), value)])

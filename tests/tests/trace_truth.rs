@@ -141,7 +141,11 @@ fn times_of_a_trace_are_those_of_the_programs_clock_and_of_gos_tool() {
     let of = |sum: &AtomicU64| sum.load(Ordering::Relaxed);
     let blocked = |task: &TaskSummary, reason: &str| task.blocked.get(reason).map_or(0, |(time, _)| *time);
     // The program cannot tell a sleep from the wait for a processor after it.
-    assert_close("sleeping", blocked(&holder, "sleep") + runnable_after_first_start(&bytes, "holder"), of(&clock.slept));
+    assert_close(
+        "sleeping",
+        blocked(&holder, "sleep") + runnable_after_first_start(&bytes, "holder"),
+        of(&clock.slept),
+    );
     assert_close("computing", holder.running, of(&clock.computed));
     assert_close("waiting for the lock", blocked(&waiter, "sync.Mutex.Lock"), of(&clock.waited));
     assert_close("runnable", runnable_after_first_start(&bytes, "waiter"), of(&clock.could_run));

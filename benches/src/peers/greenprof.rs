@@ -8,7 +8,7 @@ use super::of_crowd;
 use crate::values::{ADDED, OFF, ON, P99, TIME, Values, one};
 use crate::{
     case::{Case, Effort},
-    workload::{self, BATCH, Crowd, YIELDERS},
+    workload::{self, BATCH, Crowd, Tracing, YIELDERS},
 };
 
 pub(super) fn measure(case: Case, workers: usize, effort: Effort) -> anyhow::Result<Option<Values>> {
@@ -35,6 +35,15 @@ pub(super) fn measure(case: Case, workers: usize, effort: Effort) -> anyhow::Res
         }
         Case::StopWorld => workload::stops(&runtime, effort.operations)?,
         Case::TaskProfile => workload::task_profiles(&runtime, effort)?,
+        Case::TracePingPong => workload::traced(effort, Tracing::Trace, |operations| {
+            workload::ping_pong(&runtime, 0, operations);
+        }),
+        Case::TraceService => {
+            workload::traced(effort, Tracing::Trace, |operations| workload::service(&runtime, operations))
+        }
+        Case::FlightService => {
+            workload::traced(effort, Tracing::Flight, |operations| workload::service(&runtime, operations))
+        }
         // Those of allocators: another program's.
         Case::HeapImmediate
         | Case::HeapRing

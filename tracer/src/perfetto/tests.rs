@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use greenprof_runtime::{Runtime, sleep, spawn, sync::Chan, task, yield_now};
-use prost::Message;
 use proptest::prelude::*;
+use prost::Message;
 
 use super::{
     messages::{Event, Packet, event},

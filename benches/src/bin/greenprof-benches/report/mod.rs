@@ -25,7 +25,7 @@ const QUICK_SAMPLES: usize = 3;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Only this section: scheduler, heap, contention, tasks
+    /// Only this section: scheduler, heap, contention, tasks, trace
     #[arg(long, value_name = "SECTION")]
     only: Option<String>,
     /// Only these cases, of those that the section has
@@ -149,6 +149,6 @@ mod tests {
     #[test]
     fn an_unknown_section_is_an_error_that_names_the_others() {
         let error = chosen(Some("cpu")).err().unwrap();
-        assert_eq!(error.to_string(), "there is no section `cpu`; there are scheduler, heap, contention, tasks");
+        assert_eq!(error.to_string(), "there is no section `cpu`; there are scheduler, heap, contention, tasks, trace");
     }
 }

@@ -4,11 +4,13 @@ mod contention;
 mod heap;
 mod scheduler;
 mod tasks;
+mod trace;
 
 use greenprof_benches::{case::Case, peers::Peer, values::TIME};
 
 /// All of them, in the order of the report.
-pub(crate) const ALL: [&Section; 4] = [&scheduler::SECTION, &heap::SECTION, &contention::SECTION, &tasks::SECTION];
+pub(crate) const ALL: [&Section; 5] =
+    [&scheduler::SECTION, &heap::SECTION, &contention::SECTION, &tasks::SECTION, &trace::SECTION];
 
 /// A part of the report.
 pub(crate) struct Section {
