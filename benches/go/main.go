@@ -44,6 +44,10 @@ func main() {
 	case "mutex-profile":
 		fraction := func(rate int) { runtime.SetMutexProfileFraction(rate) }
 		values = offAndOn(operations, batches, fraction, mutexShared)
+	case "trace-ping-pong":
+		values = traced(operations, batches, func(operations int) { pingPong(operations) })
+	case "trace-service":
+		values = traced(operations, batches, service)
 	case "leak-own":
 		values = leaks(operations, batches, false)
 	case "leak-shared":

@@ -38,6 +38,9 @@ pub enum Case {
     MutexProfile,
     HooksOff,
     TaskProfile,
+    TracePingPong,
+    TraceService,
+    FlightService,
     LeakOwn,
     LeakShared,
     LeakChain,
@@ -89,6 +92,9 @@ impl Case {
             Self::MutexProfile => "mutex-profile",
             Self::HooksOff => "hooks-off",
             Self::TaskProfile => "task-profile",
+            Self::TracePingPong => "trace-ping-pong",
+            Self::TraceService => "trace-service",
+            Self::FlightService => "flight-service",
             Self::LeakOwn => "leak-own",
             Self::LeakShared => "leak-shared",
             Self::LeakChain => "leak-chain",
@@ -127,6 +133,9 @@ impl Case {
             Self::StopWorld => (2000, 1),
             // Tasks that wait, and profiles of them.
             Self::TaskProfile => (100_000, 11),
+            // Pairs; a trace's beginning and end take some milliseconds.
+            Self::TracePingPong => (200_000, 11),
+            Self::TraceService | Self::FlightService => (20_000, 11),
             // Tasks that wait, and detections among them.
             Self::LeakOwn | Self::LeakShared => (100_000, 5),
             Self::LeakChain => (1001, 11),

@@ -36,6 +36,14 @@ pub const ADDED: &str = "added";
 /// Instructions of an allocation and its free.
 pub const INSTRUCTIONS: &str = "instructions";
 
+/// CPU time with what is measured switched on, divided by that without.
+pub const COST: &str = "cost";
+/// Nanoseconds of CPU time that an event of a trace costs.
+pub const EVENT: &str = "event";
+/// Bytes of an event.
+pub const BYTES: &str = "bytes";
+/// Events that were lost, of 100.
+pub const LOST: &str = "lost";
 /// Milliseconds of a leak profile, written and thrown away.
 pub const SCAN: &str = "scan";
 /// How many leaked tasks it had.

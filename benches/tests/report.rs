@@ -37,7 +37,7 @@ fn errors_are_one_sentence_and_exit_code_2() {
     for (arguments, sentence) in [
         (
             vec!["--only=cpu"],
-            "greenprof-benches: there is no section `cpu`; there are scheduler, heap, contention, tasks, leak, overhead\n",
+            "greenprof-benches: there is no section `cpu`; there are scheduler, heap, contention, tasks, trace, leak, overhead\n",
         ),
         (vec!["--samples=2"], "greenprof-benches: 2 samples are too few to judge by: take 5 at least\n"),
     ] {

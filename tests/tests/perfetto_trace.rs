@@ -2,7 +2,7 @@
 //! that do not go back, slices that end.
 
 use std::{
-    fs,
+    fs, io,
     path::Path,
     sync::{
         Arc,
@@ -13,9 +13,13 @@ use std::{
 };
 
 use greenprof_profiler::{http::DebugServer, registry, trace::register_flight_recorder};
+use greenprof_runtime::{Runtime, sleep, sync::Mutex, task};
 use greenprof_tests::{StopOnDrop, client, cpu_profiler, perfetto, stress};
 use greenprof_tracer::{Builder, Format, perfetto::convert};
 use serde_json::Value;
+
+/// Enough for some ten thousand events; the definitions are decoded slowly.
+const MOST: u64 = 4 << 20;
 
 /// A random program while `work` is done.
 fn beside_a_program<T>(workers: usize, seed: u64, work: impl FnOnce() -> T) -> T {
@@ -52,31 +56,58 @@ fn captures_of_a_random_program_decode_and_hold_together() {
         let captures: Vec<_> = beside_a_program(workers, seed, || {
             let capture = |number: u64| {
                 let profile = (number == 1).then(|| greenprof_profiler::cpu::start(100).expect("it is free"));
-                let trace = Builder::new().format(Format::Perfetto).start(Vec::new()).expect("a trace");
-                // The last one has several generations.
-                thread::sleep(Duration::from_millis(if number == 3 { 1200 } else { 30 * number + 20 }));
+                let builder = Builder::new().format(Format::Perfetto).max_bytes(MOST);
+                let trace = builder.start(Vec::new()).expect("a trace");
+                thread::sleep(Duration::from_millis(15 * number + 15));
+                // Where another trace begins, a generation ends.
+                let other = greenprof_tracer::start(io::sink()).expect("another trace");
+                thread::sleep(Duration::from_millis(15));
                 drop(profile);
+                drop(other);
                 trace.stop().expect("a whole trace").0
             };
             (0..4).map(capture).collect()
         });
+        // What is in them is left to chance: many tasks at the beginning can take all the space that there is.
         for (at, bytes) in captures.iter().enumerate() {
+            assert!(bytes.len() as u64 <= MOST);
             let found = check(folder.path(), &format!("{workers}-{at}.pftrace"), bytes);
-            assert!(number(&found["flows"]) > 20 && number(&found["tasks"]) >= 12, "{found}");
-            assert!(number(&found["processors"]) >= workers as u64, "{found}");
-            assert!(found["threads"].as_array().expect("a list").len() >= workers, "{found}");
-            assert!(found["tracks"].as_array().expect("a list").iter().any(|name| name == "regions"), "{found}");
-            for slice in ["running", "runnable", "system call", "sync.Mutex.Lock", "sleep", "outer", "inner", "request"]
-            {
-                assert!(number(&found["slices"][slice]) > 0, "no slice {slice}: {found}");
-            }
-            for instant in ["wake", "spawn", "stress"] {
-                assert!(number(&found["instants"][instant]) > 0, "no instant {instant}: {found}");
-            }
-            let queue = &found["counters"]["tasks that wait for a processor"];
-            assert!(number(&queue[1]) > 0, "{found}");
+            assert!(number(&found["packets"]) > 20, "{found}");
         }
     }
+}
+
+#[test]
+fn what_a_known_program_does_is_shown() {
+    if !perfetto::available("what_a_known_program_does_is_shown") {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let _one_at_a_time = cpu_profiler();
+    let trace = Builder::new().format(Format::Perfetto).start(Vec::new()).expect("a trace");
+    Runtime::builder().workers(2).build().expect("a runtime").run(|| {
+        let user = greenprof_tracer::Task::new("request");
+        let region = user.region("outer");
+        let lock = Arc::new(Mutex::new(()));
+        let held = lock.lock();
+        let theirs = lock.clone();
+        let waiter = task::Builder::new().name("waiter").spawn(move || drop(theirs.lock())).expect("memory");
+        sleep(Duration::from_millis(5));
+        drop(held);
+        waiter.join().expect("no panic");
+        task::blocking(|| thread::sleep(Duration::from_millis(1)));
+        greenprof_tracer::log("category", "message");
+        drop(region);
+    });
+    let found = check(folder.path(), "known.pftrace", &trace.stop().expect("a whole trace").0);
+    for slice in ["running", "runnable", "system call", "sync.Mutex.Lock", "sleep", "outer", "request", "waiter"] {
+        assert!(number(&found["slices"][slice]) > 0, "no slice {slice}: {found}");
+    }
+    for instant in ["wake", "spawn", "category"] {
+        assert!(number(&found["instants"][instant]) > 0, "no instant {instant}: {found}");
+    }
+    assert!(number(&found["flows"]) >= 3 && number(&found["tasks"]) >= 2, "{found}");
+    assert!(number(&found["processors"]) >= 1 && number(&found["user_tasks"]) == 1, "{found}");
 }
 
 #[test]
@@ -87,7 +118,7 @@ fn a_trace_in_gos_format_is_converted() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = beside_a_program(2, 13, || {
         let trace = greenprof_tracer::start(Vec::new()).expect("a trace");
-        thread::sleep(Duration::from_millis(100));
+        thread::sleep(Duration::from_millis(10));
         trace.stop().expect("a whole trace").0
     });
     let mut converted = Vec::new();
@@ -98,13 +129,15 @@ fn a_trace_in_gos_format_is_converted() {
 #[test]
 fn the_port_gives_both_formats_of_a_trace_and_of_the_flight_recorder() {
     let registry = registry();
-    let recorder = greenprof_tracer::flight_recorder().window(Duration::from_millis(500)).start().expect("a recorder");
+    let recorder =
+        greenprof_tracer::flight_recorder().window(Duration::ZERO).max_bytes(100_000).start().expect("a recorder");
     register_flight_recorder(&registry, recorder).expect("a free name");
     let server = DebugServer::builder().address("127.0.0.1:0").registry(registry).bind().expect("a port");
     let address = server.local_addr();
     let ask = |path: &str| client::get(address, &format!("/debug/pprof/{path}"));
     let answers = beside_a_program(2, 14, || {
-        ["trace?seconds=0.1", "flight", "trace?seconds=0.1&format=perfetto", "flight?format=perfetto"].map(ask)
+        ["trace?seconds=0.1", "flight", "trace?seconds=0.1&format=perfetto&max_bytes=4000000", "flight?format=perfetto"]
+            .map(ask)
     });
     answers.iter().for_each(|answer| assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body)));
     for answer in &answers[..2] {

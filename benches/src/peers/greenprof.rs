@@ -9,7 +9,7 @@ use crate::values::{ADDED, OFF, ON, P99, TIME, Values, one};
 use crate::{
     case::{Case, Effort},
     workload::{
-        self, BATCH, Crowd, YIELDERS,
+        self, BATCH, Crowd, Tracing, YIELDERS,
         leaks::{self, Shape},
     },
 };
@@ -48,6 +48,15 @@ pub(super) fn measure(case: Case, workers: usize, effort: Effort) -> anyhow::Res
         }
         Case::StopWorld => workload::stops(&runtime, effort.operations)?,
         Case::TaskProfile => workload::task_profiles(&runtime, effort)?,
+        Case::TracePingPong => workload::traced(effort, Tracing::Trace, |operations| {
+            workload::ping_pong(&runtime, 0, operations);
+        }),
+        Case::TraceService => {
+            workload::traced(effort, Tracing::Trace, |operations| workload::service(&runtime, operations))
+        }
+        Case::FlightService => {
+            workload::traced(effort, Tracing::Flight, |operations| workload::service(&runtime, operations))
+        }
         // Those of instruments are measured elsewhere or above, those of allocators by another program.
         Case::OverheadOrders
         | Case::OverheadCompute

@@ -12,6 +12,8 @@ mod sleepers;
 mod stops;
 #[cfg(feature = "allocators")]
 mod task_profile;
+#[cfg(feature = "peers")]
+mod tracing;
 mod tree;
 
 use std::{
@@ -32,6 +34,8 @@ pub use sleepers::{durations, lateness, p99_milliseconds, sleepers, sleepers_bes
 pub use stops::stops;
 #[cfg(feature = "allocators")]
 pub use task_profile::task_profiles;
+#[cfg(feature = "peers")]
+pub use tracing::{Tracing, service, traced};
 pub use tree::{CHILDREN, skynet, sum_of};
 
 /// Tasks spawned before the first of them is joined. Large enough that a batch overflows the run queue (256 tasks) and

@@ -38,6 +38,8 @@ pub(super) struct Task {
     labels_written: u64,
     /// Open regions: user task and name.
     regions: Vec<(u64, Global)>,
+    /// Whether events of it were taken for lost, or for ones before the start, that may still come.
+    is_guessed: bool,
 }
 
 pub(super) struct Thread {
@@ -97,6 +99,8 @@ pub(crate) struct Machine {
     free_processors: Vec<At>,
     outside: Vec<Outside>,
     sleepers: NumberMap<Sleeper>,
+    /// Tasks that have ended and of which events may still come, by the generations in which they have ended: this one and the last.
+    ended: [NumberMap<()>; 2],
     /// Whether this is the engine's first generation, in which what exists is introduced by its status.
     first: bool,
     /// The generation whose number of processors has been written.
@@ -194,6 +198,7 @@ impl Machine {
             free_processors: Vec::new(),
             outside: Vec::new(),
             sleepers: NumberMap::default(),
+            ended: [NumberMap::default(), NumberMap::default()],
             first: true,
             processors_written: 0,
             repaired: 0,
@@ -270,6 +275,8 @@ impl Machine {
         let ended = self.generation.next(time);
         self.first = false;
         self.sleepers = NumberMap::default();
+        self.ended.swap(0, 1);
+        self.ended[0].clear();
         self.restate(time);
         ended
     }
@@ -304,6 +311,7 @@ impl Machine {
             if !self.index.contains_key(&id) {
                 let state = if sleeper.waiting { State::Waiting } else { State::Runnable };
                 let at = self.add_task(id, state, sleeper);
+                self.tasks[at as usize].is_guessed = true;
                 self.write_status(None, at, time);
             }
         }
@@ -377,7 +385,17 @@ impl Machine {
     fn add_task_of(&mut self, id: u64, state: State, origin: Global, labels: u32) -> At {
         // What has no labels at first need not say so.
         let labels_written = if labels == 0 { u64::MAX } else { 0 };
-        let task = Task { id, state, sequence: 0, run: 0, origin, labels, labels_written, regions: Vec::new() };
+        let task = Task {
+            id,
+            state,
+            sequence: 0,
+            run: 0,
+            origin,
+            labels,
+            labels_written,
+            regions: Vec::new(),
+            is_guessed: false,
+        };
         let at = match self.free.pop() {
             Some(at) => {
                 self.tasks[at as usize] = task;
@@ -394,6 +412,9 @@ impl Machine {
 
     fn remove_task(&mut self, at: At) {
         let task = &mut self.tasks[at as usize];
+        if task.is_guessed {
+            self.ended[0].insert(task.id, ());
+        }
         self.index.remove(&task.id);
         task.id = 0;
         task.regions = Vec::new();
@@ -403,7 +424,7 @@ impl Machine {
     /// Writes an event of a thread, if it can happen now.
     #[inline(always)] // so that no event is put together in memory only to be taken apart again
     pub(super) fn apply(&mut self, thread: At, time: u64, event: Event<'_>, mode: Mode) -> bool {
-        if self.is_of_past_run(thread, &event) {
+        if self.is_of_past_run(thread, &event) || self.is_of_ended_task(thread, &event) {
             return true;
         }
         match event {
@@ -586,6 +607,22 @@ impl Machine {
         goes_on
     }
 
+    /// Whether an event comes too late: for a task that was guessed to exist, or to be woken, without it, and has ended since. A reader
+    /// could not tell it from one of another task.
+    #[inline]
+    fn is_of_ended_task(&mut self, thread: At, event: &Event<'_>) -> bool {
+        let (Event::Start { task, .. } | Event::Woken { task, .. } | Event::Create { task, .. }) = event else {
+            return false;
+        };
+        if self.ended.iter().all(|ended| ended.is_empty() || !ended.contains_key(task)) {
+            return false;
+        }
+        if matches!(event, Event::Start { .. }) {
+            self.threads[thread as usize].past = *task;
+        }
+        true
+    }
+
     /// A task that an event names. One that is not known yet was in `state` before, after so many runs. `None`: its creation may
     /// still come.
     fn find(&mut self, thread: At, task: u64, state: State, run: u16, time: u64, mode: Mode) -> Option<At> {
@@ -611,12 +648,14 @@ impl Machine {
         let about = about.unwrap_or_else(Sleeper::unknown);
         if self.first {
             let at = self.add_task(task, state, about);
+            self.tasks[at as usize].is_guessed = true;
             self.write_status(Some(thread), at, time);
             return at;
         }
         self.repaired += u64::from(!was_known);
         let origin = self.stacks.origin(about.origin);
         let at = self.create(thread, task, origin, about.labels, 0, time);
+        self.tasks[at as usize].is_guessed = true;
         if state == State::Waiting {
             // Runnable is what a new task is. It waits after it has run.
             self.tasks[at as usize].state = State::Runnable;
@@ -645,6 +684,7 @@ impl Machine {
     /// Makes up what must have made a task runnable.
     fn make_runnable(&mut self, thread: At, at: At, time: u64) {
         self.repaired += 1;
+        self.tasks[at as usize].is_guessed = true;
         match self.tasks[at as usize].state {
             State::Waiting => self.unblock(thread, at, 0, time),
             State::Runnable => {}
@@ -683,6 +723,7 @@ impl Machine {
         self.attach(thread, true, time);
         let about = self.sleepers.remove(&task).unwrap_or_else(Sleeper::unknown);
         let at = self.add_task(task, State::Running(thread), about);
+        self.tasks[at as usize].is_guessed = true;
         self.threads[thread as usize].task = Some(at);
         self.write_status(Some(thread), at, time);
         at
@@ -824,6 +865,7 @@ impl Machine {
     #[cold]
     fn vacate_lost(&mut self, thread: At, at: At, time: u64) {
         self.repaired += 1;
+        self.tasks[at as usize].is_guessed = true;
         self.leave_section(thread, at, time);
         let arguments = [self.name(self.texts.lost), 0];
         self.write(Some(thread), time, go::GO_STOP, arguments);

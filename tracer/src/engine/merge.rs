@@ -203,12 +203,13 @@ impl Merge {
         held.iter().any(|(_, at)| self.step(*at, machine, scale, Mode::Introduce))
     }
 
-    /// The stream with the oldest event that was already waiting at the last look: what it waits for was recorded before it was
-    /// visible itself, so that look would have found it, and it has been lost.
+    /// The stream with the oldest event that waits, if that was so at the last look already: what it waits for was recorded before it
+    /// was visible itself, so that look would have found it, and it has been lost. Or it lies behind a younger event that waits for
+    /// something lost; then it comes when it is not needed any more, and the machine passes it over.
     fn oldest_in_vain(&self) -> Option<usize> {
-        let in_vain = |stream: &Stream| stream.held && stream.waits_since < self.looks;
-        let all = self.streams.iter().enumerate().filter(|(_, stream)| in_vain(stream));
-        all.filter_map(|(at, stream)| Some((stream.next()?, at))).min().map(|(_, at)| at)
+        let held = self.streams.iter().enumerate().filter(|(_, stream)| stream.held);
+        let oldest = held.filter_map(|(at, stream)| Some((stream.next()?, at))).min();
+        oldest.map(|(_, at)| at).filter(|at| self.streams[*at].waits_since < self.looks)
     }
 
     fn release(&mut self) {

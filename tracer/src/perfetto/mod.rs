@@ -1,10 +1,10 @@
 //! Traces for Perfetto's viewer: the same events, in its protobuf format.
 //!
-//! They are made from the generations that [`go`](crate::go) has built, by [`reader`](crate::reader): so what the program
+//! They are made from the generations that `go` has built, by [`reader`](crate::reader): so what the program
 //! records, and what it costs the program, is the same, and so are order and validity. What is recorded of Go programs can be
 //! converted as well ([`convert`]). One generation is in memory at a time.
 //!
-//! [`Picture`](picture::Picture) says what is shown.
+//! What is shown, and on which track, stands at the head of `picture.rs`.
 
 mod interner;
 mod messages;

@@ -13,16 +13,14 @@
 //! `runnable`, which begins at the same moment: so none begins that does not end. On each track slices are closed in the
 //! reverse order of their beginnings, at the trace's end if not before.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashSet, sync::Arc};
 
 use super::{
     messages::{Counter, Process, Thread, Track, lines, unit},
     packets::{Details, Packets},
 };
 use crate::{
+    engine::tables::NumberMap,
     go::wire::kind as go,
     reader::{Event, Frame, Kind, TaskState},
 };
@@ -81,10 +79,10 @@ pub(super) struct Picture {
     pub(super) packets: Packets,
     origin: Origin,
     time: u64,
-    lanes: HashMap<u64, Lane>,
+    lanes: NumberMap<Lane>,
     /// The tasks whose slices are open there.
-    processors: HashMap<u64, Option<u64>>,
-    threads: HashMap<u64, Option<u64>>,
+    processors: NumberMap<Option<u64>>,
+    threads: NumberMap<Option<u64>>,
     user_tasks: HashSet<u64>,
     runnable: u64,
     arrows: u64,
@@ -100,9 +98,9 @@ impl Picture {
             packets: Packets::new(max_bytes),
             origin,
             time: 0,
-            lanes: HashMap::new(),
-            processors: HashMap::new(),
-            threads: HashMap::new(),
+            lanes: NumberMap::default(),
+            processors: NumberMap::default(),
+            threads: NumberMap::default(),
             user_tasks: HashSet::new(),
             runnable: 0,
             arrows: 0,

@@ -25,7 +25,7 @@ const QUICK_SAMPLES: usize = 3;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Only this section: scheduler, heap, contention, tasks, leak, overhead
+    /// Only this section: scheduler, heap, contention, tasks, trace, leak, overhead
     #[arg(long, value_name = "SECTION")]
     only: Option<String>,
     /// Only these cases, of those that the section has
@@ -151,7 +151,7 @@ mod tests {
         let error = chosen(Some("cpu")).err().unwrap();
         assert_eq!(
             error.to_string(),
-            "there is no section `cpu`; there are scheduler, heap, contention, tasks, leak, overhead"
+            "there is no section `cpu`; there are scheduler, heap, contention, tasks, trace, leak, overhead"
         );
     }
 }

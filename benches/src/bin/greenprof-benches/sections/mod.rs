@@ -6,12 +6,20 @@ mod leak;
 mod overhead;
 mod scheduler;
 mod tasks;
+mod trace;
 
 use greenprof_benches::{case::Case, peers::Peer, values::TIME};
 
 /// All of them, in the order of the report.
-pub(crate) const ALL: [&Section; 6] =
-    [&scheduler::SECTION, &heap::SECTION, &contention::SECTION, &tasks::SECTION, &leak::SECTION, &overhead::SECTION];
+pub(crate) const ALL: [&Section; 7] = [
+    &scheduler::SECTION,
+    &heap::SECTION,
+    &contention::SECTION,
+    &tasks::SECTION,
+    &trace::SECTION,
+    &leak::SECTION,
+    &overhead::SECTION,
+];
 
 /// A part of the report.
 pub(crate) struct Section {

@@ -1,0 +1,27 @@
+//! What the execution tracer costs. Go's `runtime/trace` does the same to the same programs.
+
+use greenprof_benches::{
+    case::Case,
+    peers::Peer,
+    values::{BYTES, COST, EVENT, LOST, TIME},
+};
+
+use super::{Row, Section};
+
+pub(super) const SECTION: Section = Section { name: "trace", title: "Execution tracer", rows: &ROWS };
+
+const SERVICE: &str = "service, 10 us a request, traced";
+const FLIGHT: &str = "service, 10 us a request, flight recorder";
+
+const PING_PONG: Row = Row::new("CPU of an event, stacks included", Case::TracePingPong, Peer::Go);
+
+const ROWS: [Row; 7] = [
+    PING_PONG.of(EVENT, "ns").at_most(0.4),
+    Row { name: "bytes of an event, tables included", ..PING_PONG }.of(BYTES, "B").at_most(1.0),
+    Row { name: "events lost, of 100", ..PING_PONG }.of(LOST, "").alone(),
+    Row::new(SERVICE, Case::TraceService, Peer::Go).of(COST, "x off").limited_to(1.02),
+    Row::new(SERVICE, Case::TraceService, Peer::Go).of(COST, "x off"),
+    Row::new(FLIGHT, Case::FlightService, Peer::Go).of(COST, "x off").limited_to(1.02),
+    // Beside the count of instructions, which a test disassembles.
+    Row::new("rendezvous round trip, built in and off", Case::HooksOff, Peer::Hookless).of(TIME, "ns").at_most(1.005),
+];
