@@ -1,77 +1,56 @@
-// A browser to test pages with: Chromium without a window, driven over its pipe, without packages.
+// A browser to test pages with: Chromium without a window, driven by playwright-core, which `.ci/run` installs into target/browser. It
+// watches what no page of ours may do: errors in the console, and requests to another host.
 
-import { spawn } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import assert from "node:assert/strict";
+import { createRequire } from "node:module";
 import { join } from "node:path";
 
 // How long anything may take.
 const PATIENCE = 60_000;
 
+// Chromium itself is not to ask anybody either.
+const FLAGS = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update",
+  "--disable-sync", "--hide-scrollbars"];
+
 export class Browser {
-  static async start(program) {
-    const it = new Browser();
-    it.folder = mkdtempSync(join(tmpdir(), "greenprof-browser-"));
-    it.process = spawn(program, ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars",
-      "--disable-background-networking", "--remote-debugging-pipe", `--user-data-dir=${it.folder}`],
-    { stdio: ["ignore", "ignore", "ignore", "pipe", "pipe"] });
-    it.waiting = new Map();
-    it.number = 0;
-    it.rest = "";
-    it.heard = () => {};
-    it.process.stdio[4].setEncoding("utf8").on("data", (text) => it.read(text));
-    it.process.on("exit", () => { for (const { reject } of it.waiting.values()) reject(new Error("the browser has ended")); });
+  static async start({ chromium, packages, address, images }) {
+    const { chromium: engine } = createRequire(join(packages, "package.json"))("playwright-core");
+    const it = Object.assign(new Browser(), { address, images, wrong: [], elsewhere: [] });
+    it.browser = await engine.launch({ executablePath: chromium, headless: true, chromiumSandbox: false, args: FLAGS });
+    const context = await it.browser.newContext({ viewport: { width: 1280, height: 1000 }, colorScheme: "light" });
+    context.setDefaultTimeout(PATIENCE);
+    it.page = await context.newPage();
+    it.page.on("console", (message) => { if (message.type() === "error") it.wrong.push(message.text()); });
+    it.page.on("pageerror", (error) => it.wrong.push(error.message));
+    context.on("request", (request) => {
+      const { protocol, origin } = new URL(request.url());
+      if (protocol.startsWith("http") && origin !== address) it.elsewhere.push(request.url());
+    });
     return it;
   }
 
-  read(text) {
-    const messages = (this.rest + text).split("\0");
-    this.rest = messages.pop();
-    for (const message of messages.map((it) => JSON.parse(it))) {
-      const asked = this.waiting.get(message.id);
-      this.waiting.delete(message.id);
-      if (!asked) this.heard(message.method, message.params);
-      else if (message.error) asked.reject(new Error(message.error.message));
-      else asked.resolve(message.result);
+  // A picture in both colour schemes: of the page, or of one element of it.
+  async picture(name, locator) {
+    if (!this.images) return;
+    if (!locator) await this.page.evaluate(() => scrollTo(0, 0));
+    for (const colorScheme of ["light", "dark"]) {
+      await this.page.emulateMedia({ colorScheme });
+      await (locator ?? this.page).screenshot({ path: join(this.images, `page-${name}-${colorScheme}.png`) });
     }
+    await this.page.emulateMedia({ colorScheme: "light" });
   }
 
-  send(method, params = {}) {
-    this.number += 1;
-    const id = this.number;
-    this.process.stdio[3].write(`${JSON.stringify({ id, method, params, sessionId: this.session })}\0`);
-    return new Promise((resolve, reject) => this.waiting.set(id, { resolve, reject }));
+  // Everything that can be used has a name for who does not see it.
+  async hasNames() {
+    const nameless = await this.page.evaluate(() => [...document.querySelectorAll("main button, main input, main select, main canvas, main progress")]
+      .filter((it) => !(it.textContent.trim() || it.getAttribute("aria-label") || it.labels?.length)).map((it) => it.outerHTML));
+    assert.deepEqual(nameless, [], "elements without a name");
   }
 
-  async open(address) {
-    const { targetId } = await this.send("Target.createTarget", { url: "about:blank" });
-    this.session = (await this.send("Target.attachToTarget", { targetId, flatten: true })).sessionId;
-    for (const domain of ["Page", "Runtime", "Network", "Log"]) await this.send(`${domain}.enable`);
-    await this.send("Page.navigate", { url: address });
+  async end() {
+    assert.deepEqual(this.elsewhere, [], "asked elsewhere");
+    assert.deepEqual(this.wrong, [], "errors in the console");
   }
 
-  // The value of an expression in the page.
-  async value(expression) {
-    const { result, exceptionDetails } = await this.send("Runtime.evaluate",
-      { expression, awaitPromise: true, returnByValue: true, userGesture: true });
-    if (exceptionDetails) throw new Error(`${expression}: ${exceptionDetails.exception?.description ?? exceptionDetails.text}`);
-    return result.value;
-  }
-
-  // Waits until an expression is true.
-  async until(expression) {
-    const end = Date.now() + PATIENCE;
-    while (!(await this.value(`Boolean(${expression})`))) {
-      if (Date.now() > end) throw new Error(`never true: ${expression}; the page says: ${await this.value("document.body.innerText")}`);
-      await new Promise((resolve) => setTimeout(resolve, 100));
-    }
-  }
-
-  async close() {
-    this.process.removeAllListeners("exit");
-    const ended = new Promise((resolve) => this.process.once("exit", resolve));
-    this.process.kill();
-    await ended;
-    rmSync(this.folder, { recursive: true, force: true, maxRetries: 5 });
-  }
+  close() { return this.browser.close(); }
 }

@@ -3,7 +3,6 @@
 use std::{
     io::Write,
     net::SocketAddr,
-    process::Command,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -13,11 +12,7 @@ use std::{
 };
 
 use flate2::{Compression, write::GzEncoder};
-use greenprof_profiler::{
-    http::{Capture, CaptureError, CaptureSession, DebugServer, Length, NamedProfile, Query},
-    profile::{Profile, ProfileError},
-    registry, serve,
-};
+use greenprof_profiler::{http::DebugServer, registry, serve};
 use greenprof_runtime::{Runtime, labels, sleep, spawn};
 use greenprof_tests::{
     StopOnDrop,
@@ -28,11 +23,16 @@ use serde_json::Value;
 
 const ROOT: &str = "/debug/pprof/ui/";
 
-const FILES: [(&str, &str); 4] = [
+const FILES: [(&str, &str); 9] = [
     ("", "text/html; charset=utf-8"),
     ("style.css", "text/css; charset=utf-8"),
     ("app.js", "text/javascript; charset=utf-8"),
     ("flame.js", "text/javascript; charset=utf-8"),
+    ("lanes.js", "text/javascript; charset=utf-8"),
+    ("leaks.js", "text/javascript; charset=utf-8"),
+    ("timeline.js", "text/javascript; charset=utf-8"),
+    ("trace.js", "text/javascript; charset=utf-8"),
+    ("waits.js", "text/javascript; charset=utf-8"),
 ];
 
 fn post(address: SocketAddr, path: &str, headers: &str, body: &[u8]) -> Answer {
@@ -288,78 +288,41 @@ fn what_makes_no_sense_is_refused_with_a_sentence() {
     assert_eq!(client::get(address, ROOT).status, 200, "the port still answers");
 }
 
-/// Stands in for a profile and a capture with views of their own, in a program that has none of that name.
-struct Double(&'static str);
+#[test]
+fn a_trace_is_drawn_as_rows_and_arrows() {
+    let _cpu = cpu_profiler();
+    let _busy = Busy::start();
+    let server = serve("127.0.0.1:0").unwrap();
+    let address = server.local_addr();
+    let trace = client::get(address, "/debug/pprof/trace?seconds=0.5").body;
+    let draw = |query: &str| post(address, &format!("{ROOT}timeline{query}"), "X-Greenprof: 1\r\n", &trace);
+    let all = json(&draw(""));
+    let rows = |kind: &str| all[kind].as_array().expect("rows").len();
+    assert!(rows("processors") >= 1 && rows("workers") >= 1 && rows("tasks") >= 2 && rows("arrows") >= 1, "{all}");
+    let busy = |task: &&Value| task["summary"]["waits"].to_string().contains("sleep");
+    let task = all["tasks"].as_array().expect("rows").iter().find(busy).expect("a task that sleeps now and then");
+    let stack = task["longest_wait"]["stack"].to_string();
+    assert!(stack.contains("ui::spin"), "{stack}");
+    // Half of the time has no more of anything, and says which half it is.
+    let half = all["duration_nanoseconds"].as_u64().expect("a number") / 2;
+    let later = json(&draw(&format!("?from={half}")));
+    assert_eq!((later["from"].as_u64(), later["to"].as_u64()), (Some(half), all["to"].as_u64()));
+    assert_eq!(later["events"], all["events"]);
 
-impl NamedProfile for Double {
-    fn name(&self) -> &str {
-        self.0
-    }
-    fn description(&self) -> &str {
-        "A profile for tests."
-    }
-    fn count(&self) -> usize {
-        1
-    }
-    fn write(&self, _debug: i64) -> Result<Vec<u8>, ProfileError> {
-        Ok(b"goroutineleak profile: total 1 <b>".to_vec())
-    }
-    fn collect(&self) -> Option<Profile> {
-        None
-    }
-    fn supports_delta(&self) -> bool {
-        false
-    }
-}
-
-impl Capture for Double {
-    fn name(&self) -> &str {
-        self.0
-    }
-    fn description(&self) -> &str {
-        "A capture for tests."
-    }
-    fn length(&self) -> Length {
-        Length::Fractional(0.2)
-    }
-    fn activity(&self) -> &str {
-        "testing"
-    }
-    fn start(&self, _query: &Query) -> Result<Box<dyn CaptureSession>, CaptureError> {
-        Ok(Box::new(Double(self.0)))
-    }
-}
-
-impl CaptureSession for Double {
-    fn finish(self: Box<Self>) -> Result<Vec<u8>, ProfileError> {
-        Ok(b"recorded".to_vec())
-    }
+    assert_eq!(post(address, &format!("{ROOT}timeline"), "", &trace).status, 403);
+    assert_eq!(client::get(address, &format!("{ROOT}timeline")).status, 400);
+    let damaged = post(address, &format!("{ROOT}timeline"), "X-Greenprof: 1\r\n", &trace[..trace.len() / 2]);
+    assert!(damaged.status == 400 && !damaged.text().trim().is_empty(), "{}", damaged.text());
 }
 
 #[test]
-fn a_browser_can_use_the_page() {
-    let find = |names: &[&str]| {
-        let starts = |name: &&&str| Command::new(name).arg("--version").output().is_ok_and(|it| it.status.success());
-        names.iter().find(starts).map(|name| (*name).to_owned())
-    };
-    let (node, browser) = (find(&["node"]), find(&["chromium", "chromium-browser", "google-chrome"]));
-    let (Some(node), Some(browser)) = (node, browser) else {
-        eprintln!("skipped: a_browser_can_use_the_page needs node and chromium");
-        return;
-    };
-    let _cpu = cpu_profiler();
-    let _busy = Busy::start();
-    let registry = registry();
-    if registry.get("goroutineleak").is_none() {
-        registry.register(Arc::new(Double("goroutineleak"))).unwrap();
+fn what_leaks_needs_the_allocator_and_says_so() {
+    let server = serve("127.0.0.1:0").unwrap();
+    let answer = client::get(server.local_addr(), &format!("{ROOT}leaks"));
+    assert!(answer.status == 503 && answer.text().contains("#[global_allocator]"), "{}", answer.text());
+    for (query, status) in
+        [("leaks?mode=x", 400), ("leaks?tier=2&longer=1s", 400), ("why", 400), ("why?task=999999", 404)]
+    {
+        assert_eq!(client::get(server.local_addr(), &format!("{ROOT}{query}")).status, status, "{query}");
     }
-    if registry.capture("trace").is_none() {
-        registry.register_capture(Arc::new(Double("trace"))).unwrap();
-    }
-    let server = DebugServer::builder().address("127.0.0.1:0").registry(registry).bind().unwrap();
-    let mut command = Command::new(node);
-    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/browser/page.mjs")).arg(browser);
-    command.arg(format!("http://{}", server.local_addr())).args(["busy_for_acme", "tenant=acme"]);
-    let output = command.output().expect("node starts");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }

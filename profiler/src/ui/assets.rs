@@ -41,9 +41,13 @@ pub(super) fn all() -> impl Iterator<Item = Asset> {
         ("flame.js", SCRIPT, include_str!("assets/flame.js")),
         ("format.js", SCRIPT, include_str!("assets/format.js")),
         ("graph.js", SCRIPT, include_str!("assets/graph.js")),
+        ("lanes.js", SCRIPT, include_str!("assets/lanes.js")),
         ("leaks.js", SCRIPT, include_str!("assets/leaks.js")),
         ("live.js", SCRIPT, include_str!("assets/live.js")),
+        ("perfetto.js", SCRIPT, include_str!("assets/perfetto.js")),
+        ("timeline.js", SCRIPT, include_str!("assets/timeline.js")),
         ("trace.js", SCRIPT, include_str!("assets/trace.js")),
+        ("waits.js", SCRIPT, include_str!("assets/waits.js")),
     ]
     .into_iter()
     .map(|(name, content_type, text)| Asset { path: format!("{ROOT}{name}"), content_type, text })

@@ -7,6 +7,9 @@
 //!   figures, each second             ◀── GET ───   live     the sums that `/metrics` tells, too
 //!   a capture, kept in the browser   ◀── GET ───   ../NAME  the endpoints that every other tool uses
 //!   its flame graph                  ◀── POST ──   flame    one capture, or two to compare
+//!   its timeline                     ◀── POST ──   timeline a window of an execution trace
+//!   leaked tasks, who waits for whom ◀── GET ───   leaks    a detection
+//!   why a task is not leaked         ◀── GET ───   why      another one
 //! ```
 //!
 //! The server keeps nothing for the page. A capture is the file that `go tool pprof` reads: the browser saves it as it is, and
@@ -19,7 +22,9 @@
 mod assets;
 mod flame;
 mod kinds;
+mod leaks;
 mod live;
+mod timeline;
 
 use std::sync::Arc;
 
@@ -46,7 +51,14 @@ pub fn register(registry: &Registry) -> Result<(), RegisterError> {
     for asset in assets::all() {
         registry.register_page(Arc::new(asset))?;
     }
-    let data: [Arc<dyn Page>; 3] = [Arc::new(kinds::Kinds), Arc::new(live::Live), Arc::new(flame::Flame)];
+    let data: [Arc<dyn Page>; 6] = [
+        Arc::new(kinds::Kinds),
+        Arc::new(live::Live),
+        Arc::new(flame::Flame),
+        Arc::new(timeline::Timeline),
+        Arc::new(leaks::Leaks),
+        Arc::new(leaks::Why),
+    ];
     data.into_iter().try_for_each(|page| registry.register_page(page))
 }
 
