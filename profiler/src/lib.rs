@@ -12,7 +12,7 @@
 //! * [`ui`]: the page at `/debug/pprof/ui/`.
 //! * [`http`]: the port, and the traits through which profilers plug into it.
 
-#![warn(missing_docs)]
+#![deny(missing_docs)]
 
 pub mod contention;
 pub mod cpu;
@@ -90,6 +90,12 @@ pub fn registry() -> Registry {
 
 /// Opens the port with every profile, on `address`, which must be a loopback address (port 0 chooses a free one).
 /// [`DebugServer::builder`] has the settings for anything else.
+///
+/// ```
+/// let port = greenprof_profiler::serve("127.0.0.1:0")?;
+/// println!("http://{}/debug/pprof/ui/", port.local_addr());
+/// # Ok::<(), greenprof_profiler::http::BindError>(())
+/// ```
 ///
 /// # Errors
 /// See [`BindError`].

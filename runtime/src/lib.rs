@@ -31,7 +31,7 @@
 //! it orders the memory accesses. Guards of `std::sync` locks must not be held across a wait either, because such a
 //! lock has to be released by the OS thread that took it.
 
-#![warn(missing_docs)]
+#![deny(missing_docs)]
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("greenprof runs on Linux only: it needs futexes, POSIX CPU timers and /proc");

@@ -25,6 +25,16 @@ const MAX_TEXT: usize = crate::go::wire::MAX_STRING;
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
 /// A user task. It ends when this is dropped, wherever that is.
+///
+/// ```
+/// let order = greenprof_tracer::Task::new("order");
+/// {
+///     let _decoding = order.region("decode");
+///     order.log("tenant", "acme");
+/// }
+/// // In the viewer, `order` has the time from its beginning to here, on whatever tasks it was worked.
+/// drop(order);
+/// ```
 #[derive(Debug)]
 #[must_use = "dropping it ends the user task"]
 pub struct Task {

@@ -74,6 +74,17 @@ impl Default for FlightBuilder {
 }
 
 /// The default settings: the last ten seconds, 64 MiB at the most.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// let recorder = greenprof_tracer::flight_recorder().window(Duration::from_secs(5)).start()?;
+/// // When something has gone wrong, what led to it is still there.
+/// let mut file = Vec::new();
+/// recorder.dump(&mut file)?;
+/// assert!(file.starts_with(b"go 1.26 trace"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn flight_recorder() -> FlightBuilder {
     FlightBuilder::default()
 }

@@ -25,7 +25,7 @@
 //!
 //! [`counts`] only counts events.
 
-#![warn(missing_docs)]
+#![deny(missing_docs)]
 
 mod annotate;
 mod capture;

@@ -31,6 +31,16 @@ pub struct RateError(#[from] pub(super) InstallError);
 ///
 /// # Errors
 /// If there are too many other instruments, or the runtime was built without hooks.
+///
+/// # Examples
+/// ```
+/// use greenprof_profiler::{block_profile_rate, set_block_profile_rate};
+///
+/// // One for each 10 microseconds of waiting.
+/// set_block_profile_rate(10_000)?;
+/// assert_eq!(block_profile_rate(), 10_000);
+/// # Ok::<(), greenprof_profiler::contention::RateError>(())
+/// ```
 pub fn set_block_profile_rate(nanoseconds: u64) -> Result<(), RateError> {
     set(&BLOCK_RATE, nanoseconds, 0, || hooks::install(&BLOCK, Interest::WAIT))?;
     if nanoseconds == 0 {

@@ -100,6 +100,19 @@ pub struct Capture {
 ///
 /// # Errors
 /// See [`StartError`].
+///
+/// # Examples
+/// ```
+/// use greenprof_profiler::{cpu, profile::encode, symbolize};
+///
+/// let session = cpu::start(cpu::DEFAULT_HZ)?;
+/// let sum: u64 = (0..1_000_000_u64).map(std::hint::black_box).sum();
+/// let capture = session.stop();
+/// let file = encode::encode(&capture.profile, &mut symbolize::shared().lock())?;
+/// std::fs::write(std::env::temp_dir().join(format!("cpu-{sum}.pb.gz")), file)?;
+/// # std::fs::remove_file(std::env::temp_dir().join(format!("cpu-{sum}.pb.gz")))?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn start(hz: u32) -> Result<Session, StartError> {
     start_with(hz, Clock::Auto)
 }

@@ -144,6 +144,20 @@ pub fn snapshot() -> Snapshot {
 
 /// The heap profile: `alloc_objects`, `alloc_space`, `inuse_objects` and `inuse_space`, as Go has them; shown first is
 /// the last one. The numeric label `bytes` is a block's size.
+///
+/// ```standalone_crate
+/// use greenprof_profiler::heap;
+/// use greenprof_runtime::heap::Heap;
+///
+/// #[global_allocator]
+/// static HEAP: Heap = Heap::new();
+///
+/// heap::start();
+/// let kept: Vec<Vec<u8>> = (0..32).map(|_| vec![0; 1 << 20]).collect();
+/// // Each of 1 MiB is sampled with a probability of 86 %.
+/// assert!(!heap::profile().samples.is_empty());
+/// drop(kept);
+/// ```
 pub fn profile() -> Profile {
     heap::untracked(|| build(&snapshot(), "inuse_space"))
 }

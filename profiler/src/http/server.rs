@@ -253,6 +253,15 @@ pub struct DebugServer {
 
 impl DebugServer {
     /// Settings to start from.
+    ///
+    /// ```
+    /// use greenprof_profiler::{http::DebugServer, registry};
+    ///
+    /// let port = DebugServer::builder().address("127.0.0.1:0").registry(registry()).token("s3cret").bind()?;
+    /// assert!(port.local_addr().ip().is_loopback());
+    /// port.shutdown();
+    /// # Ok::<(), greenprof_profiler::http::BindError>(())
+    /// ```
     pub fn builder() -> Builder {
         Builder::default()
     }

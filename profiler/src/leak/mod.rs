@@ -56,6 +56,25 @@ pub struct Options {
 
 /// Finds the leaked tasks of the process. May be called on a task or on a plain thread; stops all others meanwhile.
 ///
+/// ```standalone_crate
+/// use greenprof_profiler::leak;
+/// use greenprof_runtime::{Runtime, heap::Heap, spawn, sync::Chan};
+///
+/// #[global_allocator]
+/// static HEAP: Heap = Heap::new();
+///
+/// let runtime = Runtime::builder().workers(1).build()?;
+/// runtime.run(|| {
+///     let answers = Chan::new();
+///     // Nobody takes the answer, so this task waits for ever.
+///     spawn(move || answers.send(7));
+/// });
+/// for leak in leak::detect()?.leaked() {
+///     println!("task {} waits in {}", leak.id(), leak.reason());
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// See [`DetectError`].
 #[inline(never)]

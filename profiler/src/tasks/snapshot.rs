@@ -109,6 +109,22 @@ impl Snapshot {
 }
 
 /// Takes a snapshot of the tasks of all runtimes. Must not be called while holding a lock that a task might need.
+///
+/// ```
+/// use greenprof_profiler::tasks;
+/// use greenprof_runtime::{Runtime, sync::Chan, task};
+///
+/// let (runtime, never) = (Runtime::builder().workers(1).build()?, Chan::<()>::new());
+/// let waiting = never.clone();
+/// let task = runtime.handle().spawn_with(task::Builder::new().name("waits"), move || waiting.recv())?;
+/// let waits = |task: &tasks::Task| task.name.as_deref() == Some("waits") && task.status() == "chan receive";
+/// while !tasks::snapshot().tasks.iter().any(waits) {
+///     std::thread::yield_now();
+/// }
+/// never.close();
+/// task.join().unwrap();
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn snapshot() -> Snapshot {
     let mut tasks = Vec::new();
     each(|task| tasks.push(Task::new(task)));

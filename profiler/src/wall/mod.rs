@@ -76,6 +76,19 @@ pub struct Capture {
 ///
 /// # Errors
 /// See [`StartError`].
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use greenprof_profiler::wall;
+/// use greenprof_runtime::{Runtime, sleep};
+///
+/// let session = wall::start(wall::DEFAULT_PERIOD)?;
+/// Runtime::builder().workers(1).build()?.run(|| sleep(Duration::from_millis(100)));
+/// // A task that slept is in it, which a CPU profile would not show.
+/// println!("{} stacks", session.stop().profile.samples.len());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn start(period: Duration) -> Result<Session, StartError> {
     if !(MIN_PERIOD..=Duration::from_secs(1)).contains(&period) {
         return Err(StartError::Period(period));

@@ -21,6 +21,22 @@ use crate::sys::atomic::const_unless_loom;
 ///
 /// A panic while the lock is held does not poison it. Waiters get the lock in the order of their coming, but a task that
 /// is running may overtake those that have waited for less than a millisecond.
+///
+/// ```
+/// use greenprof_runtime::{Runtime, sync::Mutex, task};
+///
+/// static TOTAL: Mutex<u32> = Mutex::new(0);
+///
+/// Runtime::builder().workers(2).build()?.run(|| {
+///     task::scope(|scope| {
+///         for n in 1..=10 {
+///             scope.spawn(move || *TOTAL.lock() += n);
+///         }
+///     });
+/// });
+/// assert_eq!(*TOTAL.lock(), 55);
+/// # Ok::<(), greenprof_runtime::BuildError>(())
+/// ```
 pub struct Mutex<T: ?Sized> {
     core: LazyCore<State>,
     value: UnsafeCell<T>,

@@ -135,6 +135,18 @@ pub(super) fn deliver<T>(control: &Control, slot: Option<Arc<Slot<T>>>, result: 
 }
 
 /// Owns the right to wait for a task. Dropping it lets the task go on by itself.
+///
+/// ```
+/// use greenprof_runtime::{Runtime, spawn};
+///
+/// Runtime::builder().workers(1).build()?.run(|| {
+///     assert_eq!(spawn(|| 6 * 7).join().unwrap(), 42);
+///     // The payload of a panic comes to who joins, as with threads.
+///     let payload = spawn(|| std::panic::resume_unwind(Box::new("on purpose"))).join().unwrap_err();
+///     assert_eq!(payload.downcast_ref(), Some(&"on purpose"));
+/// });
+/// # Ok::<(), greenprof_runtime::BuildError>(())
+/// ```
 pub struct JoinHandle<T> {
     control: &'static Control,
     id: TaskId,

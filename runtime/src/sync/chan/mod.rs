@@ -28,6 +28,22 @@ use state::{State, UNLIMITED};
 ///
 /// Values arrive in the order in which they were sent; waiting senders and receivers are served first come, first
 /// served.
+///
+/// ```
+/// use greenprof_runtime::{Runtime, spawn, sync::Chan};
+///
+/// Runtime::builder().workers(1).build()?.run(|| {
+///     let numbers = Chan::new();
+///     let sender = numbers.clone();
+///     spawn(move || {
+///         (1..=3).for_each(|n| sender.send(n).expect("nobody closes it before"));
+///         sender.close();
+///     });
+///     assert_eq!(numbers.iter().collect::<Vec<i32>>(), [1, 2, 3]);
+///     assert_eq!(numbers.recv(), None);
+/// });
+/// # Ok::<(), greenprof_runtime::BuildError>(())
+/// ```
 pub struct Chan<T> {
     handle: Handle<State<T>>,
 }
