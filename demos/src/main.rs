@@ -35,8 +35,9 @@ const WRONG: u8 = 1;
 /// A demo could not begin; clap uses the same for bad arguments.
 const REFUSED: u8 = 2;
 
-/// Groups of programs that `leaks --check` runs.
-const CHECKED_PROGRAMS: [&str; 2] = ["simple", "patterns"];
+/// Programs that `leaks --check` runs: small ones of each group.
+const CHECKED_PROGRAMS: [&str; 5] =
+    ["patterns", "simple/chan_recv", "simple/mutex_heap", "simple/no_leak_global", "sound/sleeper"];
 
 /// Length of the CPU profile of `orders --check`.
 const CHECKED_SECONDS: u64 = 5;
@@ -186,7 +187,7 @@ struct LeaksArgs {
     /// Says of what was missed why the detector takes it for alive
     #[arg(long)]
     why: bool,
-    /// Runs the programs of the groups simple and patterns once, in their forced forms
+    /// Runs a few small programs of each group once, in their forced forms
     #[arg(long, conflicts_with_all = ["programs", "form", "frame", "runs"])]
     check: bool,
     /// Prints the results as JSON

@@ -42,7 +42,7 @@ const THRESHOLD: usize = 1000;
 /// Tasks that a burst of requests leaves behind.
 const BURST: usize = 100;
 
-/// How long the watch may take to notice.
+/// How long the watch may take to notice, and then for each file: the first profile waits for the names of functions.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A file of the capture.
@@ -83,8 +83,12 @@ pub fn run(settings: &Settings, interrupt: &Interrupt) -> Result<bool, ScenarioE
         .map_err(watching)?;
     let answer = Chan::<()>::new();
     let mut waiting: Vec<JoinHandle<()>> = Vec::new();
-    let deadline = Instant::now() + PATIENCE;
-    while watch.captures() == 0 && Instant::now() < deadline {
+    let (mut written, mut since) = (0, Instant::now());
+    while watch.captures() == 0 && since.elapsed() < PATIENCE {
+        let files = newest(&directory).and_then(|folder| fs::read_dir(folder).ok()).map_or(0, Iterator::count);
+        if files > written {
+            (written, since) = (files, Instant::now());
+        }
         // They go on piling up, but not for ever.
         if waiting.len() < 4 * THRESHOLD {
             labels::with(&[("partner", "silent")], || {
