@@ -44,6 +44,27 @@ pub struct Guide<'a> {
     pub commands: &'a [(&'a str, &'a str)],
 }
 
+/// The longest line of text.
+const WIDTH: usize = 110;
+
+/// In front of what one sees somewhere.
+const SEE: &str = "      ";
+
+/// Text in lines that are not too long, without the last line's end.
+fn wrapped(text: &str, indent: &str) -> String {
+    let mut lines = vec![indent.to_owned()];
+    for word in text.split(' ') {
+        let last = lines.last_mut().expect("there is one");
+        if last.len() > indent.len() && last.len() + 1 + word.len() > WIDTH {
+            lines.push(format!("{indent}{word}"));
+        } else {
+            let space = if last.len() > indent.len() { " " } else { "" };
+            last.push_str(&format!("{space}{word}"));
+        }
+    }
+    lines.join("\n")
+}
+
 impl Guide<'_> {
     /// Prints it.
     pub fn print(&self, address: SocketAddr) {
@@ -53,15 +74,15 @@ impl Guide<'_> {
     fn render(&self, address: SocketAddr, paint: Paint) -> String {
         let mut text = String::new();
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "{}\n  {}", paint.text(BOLD, "What it does"), self.does);
+        let _ = writeln!(text, "{}\n{}", paint.text(BOLD, "What it does"), wrapped(self.does, "  "));
         let _ = writeln!(text, "{}", paint.text(BOLD, "Where to look, and what to see"));
-        let _ = writeln!(text, "  http://{address}/debug/pprof/ui/#{}\n      {}", self.page.0, self.page.1);
+        let _ = writeln!(text, "  http://{address}/debug/pprof/ui/#{}\n{}", self.page.0, wrapped(self.page.1, SEE));
         for (path, see) in self.paths {
-            let _ = writeln!(text, "  http://{address}/debug/pprof/{path}\n      {see}");
+            let _ = writeln!(text, "  http://{address}/debug/pprof/{path}\n{}", wrapped(see, SEE));
         }
         for (command, see) in self.commands {
             let command = command.replace("URL", &format!("http://{address}/debug/pprof"));
-            let _ = writeln!(text, "  go tool {command}\n      {see}");
+            let _ = writeln!(text, "  go tool {command}\n{}", wrapped(see, SEE));
         }
         text
     }
@@ -80,6 +101,15 @@ impl Length {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_text_is_wrapped_between_words() {
+        let text = "word ".repeat(60);
+        let lines = wrapped(text.trim(), "  ");
+        assert!(lines.lines().all(|line| line.starts_with("  word") && line.len() <= WIDTH && !line.ends_with(' ')));
+        assert_eq!(lines.split_whitespace().count(), 60);
+        assert_eq!(wrapped(&"x".repeat(200), " ").lines().count(), 1);
+    }
 
     #[test]
     fn a_guide_names_the_port() {

@@ -69,8 +69,8 @@ enum Command {
         /// Ends after so many seconds
         #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
         seconds: Option<u64>,
-        /// Takes all profiles once and checks what they say, as `tour` does
-        #[arg(long, conflicts_with = "seconds")]
+        /// Takes all profiles once and checks what they say, as `tour` does; with --seconds, the CPU profile has that length
+        #[arg(long)]
         check: bool,
     },
     /// Makes requests that are slow while the processor is idle, then not; shows both execution traces, and checks them
@@ -320,11 +320,11 @@ fn run(command: Command) -> Result<bool> {
             console::print(&catalog::list());
             Ok(true)
         }
-        Command::Orders { service, check: true, .. } => {
+        Command::Orders { service, seconds, check: true } => {
             let interrupt = listen()?;
             let (address, workers) = (service.addr, service.workers.map(NonZero::get));
-            let settings =
-                tour::Settings { address, seconds: CHECKED_SECONDS, workers, out: None, serve: false, json: false };
+            let seconds = seconds.unwrap_or(CHECKED_SECONDS);
+            let settings = tour::Settings { address, seconds, workers, out: None, serve: false, json: false };
             Ok(tour::run(&settings, &interrupt)?)
         }
         Command::Orders { service, seconds, check: false } => {

@@ -49,10 +49,11 @@ pub fn run(settings: &Settings, interrupt: &Interrupt) -> Result<(), ServeError>
     let service = setup::start_orders(settings.workers)?;
     interrupt.end_in_order();
     let end = settings.seconds.map_or("until Ctrl-C".to_owned(), |seconds| format!("for {seconds} s"));
+    let address = server.local_addr();
     console::note(&format!(
-        "orders runs on {} workers {end}; its page is http://{}/debug/pprof/ui/",
+        "orders runs on {} workers {end}; its page is http://{address}/debug/pprof/ui/\n\
+         a flame graph of its next five seconds: http://{address}/debug/pprof/ui/?capture=profile#profiles",
         service.workers(),
-        server.local_addr()
     ));
     let elapsed = until_asked(&service, interrupt, settings.seconds.map(Duration::from_secs));
     let summary = service.stop()?;

@@ -21,7 +21,6 @@ const browser = await Browser.start(wanted);
 const { page } = browser;
 const text = (selector) => page.locator(selector).textContent();
 const view = async (name) => { await page.locator(`#views a[href="#${name}"]`).click(); };
-const has = async (name) => (await page.locator(`#views a[href="#${name}"]`).count()) > 0;
 
 async function live() {
   await page.waitForFunction(() => document.querySelectorAll("#charts figure").length >= 5);
@@ -95,6 +94,11 @@ async function profiles({ hot, label }) {
 
   await capture("goroutine");
   await browser.picture("tasks");
+
+  // An address that asks for a capture, as a demo prints it.
+  await page.goto(`${wanted.address}/debug/pprof/ui/?capture=goroutine#profiles`);
+  await page.waitForSelector("#graph g");
+  await page.goto(`${wanted.address}/debug/pprof/ui/`);
 }
 
 async function trace({ task }) {
@@ -122,7 +126,10 @@ async function trace({ task }) {
   for (let row = 0; row < 200 && !(await text("#lane-detail")).includes(`${task} (`); row += 1) await page.keyboard.press("ArrowDown");
   await page.keyboard.press("Enter");
   await page.waitForSelector("#task-summary:not([hidden])");
+  const open = (yes) => page.locator("#timeline details").evaluate((it, to) => { it.open = to; }, yes);
+  await open(false);
   await browser.picture("timeline", page.locator("#timeline"));
+  await open(true);
 
   // With the mouse: the first row under the processors' heading, in the middle.
   await page.locator("#task-sums button[aria-pressed=true]").click();
@@ -196,8 +203,8 @@ try {
   if (wanted.leak) await leaks(wanted);
   else {
     await profiles(wanted);
-    if (await has("leaks")) await leaks(wanted);
-    if (await has("trace")) await trace(wanted);
+    await leaks(wanted);
+    await trace(wanted);
   }
   await browser.end();
 } catch (error) {

@@ -12,7 +12,7 @@ use std::{
 };
 
 use flate2::{Compression, write::GzEncoder};
-use greenprof_profiler::{http::DebugServer, serve};
+use greenprof_profiler::{http::DebugServer, registry, serve};
 use greenprof_runtime::{Runtime, labels, sleep, spawn};
 use greenprof_tests::{
     StopOnDrop,

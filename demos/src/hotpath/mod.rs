@@ -1,9 +1,9 @@
 //! `hotpath`: a service that uses the processor more than it needs to, found by the CPU profile: the function first, then the
 //! tenant that the sum hides.
 //!
-//! All tenants send as many requests. Each request looks for lines that occur twice in a list. [`Version::Before`] compares
+//! All tenants send as many requests. Each request looks for lines that occur twice in a list. `Version::Before` compares
 //! each line with each, which nobody notices on short lists, and one tenant's are long. In the sum of all samples one
-//! sees the function only; the label `tenant` says whose requests make it hot. [`Version::After`] sorts first.
+//! sees the function only; the label `tenant` says whose requests make it hot. `Version::After` sorts first.
 
 mod lines;
 

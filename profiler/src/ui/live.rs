@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 
 use crate::{
     contention,
-    http::{Ask, Page, Registry, reply::Reply},
+    http::{Ask, NamedProfile, Page, Registry, reply::Reply},
+    leak::LeakProfile,
     process,
     profile::wall_clock_nanos,
 };
@@ -74,6 +75,7 @@ fn figures(registry: &Registry) -> Value {
             "resident_bytes": process::resident(),
             "limit_bytes": process::memory_limit(),
         },
+        "leaked": LeakProfile.count(),
         "rates": rates.collect::<serde_json::Map<String, Value>>(),
     })
 }

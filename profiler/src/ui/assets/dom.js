@@ -28,6 +28,16 @@ export function table(caption, heads, rows) {
     element("tbody", {}, ...rows.map((row) => element("tr", {}, ...row.map((content) => cell("td", content))))));
 }
 
+// The end of a path, which tells files of a program apart; the whole is in the element's title.
+const KEPT = 4;
+const shortened = (path) => { const parts = path.split("/"); return parts.length > KEPT + 1 ? `…/${parts.slice(-KEPT).join("/")}` : path; };
+
+// A stack as a list, the innermost function first.
+export function stack(frames) {
+  const place = (frame) => element("span", { class: "note", title: frame.file }, frame.file ? `${shortened(frame.file)}:${frame.line}` : "");
+  return element("ol", { class: "stack" }, ...frames.map((frame) => element("li", {}, frame.function, " ", place(frame))));
+}
+
 // Says something in the header, where screen readers notice it.
 export function say(text, bad = false) {
   const status = byId("status");

@@ -194,6 +194,13 @@ export function start(kinds) {
   byId("reset").addEventListener("click", () => { byId("search").value = ""; search(); if (graph) graph.zoom(graph.all[0]); });
   byId("save").addEventListener("click", () => save(new Blob([answer.svg], { type: "image/svg+xml" }), `${shown.file}.svg`));
   list();
+  // An address with `?capture=profile` shows a first picture without a click.
+  const first = new URLSearchParams(location.search).get("capture");
   if (all().length > 0) show(all().at(-1).id);
+  else if (offered.has(first)) {
+    byId("kind").value = first;
+    describe();
+    byId("take").requestSubmit();
+  }
   return () => { stop?.abort(); graph?.close(); };
 }

@@ -1,14 +1,11 @@
 // The view of leaked tasks: groups with their stacks, the graph of who waits for whom, and for what is blocked but not leaked the chain
 // that keeps it alive. Its profile is drawn like any other.
 
-import { ask, byId, element, say, table } from "./dom.js";
+import { ask, byId, element, say, stack, table } from "./dom.js";
 import { count, time } from "./format.js";
 import { graph } from "./waits.js";
 
 export const NAME = "goroutineleak";
-
-const stack = (frames) => element("ol", { class: "stack" }, ...frames.map((frame) => element("li", {}, frame.function, " ",
-  element("span", { class: "note" }, frame.file ? `${frame.file}:${frame.line}` : ""))));
 
 function group(it) {
   const labels = Object.entries(it.labels).map(([key, value]) => `${key}=${value}`).join(" ");

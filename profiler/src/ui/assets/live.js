@@ -35,6 +35,7 @@ const CHARTS = [
     (now, before, seconds) => [
       rate(now.contention.block_nanoseconds, before?.contention.block_nanoseconds ?? null, seconds),
       rate(now.contention.mutex_nanoseconds, before?.contention.mutex_nanoseconds ?? null, seconds)]],
+  ["Leaked tasks", ["found by the last look"], format.count, (now) => [now.leaked]],
   ["Processors used", ["program", "this port"], cores, (now, before, seconds) => [
     rate(now.process.cpu_seconds, before?.process.cpu_seconds ?? null, seconds),
     rate(now.process.port_cpu_seconds, before?.process.port_cpu_seconds ?? null, seconds)]],
@@ -60,6 +61,7 @@ function remarks(now) {
   return new Map([
     ["Contention: time waited a second", off === "" ? "" : `Not recorded for ${off}: set a rate below.`],
     ["Allocation", now.heap ? "" : "The program's allocator is not the runtime's, so its heap is not known."],
+    ["Leaked tasks", "A look stops the program, so it is made only when somebody asks: under Leaks."],
     ["Scheduling latency", `From runnable to running, of one in about 60; shown when there are ${ENOUGH} in a second.`],
   ]);
 }

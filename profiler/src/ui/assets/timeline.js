@@ -2,7 +2,7 @@
 // for another window. The picture is a canvas; who does not see it has the same in words: a table of the tasks with their sums, and
 // keys that walk from bar to bar, each told.
 
-import { ask, byId, element, say, table } from "./dom.js";
+import { ask, byId, element, say, stack, table } from "./dom.js";
 import { count, time } from "./format.js";
 import { Lanes } from "./lanes.js";
 
@@ -114,8 +114,7 @@ export class Timeline {
       table("What it waited for", ["reason", "time", "times"],
         it.waits.sort((a, b) => b[1] - a[1]).map(([reason, total, times]) => [reason || "–", [time(total), "number"], [count(times), "number"]])),
       element("p", {}, wait.nanoseconds > 0 ? `Its longest wait: ${time(wait.nanoseconds)}, ${wait.reason}, in` : "It has not waited."),
-      element("ol", { class: "stack" }, ...wait.stack.map((frame) => element("li", {}, frame.function, " ",
-        element("span", { class: "note" }, frame.file ? `${frame.file}:${frame.line}` : "")))));
+      stack(wait.stack));
     say(`${this.name(task.id)}: ran ${time(it.running)}`);
   }
 }

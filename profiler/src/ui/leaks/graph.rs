@@ -48,7 +48,7 @@ pub(super) fn told(report: &Report, leaks: &[Leak]) -> (Value, usize) {
     let primitives = primitives.values().map(|primitive| {
         json!({
             "id": name(primitive), "kind": format!("{:?}", primitive.kind),
-            "created_at": primitive.created_at.map(|at| site(at)),
+            "created_at": primitive.created_at.map(site),
         })
     });
     let nodes: Vec<Value> = tasks.chain(primitives).collect();

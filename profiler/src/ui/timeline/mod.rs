@@ -10,7 +10,7 @@
 //! Arrows lead from where a task was made runnable to where it ran then. Each task with a row is summed up over the whole trace.
 //!
 //! The file may come from anybody. It is read one generation at a time by the reader of `greenprof_tracer`, which checks it; rows,
-//! bars and arrows are bounded, and what was left out is counted.
+//! bars, arrows and sums are bounded, and what was left out is counted. It is read three times: memory matters more here.
 
 mod bars;
 mod scan;
@@ -27,7 +27,7 @@ use crate::http::{
     Ask, Page, Query,
     reply::{self, Reply},
 };
-use scan::{Scan, Window};
+use scan::{Scan, Survey, Window};
 
 /// The most bytes that may be posted. A second of a busy service has some megabytes.
 const MAX_BODY: usize = 32 << 20;
@@ -84,11 +84,14 @@ fn timeline(query: &Query, trace: &[u8]) -> Result<Value, String> {
         return Err("invalid window - \"from\" must be less than \"to\"".to_owned());
     }
     let columns = number(query, "columns")?.unwrap_or(COLUMNS.0).clamp(1, COLUMNS.1);
-    let summary = Summary::read(trace).map_err(|error| error.to_string())?;
-    let duration = summary.duration();
+    let wanted = number(query, "task")?;
+    let survey = Survey::read(trace, from, to, wanted).map_err(|error| error.to_string())?;
+    let duration = survey.duration;
     let to = to.min(duration.max(1));
     let window = Window { from: from.min(to - 1), to, bar: (to - from.min(to - 1)).div_ceil(columns) };
-    let scan = Scan::read(trace, window, number(query, "task")?).map_err(|error| error.to_string())?;
+    let scan = Scan::read(trace, window, &survey.shown).map_err(|error| error.to_string())?;
+    let named = scan.named();
+    let summary = Summary::read_of(trace, |id| named.contains(&id)).map_err(|error| error.to_string())?;
     let of: HashMap<u64, &TaskSummary> = summary.tasks().into_iter().map(|task| (task.id, task)).collect();
     let mut reasons: Vec<Arc<str>> = Vec::new();
     let bars =
@@ -112,18 +115,18 @@ fn timeline(query: &Query, trace: &[u8]) -> Result<Value, String> {
         scan.arrows.iter().map(|arrow| json!([arrow.at, arrow.by, arrow.task, arrow.ran, arrow.from, arrow.to]));
     let arrows: Vec<Value> = arrows.collect();
     let names: serde_json::Map<String, Value> =
-        scan.named().into_iter().filter_map(|id| Some((id.to_string(), Value::from(&*of.get(&id)?.name)))).collect();
+        named.iter().filter_map(|id| Some((id.to_string(), Value::from(&*of.get(id)?.name)))).collect();
     Ok(json!({
         "duration_nanoseconds": duration,
         "from": window.from,
         "to": window.to,
         "events": summary.totals().events(),
         "generations": summary.totals().generations,
-        "tasks_of_trace": of.len(),
+        "tasks_of_trace": survey.tasks,
         "processors": processors,
         "workers": workers,
         "tasks": tasks,
-        "tasks_left_out": scan.tasks_left_out,
+        "tasks_left_out": survey.tasks - survey.shown.len(),
         "arrows": arrows,
         "arrows_left_out": scan.arrows_left_out,
         "names": names,

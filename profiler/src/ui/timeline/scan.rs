@@ -1,7 +1,7 @@
 //! Reads a trace, and collects rows, waits and arrows of a window of it.
 //!
-//! Twice: first to see which tasks do most in the window, then to collect their rows only. So memory is bounded by what is shown,
-//! not by what the trace has.
+//! Twice: first to see how long it is and which tasks do most in the window ([`Survey`]), then to collect their rows only ([`Scan`]). So
+//! memory is bounded by what is shown and by what is alive at a time, but for a number for each task.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -62,7 +62,6 @@ pub(super) struct Scan {
     pub(super) processors: BTreeMap<u64, Row>,
     pub(super) workers: BTreeMap<u64, Row>,
     pub(super) tasks: BTreeMap<u64, Shown>,
-    pub(super) tasks_left_out: usize,
     pub(super) arrows: Vec<Arrow>,
     pub(super) arrows_left_out: u64,
 }
@@ -80,10 +79,9 @@ struct Current {
 }
 
 impl Scan {
-    pub(super) fn read(trace: &[u8], window: Window, wanted: Option<u64>) -> Result<Self, ReadError> {
-        let (shown, left_out) = most_active(trace, window, wanted)?;
-        let mut scan = Self { tasks_left_out: left_out, ..Self::default() };
-        scan.tasks.extend(shown.into_iter().map(|id| (id, Shown::default())));
+    pub(super) fn read(trace: &[u8], window: Window, shown: &[u64]) -> Result<Self, ReadError> {
+        let mut scan = Self::default();
+        scan.tasks.extend(shown.iter().map(|id| (*id, Shown::default())));
         let mut current: HashMap<u64, Current> = HashMap::new();
         let (mut start, mut end) = (None, 0);
         reader::read(trace, |event| {
@@ -152,7 +150,9 @@ impl Scan {
     fn arrow(&mut self, woken: (u64, u64, Option<u64>), task: u64, ran: u64, to: Option<u64>, window: Window) {
         let (at, by, from) = woken;
         if ran < window.from || at > window.to {
-        } else if self.arrows.len() < ARROWS {
+            return;
+        }
+        if self.arrows.len() < ARROWS {
             self.arrows.push(Arrow { at, by, task, ran, from, to });
         } else {
             self.arrows_left_out += 1;
@@ -171,19 +171,28 @@ fn code(state: TaskState) -> u64 {
     }
 }
 
-/// The tasks with the most events in a window, the one that is wanted first; and how many others there were.
-fn most_active(trace: &[u8], window: Window, wanted: Option<u64>) -> Result<(Vec<u64>, usize), ReadError> {
-    let mut events: HashMap<u64, u64> = HashMap::new();
-    let mut start = None;
-    reader::read(trace, |event| {
-        let now = event.time - *start.get_or_insert(event.time);
-        let Kind::Task { id, .. } = &event.kind else { return };
-        let count = events.entry(*id).or_default();
-        *count += u64::from((window.from..=window.to).contains(&now));
-    })?;
-    let mut tasks: Vec<(u64, u64)> = events.into_iter().collect();
-    tasks.sort_by_key(|(id, count)| (Some(*id) != wanted, std::cmp::Reverse(*count), *id));
-    let left_out = tasks.len().saturating_sub(TASKS);
-    tasks.truncate(TASKS);
-    Ok((tasks.into_iter().map(|(id, _)| id).collect(), left_out))
+/// The trace as a whole.
+pub(super) struct Survey {
+    /// In nanoseconds.
+    pub(super) duration: u64,
+    /// How many tasks there are.
+    pub(super) tasks: usize,
+    /// Those with the most events in the window, the one that is wanted first.
+    pub(super) shown: Vec<u64>,
+}
+
+impl Survey {
+    pub(super) fn read(trace: &[u8], from: u64, to: u64, wanted: Option<u64>) -> Result<Self, ReadError> {
+        let mut events: HashMap<u64, u64> = HashMap::new();
+        let (mut start, mut duration) = (None, 0);
+        reader::read(trace, |event| {
+            duration = event.time - *start.get_or_insert(event.time);
+            let Kind::Task { id, .. } = &event.kind else { return };
+            *events.entry(*id).or_default() += u64::from((from..=to).contains(&duration));
+        })?;
+        let mut tasks: Vec<(u64, u64)> = events.into_iter().collect();
+        tasks.sort_by_key(|(id, count)| (Some(*id) != wanted, std::cmp::Reverse(*count), *id));
+        let shown = tasks.iter().take(TASKS).map(|(id, _)| *id).collect();
+        Ok(Self { duration, tasks: tasks.len(), shown })
+    }
 }
