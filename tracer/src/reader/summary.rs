@@ -176,7 +176,7 @@ impl Summary {
         let span = self.span.get_or_insert((event.time, event.time));
         span.1 = event.time;
         let start = span.0;
-        let Kind::Task { id, state, status, reason, stack, origin } = &event.kind else { return };
+        let Kind::Task { id, state, status, reason, .. } = &event.kind else { return };
         if !wanted(*id) {
             return;
         }

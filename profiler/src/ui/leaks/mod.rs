@@ -49,7 +49,7 @@ impl Page for Leaks {
 
     fn answer(&self, ask: &Ask) -> Reply {
         let options = match View::parse(|name| ask.query.get(name)) {
-            Ok(View::Leaked(options)) => options,
+            Ok(View::Leaked(options, _)) => options,
             Ok(_) => {
                 return reply::error(StatusCode::BAD_REQUEST, "this path has the leaked tasks only: leave out `tier`");
             }
