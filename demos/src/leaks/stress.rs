@@ -1,7 +1,7 @@
 //! Random programs of which nothing is leaked, under a detector that looks all the time.
 //!
-//! A round has some tasks that are blocked, each in one of the ways in [`SITUATIONS`], and for each of them a *key*: a closure with what
-//! can wake it. Keys are in motion: carriers take one out of the common pool, hide it somewhere for a while ([`hide`]), and put it back.
+//! A round has some tasks that are blocked, each in one of the ways in `SITUATIONS`, and for each of them a *key*: a closure with what
+//! can wake it. Keys are in motion: carriers take one out of the common pool, hide it somewhere for a while (`hide`), and put it back.
 //! So whatever a detector reports is wrong. In the end every key is used, and all tasks must end: that proves that each could be
 //! woken at any time.
 

@@ -4,8 +4,8 @@
 //! in `docs/leak-detection.md`; read that first.
 //!
 //! All tasks of a report are one step. First each is held still, if it waits in the very wait in which it was reported
-//! (`greenprof_runtime::world::reclaim`), and looked at: could it be unwound ([`dry_run`]), does another leaked task have pointers to its
-//! stack ([`references`])? Those that stay are taken out of what they wait on, and only then does the first of them run. So what one
+//! (`greenprof_runtime::world::reclaim`), and looked at: could it be unwound (`dry_run`), does another leaked task have pointers to its
+//! stack (`references`)? Those that stay are taken out of what they wait on, and only then does the first of them run. So what one
 //! does in its destructors cannot come in the way of another.
 
 mod code;
