@@ -101,7 +101,8 @@ fn an_explained_program_can_be_looked_at_on_the_port() {
     let (text, graph) = (ask("debug=1"), ask("format=dot"));
     child.kill().expect("it runs until it is ended");
     child.wait().expect("an end");
-    assert!(text.contains("# deadlock: ") && text.contains("moby_4951.rs"), "{text}");
+    // Raw locks have no holders that are known, so the circle is told, and not called a deadlock.
+    assert!(text.contains("which only these could wake") && text.contains("moby_4951.rs"), "{text}");
     assert!(graph.contains("digraph leaks {") && graph.contains("could be woken by"), "{graph}");
 }
 
