@@ -199,6 +199,7 @@ pub(super) struct Shared<'s> {
     /// Their indices.
     primitives: Range<usize>,
     cores: Range<usize>,
+    /// From the first slab to the end of the last: there may be other things in between.
     slabs: Range<usize>,
     /// Markers that may be about to reach something.
     active: AtomicUsize,
@@ -432,9 +433,13 @@ impl<'m> Marker<'m> {
         let index = Primitive::index_in(word as u64);
         if index.wrapping_sub(primitives.start) < primitives.len() {
             self.handle(at, word);
-        } else if word.wrapping_sub(slabs.start) < slabs.len() {
+            return;
+        }
+        // From the first slab to the last there may be other mappings, those of the cores among them: it can be either.
+        if word.wrapping_sub(slabs.start) < slabs.len() {
             self.stack(at, word, rule);
-        } else if rule.plain && cores.contains(&word) {
+        }
+        if rule.plain && cores.contains(&word) {
             self.core(at, word);
         }
     }
