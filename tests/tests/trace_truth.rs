@@ -12,16 +12,24 @@ use std::{
 };
 
 use greenprof_profiler::trace::name_functions;
-use greenprof_runtime::{Runtime, sleep, sync::Mutex, task};
+use greenprof_runtime::{
+    Runtime, sleep,
+    sync::{Chan, Mutex},
+    task,
+};
 use greenprof_tests::{go, pprof, trace};
 use greenprof_tracer::reader::{Kind, Summary, TaskState, TaskSummary};
 
 /// How often the two tasks meet.
 const ROUNDS: u32 = 25;
 
-/// How long the lock is held by a task that sleeps, how long that one then computes, how long a thread is blocked.
+/// How long the lock is held by a task that sleeps, how long that one then keeps the processor from who can run (not so long that a
+/// stand-in comes), how long a thread is blocked.
 const HELD: Duration = Duration::from_millis(12);
 const COMPUTED: Duration = Duration::from_millis(6);
+/// How long a task computes that is alone: so long that what a debug build does between a task's start and its first look at the
+/// clock, nearly 0.1 ms, is little beside it.
+const ALONE: Duration = Duration::from_millis(25);
 const BLOCKED: Duration = Duration::from_millis(8);
 
 /// Durations as the program has measured them, in nanoseconds, and the moment of the last release.
@@ -47,17 +55,22 @@ fn compute(duration: Duration) {
 }
 
 #[inline(never)]
-fn holds(lock: &Mutex<()>, clock: &Clock, start: Instant) {
-    let turn = Instant::now();
+fn holds(lock: &Mutex<()>, held: &Chan<()>, clock: &Clock, start: Instant) {
     let guard = lock.lock();
+    held.send(()).expect("nobody closes it");
     let before_sleep = Instant::now();
     sleep(HELD);
     add(&clock.slept, before_sleep.elapsed());
-    let computing = Instant::now();
     clock.released.store(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
     drop(guard);
     compute(COMPUTED);
-    add(&clock.computed, computing.elapsed() + (before_sleep - turn));
+}
+
+#[inline(never)]
+fn computes(clock: &Clock) {
+    let start = Instant::now();
+    compute(ALONE);
+    add(&clock.computed, start.elapsed());
 }
 
 #[inline(never)]
@@ -86,8 +99,11 @@ fn program(clock: &Arc<Clock>) -> Vec<u8> {
         for _ in 0..ROUNDS {
             let lock = Arc::new(Mutex::new(()));
             let named = |name: &str| task::Builder::new().name(name);
-            let (theirs, times) = (lock.clone(), clock.clone());
-            let holder = named("holder").spawn(move || holds(&theirs, &times, start)).expect("memory");
+            let held = Chan::with_capacity(1);
+            let (theirs, tells, times) = (lock.clone(), held.clone(), clock.clone());
+            let holder = named("holder").spawn(move || holds(&theirs, &tells, &times, start)).expect("memory");
+            // Whoever comes second has to wait.
+            held.recv();
             let (theirs, times) = (lock.clone(), clock.clone());
             let waiter = named("waiter").spawn(move || waits(&theirs, &times, start)).expect("memory");
             holder.join().expect("no panic");
@@ -95,6 +111,9 @@ fn program(clock: &Arc<Clock>) -> Vec<u8> {
             let times = clock.clone();
             let blocker = named("blocker").spawn(move || blocks(&times)).expect("memory");
             blocker.join().expect("no panic");
+            let times = clock.clone();
+            let computer = named("computer").spawn(move || computes(&times)).expect("memory");
+            computer.join().expect("no panic");
         }
     });
     drop(runtime);
@@ -137,7 +156,8 @@ fn times_of_a_trace_are_those_of_the_programs_clock_and_of_gos_tool() {
     let clock = Arc::new(Clock::default());
     let bytes = program(&clock);
     let summary = Summary::read(&bytes[..]).expect("valid");
-    let [holder, waiter, blocker] = ["holder", "waiter", "blocker"].map(|name| group(&summary, name));
+    let [holder, waiter, blocker, computer] =
+        ["holder", "waiter", "blocker", "computer"].map(|name| group(&summary, name));
     let of = |sum: &AtomicU64| sum.load(Ordering::Relaxed);
     let blocked = |task: &TaskSummary, reason: &str| task.blocked.get(reason).map_or(0, |(time, _)| *time);
     // The program cannot tell a sleep from the wait for a processor after it.
@@ -146,7 +166,7 @@ fn times_of_a_trace_are_those_of_the_programs_clock_and_of_gos_tool() {
         blocked(&holder, "sleep") + runnable_after_first_start(&bytes, "holder"),
         of(&clock.slept),
     );
-    assert_close("computing", holder.running, of(&clock.computed));
+    assert_close("computing", computer.running, of(&clock.computed));
     assert_close("waiting for the lock", blocked(&waiter, "sync.Mutex.Lock"), of(&clock.waited));
     assert_close("runnable", runnable_after_first_start(&bytes, "waiter"), of(&clock.could_run));
     assert_close("blocking", blocker.syscall, of(&clock.blocked));

@@ -16,7 +16,7 @@ use greenprof_runtime::{
     world::{TaskInfo, TaskState, tasks},
 };
 
-use super::StartError;
+use super::{StartError, slice};
 use crate::{profile::wall_clock_nanos, random::Random, tasks::ask_workers, unwind};
 
 /// Frames kept of each stack.
@@ -93,7 +93,10 @@ impl Collector {
         let (stop, stopped) = mpsc::channel();
         let thread = thread::Builder::new()
             .name("greenprof-wall".into())
-            .spawn(move || heap::untracked(|| collect(period, can_ask, &stopped)))
+            .spawn(move || {
+                slice::shorten();
+                heap::untracked(|| collect(period, can_ask, &stopped))
+            })
             .map_err(|error| StartError::Unavailable(format!("no thread for the wall profiler: {error}")))?;
         Ok(Self { stop: Some(stop), thread: Some(thread), _turn: turn })
     }

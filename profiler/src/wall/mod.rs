@@ -21,6 +21,7 @@
 
 mod collector;
 mod report;
+mod slice;
 
 use std::time::Duration;
 

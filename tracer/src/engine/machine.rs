@@ -107,11 +107,6 @@ pub(crate) struct Machine {
     processors_written: u64,
     /// Events for which others had to be made up.
     pub(crate) repaired: u64,
-    /// Searches for leaked tasks that go on, and the number of beginnings and ends that have been written: they are told as
-    /// garbage collections.
-    searches: u32,
-    search_shown: bool,
-    search_events: u64,
     /// What is not on any thread.
     nowhere: Batch,
     texts: Texts,
@@ -166,8 +161,6 @@ pub(super) enum Event<'a> {
     WorkerEnd,
     StopWorld { task: u64, stack: Global },
     ReleaseWorld,
-    SearchBegin { task: u64, stack: Global },
-    SearchEnd { task: u64 },
     TaskBegin { task: u64, stack: Global, user: u64, parent: u64, name: &'a str },
     TaskEnd { task: u64, stack: Global, user: u64 },
     RegionBegin { task: u64, stack: Global, user: u64, name: &'a str },
@@ -202,9 +195,6 @@ impl Machine {
             first: true,
             processors_written: 0,
             repaired: 0,
-            searches: 0,
-            search_shown: false,
-            search_events: 0,
             nowhere: Batch::new(NO_THREAD),
             texts,
             labels_text: NumberMap::default(),
@@ -263,11 +253,9 @@ impl Machine {
         }
     }
 
-    /// Ends the generation and begins the next. `time` is not earlier than any event; `own` is the thread of the caller.
-    pub(super) fn cut(&mut self, own: At, time: u64) -> Ended {
+    /// Ends the generation and begins the next. `time` is not earlier than any event.
+    pub(super) fn cut(&mut self, time: u64) -> Ended {
         self.close_stops(time);
-        // As a stop of the world, a search is not continued.
-        self.hide_search(own, 0, time);
         if self.first {
             self.introduce_rest();
         }
@@ -528,8 +516,6 @@ impl Machine {
             }
             Event::StopWorld { task, stack } => self.stop_world(thread, task, stack, time),
             Event::ReleaseWorld => self.release_world(thread, time),
-            Event::SearchBegin { task, stack } => self.begin_search(thread, task, stack, time),
-            Event::SearchEnd { task } => self.end_search(thread, task, time),
             Event::TaskBegin { task, stack, user, parent, name } => {
                 let name = self.names.number(name);
                 self.in_task(thread, task, time, |machine| {
@@ -591,8 +577,6 @@ impl Machine {
             | Event::Blocking { task, .. }
             | Event::Unblocking { task }
             | Event::StopWorld { task, .. }
-            | Event::SearchBegin { task, .. }
-            | Event::SearchEnd { task }
             | Event::TaskBegin { task, .. }
             | Event::TaskEnd { task, .. }
             | Event::RegionBegin { task, .. }
@@ -1026,38 +1010,6 @@ impl Machine {
                 self.write(Some(thread), time, go::STW_END, []);
             }
             self.leave_outside(thread, place, time);
-        }
-    }
-
-    /// Several searches at a time are shown as one.
-    fn begin_search(&mut self, thread: At, task: u64, stack: Global, time: u64) {
-        self.searches += 1;
-        if self.searches == 1 {
-            self.in_task(thread, task, time, |machine| {
-                machine.search_shown = true;
-                machine.search_events += 1;
-                let arguments = [machine.search_events, machine.stack(stack)];
-                machine.write(Some(thread), time, go::GC_BEGIN, arguments);
-            });
-        }
-    }
-
-    fn end_search(&mut self, thread: At, task: u64, time: u64) {
-        // 0 if it has begun before the engine.
-        self.searches = self.searches.saturating_sub(1);
-        if self.searches == 0 {
-            self.hide_search(thread, task, time);
-        }
-    }
-
-    fn hide_search(&mut self, thread: At, task: u64, time: u64) {
-        if self.search_shown {
-            self.in_task(thread, task, time, |machine| {
-                machine.search_shown = false;
-                machine.search_events += 1;
-                let arguments = [machine.search_events];
-                machine.write(Some(thread), time, go::GC_END, arguments);
-            });
         }
     }
 

@@ -264,7 +264,7 @@ fn run(ready: &mpsc::Sender<Result<(), InstallError>>) {
     let _ = ready.send(Ok(()));
     // SAFETY: the calling thread's id.
     let own = machine.thread(unsafe { libc::gettid() } as u64, None);
-    let mut engine = Running { scale, merge, machine, jobs, own, sinks: 0, stats: Stats::default(), lost_before };
+    let mut engine = Running { scale, merge, machine, jobs, sinks: 0, stats: Stats::default(), lost_before };
     let mut heap_at = Instant::now();
     'work: loop {
         let commands = receive();
@@ -316,8 +316,6 @@ struct Running {
     merge: Merge,
     machine: Machine,
     jobs: mpsc::Sender<finisher::Job>,
-    /// This thread, as the machine knows it.
-    own: machine::At,
     sinks: usize,
     /// Totals at the last cut.
     stats: Stats,
@@ -370,7 +368,7 @@ impl Running {
     fn cut(&mut self) {
         let end = self.scale.nanoseconds(clock::ticks());
         let samples = samples::take(|thread| self.machine.processor_of(thread));
-        let ended = self.machine.cut(self.own, end);
+        let ended = self.machine.cut(end);
         let total = Stats {
             events: 0,
             lost: self.merge.lost,
