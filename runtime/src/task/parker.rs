@@ -57,7 +57,15 @@ impl Parker {
     #[inline]
     pub(crate) fn park(self, reason: WaitReason, on: On) {
         match self {
-            Self::Task(task) => park_task(task.control(), reason, on),
+            Self::Task(task) => {
+                let control = task.control();
+                park_task(control, reason, on);
+                // Here and not in there, so that what a task waits in has no frame of its own, which waking it would touch.
+                // Relaxed: set by who has queued the task. A wait with a deadline is never evicted.
+                if control.evicted.load(Ordering::Relaxed) {
+                    reclaim::unwind(control);
+                }
+            }
             Self::Thread(thread) => thread.park(None),
         }
     }
@@ -115,10 +123,6 @@ fn park_task(control: &Control, reason: WaitReason, on: On) {
         block_in_place(control);
     } else {
         scheduler::leave(Departure::Park);
-        // Relaxed: set by who has queued the task.
-        if control.evicted.load(Ordering::Relaxed) {
-            reclaim::unwind(control);
-        }
     }
 }
 
