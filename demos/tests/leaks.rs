@@ -152,7 +152,7 @@ fn the_matrix_is_sound_and_goes_on_where_it_was() {
         }
         command.arg("--state").arg(&state).arg("--into").arg(&into).output().expect("the binary")
     };
-    let programs = ["sound", "simple"];
+    let programs = ["sound", "patterns"];
     let first = run(&programs);
     let text = std::fs::read_to_string(&into).expect("the table");
     assert!(first.status.success(), "{first:?}\n{text}");
