@@ -159,7 +159,10 @@ pub(crate) fn task_woken(task: TaskRef) {
 }
 
 /// When a wait began; nothing if nobody wants to know.
-#[inline(always)]
+///
+/// Out of line, because waits are inlined into generic code: see [`WANTED`]. It is left again before the wait, so that it puts no
+/// frame on the stack that waits.
+#[inline(never)]
 pub(crate) fn wait_begin(parker: Parker, reason: WaitReason) -> Option<Ticks> {
     if wanted(Interest::WAIT) { Some(begin(parker, reason)) } else { None }
 }
@@ -177,9 +180,15 @@ fn begin(parker: Parker, reason: WaitReason) -> Ticks {
 #[inline(always)]
 pub(crate) fn wait_end(begin: Option<Ticks>, reason: WaitReason) {
     if let Some(begin) = begin {
-        let nanoseconds = begin.elapsed();
-        deliver(Interest::WAIT, move |i| i.waited(reason, nanoseconds));
+        waited(begin, reason);
     }
+}
+
+#[cold]
+#[inline(never)]
+fn waited(begin: Ticks, reason: WaitReason) {
+    let nanoseconds = begin.elapsed();
+    deliver(Interest::WAIT, move |i| i.waited(reason, nanoseconds));
 }
 
 /// The time, for a lock's queue; 0 if nobody wants to know. `known` is the time if the caller has it, else 0.

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use super::sysmon::Dormancy;
 use crate::sys::{
-    atomic::{AtomicU32, AtomicU64, Ordering, fence},
+    atomic::{AtomicU32, AtomicU64, Ordering, full_fence},
     futex,
     lock::Mutex,
 };
@@ -64,7 +64,7 @@ impl Idle {
     #[inline]
     pub(crate) fn notify(&self) {
         // SeqCst fence: between the queueing and the look at the word; pairs with the fence in `enter`.
-        fence(Ordering::SeqCst);
+        full_fence();
         let counts = self.counts.load(Ordering::Relaxed);
         if searching(counts) == 0 && counts >= SLEEPING {
             self.wake_one();
@@ -89,7 +89,7 @@ impl Idle {
     /// To be called after a task has been queued that only `worker` may run.
     pub(crate) fn notify_worker(&self, worker: usize) {
         // SeqCst fence: as in `notify`.
-        fence(Ordering::SeqCst);
+        full_fence();
         if self.counts.load(Ordering::Relaxed) >= SLEEPING {
             self.wake(worker);
         }
@@ -150,7 +150,7 @@ impl Idle {
         self.counts.fetch_add(delta, Ordering::SeqCst);
         drop(sleepers);
         // SeqCst fence: between the change of the word and the look at the queues; pairs with the fence in `notify`.
-        fence(Ordering::SeqCst);
+        full_fence();
     }
 
     /// Leaves the list of sleepers for work that was seen. The worker counts as searching afterwards.

@@ -48,7 +48,7 @@ const SEARCH_ROUNDS: u32 = 6;
 const SEARCH_PAUSES: u32 = 40;
 
 /// How many tasks before its turn the memory of a queued task is fetched: many that are woken at once are in no cache.
-const FETCHED_AHEAD: usize = 2;
+const FETCHED_AHEAD: usize = 3;
 
 /// Below so many tasks a ring is left to its owner until the last round of a search: a thief that takes each task as it is
 /// pushed only moves its memory from one processor's caches to the other's.

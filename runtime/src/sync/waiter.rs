@@ -25,6 +25,7 @@ use crate::{
     sys::{
         atomic::{AtomicU8, Ordering},
         clock,
+        memory::prefetch,
     },
     task::{WaitReason, control::On, parker::Parker},
 };
@@ -42,6 +43,13 @@ pub(crate) enum Outcome {
 }
 
 const WAITING: u8 = 0;
+
+/// How many places ahead of the one that is taken out of a queue another is fetched.
+const DISTANCE: u32 = 8;
+
+/// The cache lines that finishing a waiter touches.
+const LINES: usize = size_of::<Waiter>().div_ceil(LINE);
+const LINE: usize = 64;
 
 /// Decides which of several waiters, or a timeout, ends a wait.
 pub(crate) struct Race {
@@ -104,6 +112,10 @@ pub(crate) struct Waiter {
     sibling: Cell<*const Waiter>,
     next: Veiled,
     previous: Veiled,
+    /// See [`Waiter::pair`].
+    later: Veiled,
+    earlier: Veiled,
+    unpaired: Cell<u32>,
     /// Null while it is in none. A queue that is woken as a whole is moved out first; then this still tells where it was.
     /// Atomic, all Relaxed, for who reads it to find out which lock guards it.
     queue: AtomicPtr<WaitQueue>,
@@ -122,6 +134,9 @@ impl Waiter {
             sibling: Cell::new(ptr::null()),
             next: Veiled::null(),
             previous: Veiled::null(),
+            later: Veiled::null(),
+            earlier: Veiled::null(),
+            unpaired: Cell::new(0),
             queue: AtomicPtr::new(ptr::null_mut()),
         }
     }
@@ -145,9 +160,7 @@ impl Waiter {
 
     /// Waits until somebody has finished the waiter, which must be in a queue whose lock has been released. Unwinds if the task is
     /// reclaimed; then the waiter has been taken out of its queue, and not finished.
-    ///
-    /// Not inlined into other crates, as their channels would be: see `hooks::real::WANTED`.
-    #[inline(never)]
+    #[inline]
     pub(crate) fn wait(&self, reason: WaitReason) -> Outcome {
         let wait = hooks::wait_begin(self.parker, reason);
         let outcome = self.park_until_finished(reason, On::waiter(self));
@@ -156,7 +169,7 @@ impl Waiter {
     }
 
     /// Like `wait`, of one who has lent something until then: it is never reclaimed.
-    #[inline(never)] // as above
+    #[inline]
     pub(crate) fn wait_lending(&self, reason: WaitReason) -> Outcome {
         let wait = hooks::wait_begin(self.parker, reason);
         let outcome = self.park_until_finished(reason, On::waiter(self).lending());
@@ -192,6 +205,42 @@ impl Waiter {
                 None => self.parker.park(reason, on),
             }
         }
+    }
+
+    /// Pairs a waiter that has entered its queue behind `before` with the one [`DISTANCE`] places earlier, which fetches it when it
+    /// is taken out. Each waiter lies on a stack of its own: who wakes a long queue would wait for memory at every step.
+    ///
+    /// Both know of each other, so that whoever leaves the queue first ends the pair. The next pair is one step on from the one
+    /// before; where that was ended or never made, it is looked for after `DISTANCE` waiters without.
+    ///
+    /// # Safety
+    /// The queue's lock must be held, and `before` be in the queue.
+    #[inline]
+    unsafe fn pair(&self, before: &Waiter) {
+        // SAFETY: null, or waiters in the queue, which are alive: one that leaves takes itself out of its pairs.
+        unsafe {
+            let earlier = match before.earlier.get().as_ref() {
+                Some(earlier) => earlier.next.get(),
+                None if before.unpaired.get() < DISTANCE => return self.unpaired.set(before.unpaired.get() + 1),
+                None => before.back(DISTANCE - 1),
+            };
+            if let Some(earlier) = earlier.as_ref()
+                && earlier.later.get().is_null()
+            {
+                earlier.later.set(self);
+                self.earlier.set(earlier);
+            }
+        }
+    }
+
+    /// The waiter so many places before it, or null.
+    ///
+    /// # Safety
+    /// It must be in a queue whose lock is held.
+    #[cold]
+    unsafe fn back(&self, places: u32) -> *const Waiter {
+        // SAFETY: waiters in the queue are alive.
+        (0..places).fold(ptr::from_ref(self), |at, _| unsafe { at.as_ref() }.map_or(at, |at| at.previous.get()))
     }
 
     /// Where it stands in a queue, as far as the queue's lock is held. Null if it is in none.
@@ -307,12 +356,16 @@ impl WaitQueue {
     pub(crate) unsafe fn push_back(&mut self, waiter: &Waiter) {
         waiter.next.set(ptr::null());
         waiter.previous.set(self.tail);
+        waiter.unpaired.set(0);
         waiter.queue.store(self, Relaxed);
-        if self.tail.is_null() {
-            self.head = waiter;
-        } else {
-            // SAFETY: waiters in the queue wait, so they are alive.
-            unsafe { (*self.tail).next.set(waiter) };
+        // SAFETY: null, or a waiter in the queue, which is alive.
+        match unsafe { self.tail.as_ref() } {
+            None => self.head = waiter,
+            Some(tail) => {
+                tail.next.set(waiter);
+                // SAFETY: who pushes holds the lock.
+                unsafe { waiter.pair(tail) };
+            }
         }
         self.tail = waiter;
     }
@@ -322,6 +375,7 @@ impl WaitQueue {
     pub(crate) unsafe fn push_front(&mut self, waiter: &Waiter) {
         waiter.next.set(self.head);
         waiter.previous.set(ptr::null());
+        waiter.unpaired.set(0);
         waiter.queue.store(self, Relaxed);
         if self.head.is_null() {
             self.tail = waiter;
@@ -398,6 +452,15 @@ impl WaitQueue {
                 Some(next) => next.previous.set(previous),
                 None => self.tail = previous,
             }
+            if let Some(later) = waiter.later.get().as_ref() {
+                (0..LINES).for_each(|line| prefetch(ptr::from_ref(later).cast::<u8>().wrapping_add(line * LINE)));
+                later.earlier.set(ptr::null());
+                waiter.later.set(ptr::null());
+            }
+            if let Some(earlier) = waiter.earlier.get().as_ref() {
+                earlier.later.set(ptr::null());
+                waiter.earlier.set(ptr::null());
+            }
         }
         waiter.queue.store(ptr::null_mut(), Relaxed);
     }
@@ -432,5 +495,67 @@ mod tests {
         queue.remove(&waiters[0]);
         assert_eq!(queue.pop_front(), Some(&raw const waiters[4]));
         assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn in_a_long_queue_a_waiter_fetches_the_one_eight_places_behind() {
+        let waiters: Vec<_> = (0..100).map(|_| Waiter::new(ptr::null_mut())).collect();
+        let mut queue = WaitQueue::new();
+        // SAFETY: the waiters outlive the queue.
+        waiters.iter().for_each(|waiter| unsafe { queue.push_back(waiter) });
+        let distance = DISTANCE as usize;
+        for (at, waiter) in waiters.iter().enumerate() {
+            let later = waiters.get(at + distance).map_or(ptr::null(), ptr::from_ref);
+            // The first pair is made when there are more in the queue than it spans.
+            assert_eq!(waiter.later.get(), if at == 0 { ptr::null() } else { later }, "waiter {at}");
+            assert_eq!(queue.pop_front(), Some(&raw const *waiter));
+        }
+    }
+
+    #[cfg(not(loom))]
+    proptest::proptest! {
+        /// Waiters come to either end and leave from anywhere: the order is that of a model, and pairs are between two in the queue.
+        #[test]
+        fn a_queue_follows_the_model(steps in proptest::collection::vec((0..6_u8, 0..64_usize), 1..300)) {
+            let waiters: Vec<_> = (0..64).map(|_| Waiter::new(ptr::null_mut())).collect();
+            let mut model = std::collections::VecDeque::new();
+            let mut queue = WaitQueue::new();
+            for (step, at) in steps {
+                let waiter = &waiters[at];
+                match step {
+                    0 => {
+                        let first = model.pop_front();
+                        assert_eq!(queue.pop_front(), first.map(|at: usize| &raw const waiters[at]));
+                    }
+                    1 => {
+                        let there = model.iter().position(|other| *other == at);
+                        assert_eq!(queue.remove(waiter), there.is_some());
+                        there.map(|there| model.remove(there));
+                    }
+                    _ if model.contains(&at) => {}
+                    // SAFETY: the waiter is in no queue, and outlives this one.
+                    2 => unsafe {
+                        queue.push_front(waiter);
+                        model.push_front(at);
+                    },
+                    // SAFETY: as above.
+                    _ => unsafe {
+                        queue.push_back(waiter);
+                        model.push_back(at);
+                    },
+                }
+                for (at, waiter) in waiters.iter().enumerate() {
+                    let place = |other: *const Waiter| model.iter().position(|at| ptr::eq(&waiters[*at], other));
+                    let (earlier, later) = (waiter.earlier.get(), waiter.later.get());
+                    assert!(earlier.is_null() || place(earlier) < place(waiter) && place(earlier).is_some(), "{at}");
+                    assert!(later.is_null() || place(waiter) < place(later) && place(waiter).is_some(), "{at}");
+                    // SAFETY: null, or one of the waiters.
+                    unsafe {
+                        assert!(earlier.as_ref().is_none_or(|earlier| ptr::eq(earlier.later.get(), waiter)), "{at}");
+                        assert!(later.as_ref().is_none_or(|later| ptr::eq(later.earlier.get(), waiter)), "{at}");
+                    }
+                }
+            }
+        }
     }
 }

@@ -12,6 +12,20 @@ pub(crate) use std::sync::atomic::{
 
 pub(crate) use std::sync::atomic::Ordering;
 
+/// A SeqCst fence for where there is one on every other operation. Compilers make `mfence` of it on x86-64, which takes about twice as
+/// long as a locked instruction.
+#[inline(always)]
+pub(crate) fn full_fence() {
+    #[cfg(all(target_arch = "x86_64", not(any(loom, miri))))]
+    // SAFETY: changes nothing. No load or store is reordered with a locked instruction (Intel's manual, volume 3, "Memory
+    // Ordering"; AMD's says the same), and the compiler must take the block for one that reads and writes memory.
+    unsafe {
+        std::arch::asm!("lock or dword ptr [rsp], 0");
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(any(loom, miri)))))]
+    fence(Ordering::SeqCst);
+}
+
 /// A `const fn`, except under loom, whose atomics are made while a model runs.
 macro_rules! const_unless_loom {
     ($(#[$attribute:meta])* $vis:vis const fn $($rest:tt)*) => {

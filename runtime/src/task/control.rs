@@ -82,6 +82,12 @@ const LINE: usize = 64;
 /// The lines that a spawn and the first switch to the task write. Without inlining more callers are kept.
 const SPAWN_LINES: usize = if cfg!(debug_assertions) { 5 } else { 4 };
 
+/// The lines of a stack that are fetched before its task is resumed: those of the runtime's own frames, and of the waiter.
+const RESUME_LINES: usize = 8;
+
+/// How many of them are below the saved stack pointer if the task has not begun.
+const FIRST_LINES: usize = 6;
+
 /// The lines of a stack that are fetched before it is walked: what a task has that waits a few calls deep.
 const FRAME_LINES: usize = 8;
 
@@ -268,7 +274,10 @@ impl Control {
     /// Fetches what resuming the task and ending it will touch. Its first line is read here, and should have been fetched.
     #[inline]
     pub(crate) fn fetch_to_run(&self) {
-        prefetch(self.sp.load(Ordering::Relaxed));
+        // One that has not begun will write below what was put there for it, another goes back through its frames.
+        let below = if self.is_fresh() { FIRST_LINES * LINE } else { 0 };
+        let lowest = self.sp.load(Ordering::Relaxed).wrapping_sub(below);
+        (0..RESUME_LINES).for_each(|line| prefetch(lowest.wrapping_add(line * LINE)));
         prefetch(ptr::from_ref(self).cast::<u8>().wrapping_add(LINE));
     }
 
