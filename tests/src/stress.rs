@@ -113,6 +113,7 @@ fn step(shared: &Arc<Shared>, depth: u32) {
             let _inner = user.subtask("part").region("inner");
             greenprof_tracer::log("stress", "a message");
         }
+        15 if random.below(8) == 0 => drop(greenprof_tracer::search()),
         _ => {
             let mut signal = shared.signal.lock();
             if *signal {

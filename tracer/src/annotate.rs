@@ -118,6 +118,31 @@ impl Drop for Task {
     }
 }
 
+/// A search for leaked tasks. It ends when this is dropped.
+#[derive(Debug)]
+#[must_use = "dropping it ends the search"]
+pub struct Search(());
+
+/// A search for leaked tasks begins, which traces show as Go's tools know it: as a garbage collection. For detectors.
+pub fn search() -> Search {
+    Search::record(kind::SEARCH_BEGIN);
+    Search(())
+}
+
+impl Search {
+    fn record(kind: u8) {
+        if engine::is_running() {
+            record(|writer, task, stack| writer.record([head(kind, clock::ticks()), subject(task, stack)]));
+        }
+    }
+}
+
+impl Drop for Search {
+    fn drop(&mut self) {
+        Self::record(kind::SEARCH_END);
+    }
+}
+
 /// Begins a region of the calling task. On a thread that runs no task it is not recorded.
 pub fn region(name: &str) -> Region {
     Region::begin(0, name)

@@ -44,7 +44,7 @@ mod symbols;
 #[cfg(test)]
 pub(crate) static PROGRAM: parking_lot::Mutex<()> = parking_lot::Mutex::new(());
 
-pub use annotate::{Region, Task, log, region};
+pub use annotate::{Region, Search, Task, log, region, search};
 pub use capture::{Builder, Format, StopError, Trace, start};
 pub use engine::{
     StartError, Stats,

@@ -116,6 +116,7 @@ pub(super) struct Raw {
 
 /// Runs on a thread of its own: the detector's stack, with words of what it has seen before, is no root.
 pub(super) fn on_own_thread(options: &Options, caller: Caller, explain: Option<TaskId>) -> Result<Raw, DetectError> {
+    let _search = greenprof_tracer::search();
     let options = *options;
     let spawned = heap::untracked(|| {
         thread::Builder::new()

@@ -134,17 +134,22 @@ fn mark_thread(marker: &mut Marker<'_>, thread: &Thread<'_>, caller: Option<&Cal
     thread.dynamic_thread_locals(|block| marker.range(block, PRECISE, Root::Locals(thread.id())))
 }
 
-/// Whether a thread was stopped in the kernel, where it was at its own request.
+/// Whether a thread was stopped in the kernel, where it was at its own request, or is about to go there: a call that is made
+/// again after the handler begins anew.
 fn is_in_system_call(pc: usize) -> bool {
     const LENGTH: usize = if cfg!(target_arch = "x86_64") { 2 } else { 4 };
-    let Some(at) = pc.checked_sub(LENGTH).filter(|at| *at != 0) else { return false };
-    // SAFETY: the thread was about to execute what is at `pc`. The instruction before it may be on the page before, which need
-    // not be there: then it is not looked at.
-    unsafe {
-        if cfg!(target_arch = "x86_64") {
-            at >> 12 == pc >> 12 && (at as *const [u8; 2]).read() == [0x0f, 0x05]
-        } else {
-            at >> 12 == pc >> 12 && (at as *const u32).read_unaligned() & 0xffe0_001f == 0xd400_0001
-        }
-    }
+    let is_call = |at: usize| {
+        // SAFETY: the thread was about to execute what is at `pc`, so that page is there. An instruction that begins or ends on
+        // another one is not looked at.
+        at >> 12 == pc >> 12
+            && (at + LENGTH - 1) >> 12 == pc >> 12
+            && unsafe {
+                if cfg!(target_arch = "x86_64") {
+                    (at as *const [u8; 2]).read() == [0x0f, 0x05]
+                } else {
+                    (at as *const u32).read_unaligned() & 0xffe0_001f == 0xd400_0001
+                }
+            }
+    };
+    pc >= LENGTH && (is_call(pc - LENGTH) || is_call(pc))
 }

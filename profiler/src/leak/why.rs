@@ -119,13 +119,10 @@ pub(super) fn trace(
                     // What a channel keeps.
                     cause = Cause::Primitive(primitive.index());
                     true
-                } else if let Some(at_slot) = world.slot_at(at) {
-                    let here = world.task_at(at);
-                    let thread = here.and_then(|task| task.thread());
-                    let function = match (thread, here) {
-                        (Some(thread), _) => thread.function_at(at),
-                        (None, Some(task)) => task.function_at(at),
-                        (None, None) => 0,
+                } else if let (Some(at_slot), Some(here)) = (world.slot_at(at), world.task_at(at)) {
+                    let function = match here.thread() {
+                        Some(thread) => thread.function_at(at),
+                        None => here.function_at(at),
                     };
                     slot = at_slot.number;
                     cause = Cause::of(&trail.tasks[slot]);

@@ -107,6 +107,11 @@ pub(crate) struct Machine {
     processors_written: u64,
     /// Events for which others had to be made up.
     pub(crate) repaired: u64,
+    /// Searches for leaked tasks that go on, and the number of beginnings and ends that have been written: they are told as
+    /// garbage collections.
+    searches: u32,
+    search_shown: bool,
+    search_events: u64,
     /// What is not on any thread.
     nowhere: Batch,
     texts: Texts,
@@ -124,6 +129,11 @@ struct Texts {
 
 /// The ids of tasks that stand for threads count down from here: no task of a runtime gets so far.
 const LAST_ID: u64 = (1 << kind::TASK_BITS) - 1;
+
+/// The thread on which all searches for leaked tasks are shown, whatever thread they are on: a reader takes the first event of a
+/// collection that it meets for the first of all, so their order must be that of one thread. No thread of the kernel's has so
+/// high an id.
+const COLLECTOR: u64 = 1 << 22;
 
 /// The bits of a run that events have.
 const RUN_MASK: u16 = (1 << kind::RUN_BITS) - 1;
@@ -161,6 +171,8 @@ pub(super) enum Event<'a> {
     WorkerEnd,
     StopWorld { task: u64, stack: Global },
     ReleaseWorld,
+    SearchBegin { stack: Global },
+    SearchEnd,
     TaskBegin { task: u64, stack: Global, user: u64, parent: u64, name: &'a str },
     TaskEnd { task: u64, stack: Global, user: u64 },
     RegionBegin { task: u64, stack: Global, user: u64, name: &'a str },
@@ -195,6 +207,9 @@ impl Machine {
             first: true,
             processors_written: 0,
             repaired: 0,
+            searches: 0,
+            search_shown: false,
+            search_events: 0,
             nowhere: Batch::new(NO_THREAD),
             texts,
             labels_text: NumberMap::default(),
@@ -256,6 +271,8 @@ impl Machine {
     /// Ends the generation and begins the next. `time` is not earlier than any event.
     pub(super) fn cut(&mut self, time: u64) -> Ended {
         self.close_stops(time);
+        // A generation can be the first of a file, so a search that goes on is shown as two.
+        self.hide_search(time);
         if self.first {
             self.introduce_rest();
         }
@@ -266,6 +283,9 @@ impl Machine {
         self.ended.swap(0, 1);
         self.ended[0].clear();
         self.restate(time);
+        if self.searches > 0 {
+            self.show_search(0, time);
+        }
         ended
     }
 
@@ -516,6 +536,8 @@ impl Machine {
             }
             Event::StopWorld { task, stack } => self.stop_world(thread, task, stack, time),
             Event::ReleaseWorld => self.release_world(thread, time),
+            Event::SearchBegin { stack } => self.begin_search(stack, time),
+            Event::SearchEnd => self.end_search(time),
             Event::TaskBegin { task, stack, user, parent, name } => {
                 let name = self.names.number(name);
                 self.in_task(thread, task, time, |machine| {
@@ -582,7 +604,11 @@ impl Machine {
             | Event::RegionBegin { task, .. }
             | Event::RegionEnd { task, .. }
             | Event::Log { task, .. } => task == past,
-            Event::Create { .. } | Event::Woken { .. } | Event::ReleaseWorld => return false,
+            Event::Create { .. }
+            | Event::Woken { .. }
+            | Event::ReleaseWorld
+            | Event::SearchBegin { .. }
+            | Event::SearchEnd => return false,
             Event::Start { .. } | Event::Sleep | Event::Woke | Event::WorkerEnd => false,
         };
         if ends || !goes_on {
@@ -1011,6 +1037,45 @@ impl Machine {
             }
             self.leave_outside(thread, place, time);
         }
+    }
+
+    /// Several searches at a time are shown as one.
+    fn begin_search(&mut self, stack: Global, time: u64) {
+        self.searches += 1;
+        if self.searches == 1 {
+            self.show_search(stack, time);
+        }
+    }
+
+    fn end_search(&mut self, time: u64) {
+        // 0 if it has begun before the engine.
+        self.searches = self.searches.saturating_sub(1);
+        if self.searches == 0 {
+            self.hide_search(time);
+        }
+    }
+
+    fn show_search(&mut self, stack: Global, time: u64) {
+        let collector = self.thread(COLLECTOR, None);
+        self.in_task(collector, 0, time, |machine| {
+            machine.search_shown = true;
+            machine.search_events += 1;
+            let arguments = [machine.search_events, machine.stack(stack)];
+            machine.write(Some(collector), time, go::GC_BEGIN, arguments);
+        });
+    }
+
+    fn hide_search(&mut self, time: u64) {
+        if !self.search_shown {
+            return;
+        }
+        let collector = self.thread(COLLECTOR, None);
+        self.in_task(collector, 0, time, |machine| {
+            machine.search_shown = false;
+            machine.search_events += 1;
+            let arguments = [machine.search_events];
+            machine.write(Some(collector), time, go::GC_END, arguments);
+        });
     }
 
     /// Writes how large the heap is, as seen by a thread outside.

@@ -288,6 +288,8 @@ impl Merge {
             kind::WORKER_END => Event::WorkerEnd,
             kind::STOP_WORLD => Event::StopWorld { task, stack },
             kind::RELEASE_WORLD => Event::ReleaseWorld,
+            kind::SEARCH_BEGIN => Event::SearchBegin { stack },
+            kind::SEARCH_END => Event::SearchEnd,
             kind if kind >= kind::WAIT => Event::Wait { task, run, reason: kind - kind::WAIT, stack },
             _ => {
                 let applied = self.step_user(at, machine, thread, time, task, stack, mode);

@@ -145,6 +145,28 @@ proptest! {
 }
 
 #[test]
+fn a_search_for_leaks_is_a_collection() {
+    let _alone = crate::PROGRAM.lock();
+    let trace = crate::start(Vec::new()).expect("hooks are built in");
+    Runtime::builder().workers(1).build().expect("a runtime").run(|| {
+        let outer = crate::search();
+        drop(crate::search());
+        yield_now();
+        drop(outer);
+    });
+    drop(crate::search());
+    let (file, _) = trace.stop().expect("a whole trace");
+    let mut seen = Vec::new();
+    crate::reader::read(&file[..], |event| {
+        if let crate::reader::Kind::Collection { begins } = event.kind {
+            seen.push(begins);
+        }
+    })
+    .expect("valid");
+    assert_eq!(seen, [true, false, true, false]);
+}
+
+#[test]
 fn a_flight_recorder_writes_it_too() {
     let _alone = crate::PROGRAM.lock();
     let recorder = crate::flight_recorder().start().expect("a recorder");

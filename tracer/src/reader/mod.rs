@@ -115,7 +115,7 @@ pub enum Kind {
         /// Whether it begins.
         begins: bool,
     },
-    /// A garbage collection begins or ends.
+    /// A garbage collection, or a search for leaked tasks, begins or ends.
     Collection {
         /// Whether it begins.
         begins: bool,

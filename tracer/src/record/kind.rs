@@ -17,7 +17,7 @@
 //! | `BLOCKING` | task, stack | |
 //! | `END`, `UNBLOCKING` | task | |
 //! | `SLEEP`, `WOKE`, `WORKER_START`, `WORKER_END` | 0 | |
-//! | `STOP_WORLD`, `RELEASE_WORLD` | task or 0, stack | |
+//! | `STOP_WORLD`, `RELEASE_WORLD`, `SEARCH_BEGIN`, `SEARCH_END` | task or 0, stack | |
 //! | `TASK_BEGIN` | task, stack | user task, parent, bytes, name |
 //! | `TASK_END` | task, stack | user task |
 //! | `REGION_BEGIN`, `REGION_END` | task, stack | user task, bytes, name |
@@ -46,6 +46,8 @@ pub(crate) const TASK_END: u8 = 20;
 pub(crate) const REGION_BEGIN: u8 = 21;
 pub(crate) const REGION_END: u8 = 22;
 pub(crate) const LOG: u8 = 23;
+pub(crate) const SEARCH_BEGIN: u8 = 24;
+pub(crate) const SEARCH_END: u8 = 25;
 /// Plus the index of the reason.
 pub(crate) const WAIT: u8 = 64;
 
