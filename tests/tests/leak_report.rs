@@ -116,6 +116,19 @@ fn the_port_has_all_forms() {
     assert!(group["count"].as_u64().is_some_and(|count| (2..=3).contains(&count)), "{group}");
     assert!(group["stack"][0]["function"].as_str().is_some_and(|name| name.contains("scene")), "{group}");
     assert!(report["cost"]["words"].as_u64().is_some_and(|words| words > 0));
+    assert_eq!(report["counts"]["leaked"], tasks.len());
+
+    // In short: one of each, those of the deadlock first.
+    let answer = ask("format=json&limit=1");
+    let short: Value = serde_json::from_slice(&answer.body).expect("JSON");
+    for list in ["leaked", "groups", "deadlocks"] {
+        assert_eq!(short[list].as_array().map(Vec::len), Some(1), "{list}: {short:#}");
+    }
+    let first = &short["leaked"][0]["name"];
+    assert!(first == "left" || first == "right", "{short:#}");
+    assert!(short["counts"]["leaked"].as_u64() >= Some(5) && short["counts"]["groups"] == 4, "{short:#}");
+    let nodes = short["graph"]["nodes"].as_array().expect("an array");
+    assert!(nodes.len() == 2 && nodes.iter().any(|node| node["task"] == short["leaked"][0]["id"]), "{short:#}");
 
     let answer = ask("format=dot");
     assert_eq!((answer.status, answer.header("content-type")), (200, Some("text/vnd.graphviz; charset=utf-8")));

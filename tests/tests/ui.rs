@@ -318,11 +318,14 @@ fn a_trace_is_drawn_as_rows_and_arrows() {
 #[test]
 fn what_leaks_needs_the_allocator_and_says_so() {
     let server = serve("127.0.0.1:0").unwrap();
-    let answer = client::get(server.local_addr(), &format!("{ROOT}leaks"));
-    assert!(answer.status == 503 && answer.text().contains("#[global_allocator]"), "{}", answer.text());
-    for (query, status) in
-        [("leaks?mode=x", 400), ("leaks?tier=2&longer=1s", 400), ("why", 400), ("why?task=999999", 404)]
-    {
-        assert_eq!(client::get(server.local_addr(), &format!("{ROOT}{query}")).status, status, "{query}");
+    let address = server.local_addr();
+    let kinds = json(&client::get(address, &format!("{ROOT}kinds")));
+    let profiles = kinds["profiles"].as_array().expect("a list");
+    let leaks = profiles.iter().find(|it| it["name"] == "goroutineleak").expect("a profile");
+    assert!(leaks["unavailable"].as_str().is_some_and(|it| it.contains("#[global_allocator]")), "{leaks}");
+    // What the page would ask for.
+    for path in ["goroutineleak?format=json&limit=100", "why?format=json&task=1"] {
+        let answer = client::get(address, &format!("/debug/pprof/{path}"));
+        assert!(answer.status >= 500 && answer.text().contains("#[global_allocator]"), "{path}: {}", answer.text());
     }
 }

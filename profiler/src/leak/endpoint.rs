@@ -1,10 +1,10 @@
 //! `/debug/pprof/goroutineleak`: the leaked tasks, in the forms of the task profile. Each request is a detection.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use greenprof_runtime::heap;
 
-use super::{DetectError, Format, Options, Report, View, detect_with, graph, json, text};
+use super::{DetectError, Format, Options, Report, View, blocked_longer_than, detect_with, graph, json, text};
 use crate::{
     http::{NamedProfile, Query},
     profile::{Profile, ProfileError, ValueType, encode},
@@ -57,7 +57,11 @@ pub(super) fn write(options: &Options, format: Format, debug: i64) -> Result<Vec
     let report = detect_with(options).map_err(|error| ProfileError::Unavailable(error.to_string()))?;
     heap::untracked(|| match format {
         Format::Go => write_profile(&report, debug),
-        Format::Json => Ok(format!("{:#}\n", json::report(&report, &mut symbolize::shared().lock())).into_bytes()),
+        Format::Json { limit } => {
+            let blocked = blocked_longer_than(Duration::ZERO).without(&report);
+            let value = json::report(&report, &blocked, limit, &mut symbolize::shared().lock());
+            Ok(format!("{value:#}\n").into_bytes())
+        }
         Format::Dot => Ok(graph::dot(&report).into_bytes()),
     })
 }

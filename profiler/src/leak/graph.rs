@@ -74,7 +74,8 @@ pub struct WaitGraph {
 }
 
 impl WaitGraph {
-    fn of(leaks: &[Leak]) -> Self {
+    /// Of holders of primitives, those that `is_told` lets in.
+    pub(super) fn of<'a>(leaks: impl Iterator<Item = &'a Leak>, is_told: impl Fn(TaskId) -> bool) -> Self {
         let (mut nodes, mut edges) = (BTreeSet::new(), BTreeSet::new());
         for leak in leaks {
             let from = Node::Task(leak.id());
@@ -88,7 +89,8 @@ impl WaitGraph {
                 let is_new = nodes.insert(to);
                 edges.insert(Edge { from, to, relation: Relation::WaitsFor });
                 if let (WaitsOn::Primitive(primitive), true) = (on, is_new) {
-                    for holder in primitive.held_by.iter().map(|task| Node::Task(*task)) {
+                    for holder in primitive.held_by.iter().filter(|task| is_told(**task)).map(|task| Node::Task(*task))
+                    {
                         nodes.insert(holder);
                         edges.insert(Edge { from: to, to: holder, relation: Relation::WokenBy });
                     }
@@ -102,17 +104,12 @@ impl WaitGraph {
 impl Report {
     /// The wait graph of all tasks of the report; of the candidates, if the scan was not complete.
     pub fn wait_graph(&self) -> WaitGraph {
-        WaitGraph::of(&self.tasks)
+        WaitGraph::of(self.tasks.iter(), |_| true)
     }
 
     /// The primitives that reported tasks wait for, by number.
     pub fn primitives(&self) -> BTreeMap<u32, &Primitive> {
-        let all = self.tasks.iter().flat_map(|leak| &leak.waits_on);
-        all.filter_map(|on| match on {
-            WaitsOn::Primitive(primitive) => Some((primitive.number, primitive)),
-            WaitsOn::Task(_) => None,
-        })
-        .collect()
+        self.tasks.iter().flat_map(Leak::primitives).map(|primitive| (primitive.number, primitive)).collect()
     }
 }
 

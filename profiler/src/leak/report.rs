@@ -55,6 +55,14 @@ impl Leak {
             _ => unreachable!("a leaked task waits"),
         }
     }
+
+    /// The primitives that it waits on.
+    pub(super) fn primitives(&self) -> impl Iterator<Item = &Primitive> {
+        self.waits_on.iter().filter_map(|on| match on {
+            WaitsOn::Primitive(primitive) => Some(primitive),
+            WaitsOn::Task(_) => None,
+        })
+    }
 }
 
 /// What a task waits on.

@@ -6,7 +6,8 @@
 //! | `mode=fork` | the same, looked for in a copy of the process |
 //! | `settle=1s` | the same, when the tasks have come to rest |
 //! | `passes=3` | what three detections agree on |
-//! | `format=json` | the whole report: tasks, stacks, primitives, deadlocks, the wait graph, and what it cost |
+//! | `format=json` | the whole report: tasks, stacks, primitives, deadlocks, the wait graph, what it cost, and what is blocked besides |
+//! | `format=json&limit=100` | the same, with no list longer than that, and what tells most first |
 //! | `format=dot` | the wait graph, for Graphviz |
 //! | `tier=2&longer=10s` | a heuristic: tasks that have been blocked for so long and are not leaked |
 //! | `tier=2&growth=10s` | a heuristic: growth by spawn site, in so long |
@@ -32,7 +33,10 @@ pub enum Format {
     #[default]
     Go,
     /// For programs.
-    Json,
+    Json {
+        /// No list is longer than this: those come first that tell most.
+        limit: Option<usize>,
+    },
     /// The wait graph in Graphviz's language.
     Dot,
 }
@@ -67,12 +71,18 @@ impl View {
                 _ => return Err(format!("`passes={text}` is no number from 1 to {}: say `passes=3`", passes::MOST)),
             },
         };
+        let limit = get("limit")
+            .map(|text| text.parse().map_err(|_| format!("`limit={text}` is no number: say `limit=100`")))
+            .transpose()?;
         let format = match get("format") {
             None => Format::Go,
-            Some("json") => Format::Json,
+            Some("json") => Format::Json { limit },
             Some("dot") => Format::Dot,
             Some(other) => return Err(format!("there is no format {other:?}: say json or dot, or leave it out")),
         };
+        if limit.is_some() && !matches!(format, Format::Json { .. }) {
+            return Err("`limit` belongs to `format=json`: say both, or leave it out".to_owned());
+        }
         let settle = duration("settle")?.unwrap_or_default();
         let options = Options { mode, settle, passes, ..Options::default() };
         match (get("tier"), duration("longer")?, duration("growth")?) {
@@ -139,7 +149,7 @@ impl NamedProfile for View {
 
     fn content_type(&self, debug: i64) -> Option<&'static str> {
         match self {
-            Self::Leaked(_, Format::Json) => Some("application/json"),
+            Self::Leaked(_, Format::Json { .. }) => Some("application/json"),
             Self::Leaked(_, Format::Dot) => Some("text/vnd.graphviz; charset=utf-8"),
             _ => LeakProfile.content_type(debug),
         }
@@ -197,7 +207,11 @@ mod tests {
         assert_eq!(parse(&[]), Ok(View::Leaked(plain, Format::Go)));
         assert_eq!(parse(&[("format", "dot")]), Ok(View::Leaked(plain, Format::Dot)));
         let Ok(View::Leaked(options, format)) = parse(&[("passes", "3"), ("format", "json")]) else { panic!("leaks") };
-        assert_eq!((options.passes, format), (3, Format::Json));
+        assert_eq!((options.passes, format), (3, Format::Json { limit: None }));
+        assert_eq!(
+            parse(&[("format", "json"), ("limit", "7")]),
+            Ok(View::Leaked(plain, Format::Json { limit: Some(7) }))
+        );
         let Ok(View::Leaked(options, _)) = parse(&[("mode", "fork"), ("settle", "20ms")]) else { panic!("leaks") };
         assert_eq!((options.mode, options.settle), (Mode::Fork, Duration::from_millis(20)));
         assert_eq!(parse(&[("tier", "2"), ("longer", "10s")]), Ok(View::Blocked(Duration::from_secs(10))));
@@ -207,11 +221,13 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_said() {
-        let bad: [&'static [(&str, &str)]; 12] = [
+        let bad: [&'static [(&str, &str)]; 14] = [
             &[("passes", "0")],
             &[("passes", "many")],
             &[("format", "xml")],
             &[("format", "json"), ("tier", "2"), ("longer", "1s")],
+            &[("format", "json"), ("limit", "-1")],
+            &[("limit", "10")],
             &[("mode", "copy")],
             &[("tier", "3")],
             &[("tier", "2")],

@@ -8,8 +8,8 @@
 //!   a capture, kept in the browser   ◀── GET ───   ../NAME  the endpoints that every other tool uses
 //!   its flame graph                  ◀── POST ──   flame    one capture, or two to compare
 //!   its timeline                     ◀── POST ──   timeline a window of an execution trace
-//!   leaked tasks, who waits for whom ◀── GET ───   leaks    a detection
-//!   why a task is not leaked         ◀── GET ───   why      another one
+//!   leaked tasks, who waits for whom ◀── GET ───   ../goroutineleak?format=json
+//!   why a task is not leaked         ◀── GET ───   ../why?format=json
 //! ```
 //!
 //! The server keeps nothing for the page. A capture is the file that `go tool pprof` reads: the browser saves it as it is, and
@@ -22,7 +22,6 @@
 mod assets;
 mod flame;
 mod kinds;
-mod leaks;
 mod live;
 mod timeline;
 
@@ -51,14 +50,8 @@ pub fn register(registry: &Registry) -> Result<(), RegisterError> {
     for asset in assets::all() {
         registry.register_page(Arc::new(asset))?;
     }
-    let data: [Arc<dyn Page>; 6] = [
-        Arc::new(kinds::Kinds),
-        Arc::new(live::Live),
-        Arc::new(flame::Flame),
-        Arc::new(timeline::Timeline),
-        Arc::new(leaks::Leaks),
-        Arc::new(leaks::Why),
-    ];
+    let data: [Arc<dyn Page>; 4] =
+        [Arc::new(kinds::Kinds), Arc::new(live::Live), Arc::new(flame::Flame), Arc::new(timeline::Timeline)];
     data.into_iter().try_for_each(|page| registry.register_page(page))
 }
 

@@ -7,14 +7,34 @@ const WIDTH = 900;
 const BOX = [330, 40];
 const STEP = 64;
 
-const isTask = (node) => node.kind === "task";
-const title = (node) => isTask(node) ? `${node.name ?? "task"} (${node.id.replace("task ", "")})` : node.id;
-const note = (node) => isTask(node) ? `${node.reason}${node.in_circle ? ", in a circle" : node.hostage ? ", only waits for the others" : ""}`
-  : node.created_at ? `made at ${node.created_at}` : "";
+// Tasks that are drawn: more cannot be read.
+const DRAWN = 24;
+
 const cut = (text) => text.length > 46 ? `…${text.slice(-45)}` : text;
 
-export function graph(host, text, { nodes, edges }) {
-  const columns = [nodes.filter(isTask), nodes.filter((node) => !isTask(node))];
+// The part of a report's graph that is drawn: the first tasks, which tell most, and what they wait for.
+function part({ leaked, candidates, primitives, deadlocks, graph: whole }) {
+  const circle = new Set(deadlocks.flatMap((it) => it.tasks.map(({ task }) => task)));
+  const tasks = new Map([...leaked, ...candidates].slice(0, DRAWN).map((it) => [it.id, it]));
+  const waited = new Set([...tasks.values()].flatMap((it) => it.waits_on.map((on) => on.primitive)));
+  const things = new Map(primitives.filter((it) => waited.has(it.number)).map((it) => [it.number, it]));
+  const nodes = [];
+  for (const { id, task, primitive } of whole.nodes) {
+    const [who, what] = [tasks.get(task), things.get(primitive)];
+    if (who) {
+      const inCircle = circle.has(task);
+      const more = inCircle ? ", in a circle" : who.hostage ? ", only waits for the others" : "";
+      nodes.push({ id, isTask: true, inCircle, title: `${who.name ?? "task"} (${task})`, note: `${who.wait_reason}${more}` });
+    } else if (what) nodes.push({ id, isTask: false, title: `${what.kind} #${primitive}`, note: what.created_at && `made at ${what.created_at}` });
+  }
+  const there = new Set(nodes.map((node) => node.id));
+  return { nodes, edges: whole.edges.filter((edge) => there.has(edge.from) && there.has(edge.to)), tasks: tasks.size };
+}
+
+// Draws it, and gives the number of tasks that are drawn.
+export function graph(host, text, report) {
+  const { nodes, edges, tasks } = part(report);
+  const columns = [nodes.filter((node) => node.isTask), nodes.filter((node) => !node.isTask)];
   const place = new Map();
   columns.forEach((column, side) => column.forEach((node, index) => {
     place.set(node.id, { x: side === 0 ? 0 : WIDTH - BOX[0], y: index * STEP + 6, side });
@@ -27,7 +47,7 @@ export function graph(host, text, { nodes, edges }) {
   for (const edge of edges) {
     const [from, to] = [place.get(edge.from), place.get(edge.to)];
     if (!from || !to) continue;
-    const wakes = edge.kind !== "waits for";
+    const wakes = edge.relation !== "waits for";
     // Both directions of a pair leave and arrive at different heights.
     const [y, y2] = [from.y + (wakes ? 28 : 12), to.y + (wakes ? 28 : 12)];
     const line = from.side === to.side
@@ -37,13 +57,14 @@ export function graph(host, text, { nodes, edges }) {
   }
   for (const node of nodes) {
     const { x, y } = place.get(node.id);
-    svg.append(drawn("g", { class: node.in_circle ? "node circle" : "node" },
+    svg.append(drawn("g", { class: node.inCircle ? "node circle" : "node" },
       drawn("rect", { x, y, width: BOX[0], height: BOX[1], rx: 6 }),
-      drawn("text", { x: x + 10, y: y + 17 }, cut(title(node))), drawn("text", { x: x + 10, y: y + 33, class: "soft" }, cut(note(node)))));
+      drawn("text", { x: x + 10, y: y + 17 }, cut(node.title)), drawn("text", { x: x + 10, y: y + 33, class: "soft" }, cut(node.note))));
   }
   host.replaceChildren(svg);
-  const name = new Map(nodes.map((node) => [node.id, isTask(node) ? `task ${title(node)}` : title(node)]));
+  const name = new Map(nodes.map((node) => [node.id, node.isTask ? `task ${node.title}` : node.title]));
   // First what the tasks wait for.
-  const sorted = [...edges].sort((a, b) => (a.kind === "waits for" ? 0 : 1) - (b.kind === "waits for" ? 0 : 1));
-  text.replaceChildren(...sorted.map((edge) => element("li", {}, `${name.get(edge.from)} ${edge.kind} ${name.get(edge.to)}`)));
+  const sorted = [...edges].sort((a, b) => (a.relation === "waits for" ? 0 : 1) - (b.relation === "waits for" ? 0 : 1));
+  text.replaceChildren(...sorted.map((edge) => element("li", {}, `${name.get(edge.from)} ${edge.relation} ${name.get(edge.to)}`)));
+  return tasks;
 }
