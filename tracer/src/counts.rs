@@ -144,7 +144,7 @@ mod tests {
     /// The only test that installs it, because an instrument is the process's.
     #[test]
     fn the_events_of_a_run_are_counted() {
-        let _alone = crate::PROGRAM.lock();
+        let _alone = crate::program::alone();
         let before = total();
         let installed = install().expect("hooks are built in");
         assert_eq!(install().err(), Some(InstallError::Installed));
