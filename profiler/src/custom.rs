@@ -72,6 +72,18 @@ pub enum NameError {
 }
 
 /// A profile of the program's own. Clones are the same profile; it exists until the last of them, and the last entry, is gone.
+///
+/// ```
+/// use greenprof_profiler::custom::{NameError, Profile};
+///
+/// let sessions = Profile::new("sessions")?;
+/// let open: Vec<_> = (0..3).map(|_| sessions.add()).collect();
+/// assert_eq!((sessions.name(), sessions.count()), ("sessions", 3));
+/// assert!(matches!(Profile::new("sessions"), Err(NameError::Duplicate(_))));
+/// assert!(greenprof_profiler::registry().get("sessions").is_some(), "at /debug/pprof/sessions");
+/// drop(open);
+/// # Ok::<(), NameError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Profile(Arc<Inner>);
 

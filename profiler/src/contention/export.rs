@@ -118,6 +118,22 @@ impl Snapshot {
 /// nanoseconds for each record and each task.
 ///
 /// The result lies in the untracked arena, so that a profile does not show itself.
+///
+/// ```
+/// use greenprof_profiler::{contention, set_block_profile_rate};
+/// use greenprof_runtime::{Runtime, spawn, sync::Chan};
+///
+/// set_block_profile_rate(1)?; // every wait
+/// Runtime::builder().workers(1).build()?.run(|| {
+///     let answers = Chan::new();
+///     let asked = answers.clone();
+///     spawn(move || asked.send(42));
+///     assert_eq!(answers.recv(), Some(42)); // waits: the other task has not run yet
+/// });
+/// let (contentions, delay) = contention::block().total(|record| !record.waiting);
+/// assert!(contentions.value >= 1.0 && delay.value > 0.0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn block() -> Snapshot {
     heap::untracked(|| {
         let mut snapshot = Snapshot::of(&BLOCK.waiters, block_profile_rate());
@@ -169,6 +185,27 @@ impl Snapshot {
 }
 
 /// The mutex profile: unlocks, by who has unlocked.
+///
+/// ```
+/// use greenprof_profiler::{contention, set_mutex_profile_fraction};
+/// use greenprof_runtime::{Runtime, spawn, sync::Mutex, yield_now};
+///
+/// static LOCK: Mutex<u32> = Mutex::new(0);
+///
+/// set_mutex_profile_fraction(1)?; // every unlock that ends a wait
+/// Runtime::builder().workers(1).build()?.run(|| {
+///     let held = LOCK.lock();
+///     let waits = spawn(|| *LOCK.lock() += 1);
+///     while greenprof_runtime::world::states().waiting == 0 {
+///         yield_now();
+///     }
+///     drop(held); // charged to this line
+///     waits.join().unwrap();
+/// });
+/// let (contentions, _) = contention::mutex().total(|_| true);
+/// assert_eq!(contentions.value, 1.0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn mutex() -> Snapshot {
     heap::untracked(|| Snapshot::of(&MUTEX.unlockers, mutex_profile_fraction()))
 }
@@ -179,6 +216,15 @@ pub fn mutex_waiters() -> Snapshot {
 }
 
 /// A snapshot as a profile: `contentions` in `count` and `delay` in `nanoseconds`, as Go has them.
+///
+/// ```
+/// use greenprof_profiler::{contention, profile::encode, symbolize};
+///
+/// let profile = contention::profile(&contention::mutex());
+/// let file = encode::encode(&profile, &mut symbolize::shared().lock())?;
+/// assert!(file.starts_with(&[0x1f, 0x8b]), "gzip, as `go tool pprof` reads it");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn profile(snapshot: &Snapshot) -> Profile {
     let types = vec![ValueType::new("contentions", "count"), ValueType::new("delay", "nanoseconds")];
     let mut profile = Profile::new(types, ValueType::new("contentions", "count"), 1);

@@ -88,6 +88,18 @@ pub struct Session {
 }
 
 /// A finished CPU profile.
+///
+/// ```
+/// use greenprof_profiler::cpu;
+///
+/// let session = cpu::start(1000)?;
+/// let began = std::time::Instant::now();
+/// while began.elapsed().as_millis() < 50 {} // busy
+/// let cpu::Capture { profile, summary, .. } = session.stop();
+/// assert_eq!(profile.sample_types[1].kind, "cpu");
+/// println!("{} samples of {:?} of CPU, {} lost", summary.samples, summary.process_cpu, summary.lost);
+/// # Ok::<(), greenprof_profiler::cpu::StartError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Capture {
     /// The samples, with a summary in the comments.
@@ -118,6 +130,15 @@ pub fn start(hz: u32) -> Result<Session, StartError> {
 }
 
 /// As [`start`], by a clock of one's choice.
+///
+/// ```
+/// use greenprof_profiler::cpu::{self, Clock, Source, StartError};
+///
+/// let session = cpu::start_with(100, Clock::Timers)?;
+/// assert!(matches!(cpu::start(100), Err(StartError::Busy)), "one at a time");
+/// assert_eq!(session.stop().summary.source, Source::Timers);
+/// # Ok::<(), StartError>(())
+/// ```
 ///
 /// # Errors
 /// See [`StartError`]. Perf events that are not permitted are an error only if they were asked for.

@@ -15,6 +15,45 @@ use super::reply::Reply;
 use crate::profile::{Profile, ProfileError};
 
 /// A profile that can be asked for by name, under `/debug/pprof/NAME`: its state now, or with `seconds=` what changed.
+///
+/// ```
+/// use std::sync::Arc;
+/// use greenprof_profiler::{http::{NamedProfile, Registry}, profile::{Profile, ProfileError}};
+///
+/// /// How many lines a program has read, as a text.
+/// struct Lines(u64);
+/// impl NamedProfile for Lines {
+///     fn name(&self) -> &str {
+///         "lines"
+///     }
+///
+///     fn description(&self) -> &str {
+///         "Lines read so far."
+///     }
+///
+///     fn count(&self) -> usize {
+///         self.0 as usize
+///     }
+///
+///     fn write(&self, _debug: i64) -> Result<Vec<u8>, ProfileError> {
+///         Ok(format!("{} lines\n", self.0).into_bytes())
+///     }
+///
+///     fn collect(&self) -> Option<Profile> {
+///         None
+///     }
+///
+///     fn supports_delta(&self) -> bool {
+///         false
+///     }
+/// }
+///
+/// let registry = Registry::new();
+/// registry.register(Arc::new(Lines(3)))?;
+/// let lines = registry.get("lines").expect("at /debug/pprof/lines");
+/// assert_eq!(lines.write(1)?, b"3 lines\n");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait NamedProfile: Send + Sync {
     /// The last part of its path; without slashes.
     fn name(&self) -> &str;
@@ -125,6 +164,31 @@ pub struct Ask {
 }
 
 /// Anything else under a path of its own.
+///
+/// ```
+/// use std::sync::Arc;
+/// use greenprof_profiler::http::{Ask, Page, Registry, reply::{self, Reply}};
+///
+/// struct Version;
+/// impl Page for Version {
+///     fn path(&self) -> &str {
+///         "/debug/myprogram/version"
+///     }
+///
+///     fn description(&self) -> &str {
+///         "Which version runs."
+///     }
+///
+///     fn answer(&self, _ask: &Ask) -> Reply {
+///         reply::text("1.2.3\n")
+///     }
+/// }
+///
+/// let registry = Registry::new();
+/// registry.register_page(Arc::new(Version))?;
+/// assert!(registry.page("/debug/myprogram/version").is_some());
+/// # Ok::<(), greenprof_profiler::http::RegisterError>(())
+/// ```
 pub trait Page: Send + Sync {
     /// Its whole path (`/metrics`, `/debug/greenprof/rates`).
     fn path(&self) -> &str;

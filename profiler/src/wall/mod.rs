@@ -65,6 +65,19 @@ pub struct Session {
 }
 
 /// A finished wall-clock profile.
+///
+/// ```
+/// use std::time::Duration;
+/// use greenprof_profiler::wall;
+/// use greenprof_runtime::{Runtime, sleep};
+///
+/// let session = wall::start(Duration::from_millis(1))?;
+/// Runtime::builder().workers(1).build()?.run(|| sleep(Duration::from_millis(200)));
+/// let wall::Capture { profile, summary, .. } = session.stop();
+/// assert_eq!(profile.sample_types[1].kind, "wall");
+/// println!("{} looks, {} missed", summary.looks, summary.missed);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Capture {
     /// The samples, with a summary in the comments.
