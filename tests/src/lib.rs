@@ -1,5 +1,7 @@
-//! What the black-box tests share: a small HTTP client, Go's tools, decoded profiles, leaked tasks, and binaries of other builds.
+//! What the black-box tests share: a small HTTP client, Go's tools, decoded profiles, leaked tasks, binaries of other
+//! builds, and the public API as text.
 
+pub mod api;
 pub mod build;
 pub mod client;
 pub mod go;
