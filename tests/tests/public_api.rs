@@ -44,6 +44,74 @@ fn check(folder: &str) {
     );
 }
 
+/// A crate with what is easily missed, or told wrongly.
+const SOURCE: [(&str, &str); 2] = [
+    (
+        "lib.rs",
+        "mod inner;
+         pub use inner::{Shown, made, Kind, deeper};
+         #[cfg(test)] pub mod tests {}
+         #[doc(hidden)] pub fn hidden() {}
+         fn private() {}
+         pub mod outer { pub use crate::inner::Shown as Again; }",
+    ),
+    (
+        "inner.rs",
+        "macro_rules! kinds { ($($name:ident),*) => { pub enum Kind { $($name),* } }; }
+         kinds!(One, Two);
+         pub mod deeper { #[non_exhaustive] pub enum Choice { A, B(u8) } }
+         trait Private {}
+         /// Documented.
+         #[derive(Clone, Debug)]
+         pub struct Shown<T> { pub seen: Vec<Vec<T>>, unseen: u8 }
+         impl<T> Private for Shown<T> {}
+         impl<T: Copy> Shown<T> {
+             pub const fn get(&self, mut at: usize) -> Option<&'_ T> { None }
+             fn unseen(&self) {}
+         }
+         impl<T> Iterator for Shown<T> { type Item = T; fn next(&mut self) -> Option<T> { None } }
+         pub fn made<F>(f: F) -> impl Fn() -> u8 where F: FnOnce() -> u8, { || 0 }
+         pub fn not_reachable() {}",
+    ),
+];
+
+const TEXT: &str = "\
+The public API of it, as tests/tests/public_api.rs reads it, which says how to renew this.
+
+it::Kind
+    macro_rules! kinds { ($($name: ident), *) => { pub enum Kind { $($name), *} }; }
+    kinds!(One, Two);
+
+it::Shown
+    pub struct Shown<T>
+    pub seen: Vec<Vec<T>>
+    ..
+    derive Clone, Debug
+    impl<T: Copy> Shown<T> { pub const fn get(&self, at: usize) -> Option<&'_ T> }
+    impl<T> Iterator for Shown<T> { type Item = T }
+    also it::outer::Again
+
+it::deeper::Choice
+    #[non_exhaustive]
+    pub enum Choice
+    A
+    B
+        0: u8
+
+it::made
+    pub fn made<F>(f: F) -> impl Fn() -> u8 where F: FnOnce() -> u8
+";
+
+#[test]
+fn what_can_be_reached_is_told_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (name, text) in SOURCE {
+        fs::write(folder.path().join(name), text).expect("a file");
+    }
+    let text = api::text("it", &folder.path().join("lib.rs"));
+    assert!(text == TEXT, "{text}");
+}
+
 #[test]
 fn of_the_runtime() {
     check("runtime");

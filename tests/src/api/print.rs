@@ -302,7 +302,7 @@ pub(super) fn made_by_macros(module: &Module) -> Vec<String> {
         Item::Macro(it) if it.ident.is_some() && !has(&it.attrs, "macro_export") => Some(it),
         _ => None,
     });
-    definitions.chain(calls).map(|it| exact(without_docs(it.mac.to_token_stream()))).collect()
+    definitions.chain(calls).map(|it| exact(without_docs(it.to_token_stream()))).collect()
 }
 
 fn without_docs(tokens: TokenStream) -> TokenStream {
@@ -387,8 +387,8 @@ fn is_apart(before: &str, word: &str) -> bool {
     let keeps_apart = ["dyn", "mut", "in", "as", "where", "const", "for", "impl"];
     match (before, word) {
         (_, "," | ";" | ":" | ")" | "]" | ">" | "." | "::") => false,
-        ("(" | "[" | "<" | "&" | "*" | "::" | "." | "#" | "?" | "$" | "!", _) => false,
-        ("for" | "impl", "<") => false,
+        ("(" | "[" | "<" | "&" | "*" | "::" | "." | "#" | "?" | "$", _) => false,
+        ("for" | "impl", "<") | ("!", "(") => false,
         (_, "(") => !(is_word(before) && !keeps_apart.contains(&before) || before == ">"),
         (_, "<" | "!") => !is_word(before),
         _ => true,
