@@ -101,6 +101,23 @@ struct Entries {
 }
 
 /// Something that is open. Dropping it takes it out of the profile.
+///
+/// ```
+/// use greenprof_profiler::custom::{Entry, NameError, Profile};
+///
+/// /// Is in the profile for as long as it exists, wherever it goes.
+/// struct Lease {
+///     address: u32,
+///     _entry: Entry,
+/// }
+///
+/// let leases = Profile::new("leases")?;
+/// let lease = Lease { address: 7, _entry: leases.add() };
+/// assert_eq!((lease.address, leases.count()), (7, 1));
+/// drop(lease);
+/// assert_eq!(leases.count(), 0);
+/// # Ok::<(), NameError>(())
+/// ```
 #[derive(Debug)]
 #[must_use = "dropping it takes it out of the profile"]
 pub struct Entry {

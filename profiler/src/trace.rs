@@ -54,6 +54,15 @@ pub const MAX_BYTES: u64 = 256 << 20;
 
 /// Execution traces, as the port offers them: `/debug/pprof/trace?seconds=N`, with Go's default of one second. `max_bytes=N` ends
 /// the trace before it gets longer, `format=perfetto` gives it in Perfetto's format.
+///
+/// ```
+/// use greenprof_profiler::{http::{Capture, Query}, trace::TraceCapture};
+///
+/// let session = TraceCapture.start(&Query::parse("max_bytes=1000000"))?;
+/// let file = session.finish()?;
+/// assert!(file.starts_with(b"go 1.26 trace"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TraceCapture;
 

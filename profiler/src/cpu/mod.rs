@@ -204,6 +204,15 @@ fn sample(slot: &Slot, weight: u32, registers: &Registers) {
 }
 
 /// The CPU profile as the port offers it.
+///
+/// ```
+/// use greenprof_profiler::{cpu::CpuProfile, http::{Capture, Query}, profile::encode};
+///
+/// let session = CpuProfile.start(&Query::parse("hz=50"))?;
+/// let file = session.finish()?; // as `go tool pprof` reads it
+/// assert_eq!(encode::decode(&file)?.sample_type.len(), 2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CpuProfile;
 
@@ -249,6 +258,16 @@ impl CaptureSession for Session {
 }
 
 /// The rate of the CPU profiles that the port takes, as a number that can be set there.
+///
+/// ```
+/// use greenprof_profiler::{cpu::CpuRate, http::Rate};
+///
+/// assert_eq!((CpuRate.name(), CpuRate.get()), ("cpu_hertz", 100));
+/// CpuRate.set(200)?;
+/// assert_eq!(CpuRate.get(), 200);
+/// assert!(CpuRate.check(1_000_000).is_err());
+/// # Ok::<(), String>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CpuRate;
 

@@ -50,6 +50,21 @@ pub(crate) fn lost() -> u64 {
 ///
 /// [`registry`](crate::registry) and [`serve`](crate::serve) do this if the program has the allocator. Whoever forks
 /// without `exec` has no profile in the child: there the hooks do nothing.
+///
+/// ```standalone_crate
+/// use greenprof_profiler::{heap, profile::encode, symbolize};
+/// use greenprof_runtime::heap::Heap;
+///
+/// #[global_allocator]
+/// static HEAP: Heap = Heap::new();
+///
+/// heap::start();
+/// let kept = std::hint::black_box(vec![0_u8; 8 << 20]);
+/// let file = encode::encode(&heap::profile(), &mut symbolize::shared().lock())?;
+/// assert!(!encode::decode(&file)?.sample.is_empty(), "8 MiB are missed with a probability of exp(-16)");
+/// drop(kept);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn start() {
     static STARTED: Once = Once::new();
     STARTED.call_once(|| {

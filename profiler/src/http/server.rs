@@ -115,6 +115,19 @@ pub enum BindError {
 }
 
 /// Settings of a [`DebugServer`].
+///
+/// ```
+/// use greenprof_profiler::{http::DebugServer, registry};
+///
+/// let port = DebugServer::builder()
+///     .address("127.0.0.1:0") // any free one
+///     .token("s3cret")
+///     .max_connections(8)
+///     .registry(registry())
+///     .bind()?;
+/// assert_ne!(port.local_addr().port(), 0);
+/// # Ok::<(), greenprof_profiler::http::BindError>(())
+/// ```
 #[derive(Debug)]
 pub struct Builder {
     address: String,

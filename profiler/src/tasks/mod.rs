@@ -34,6 +34,15 @@ use greenprof_runtime::heap;
 const NAMES_SHOWN: usize = 5;
 
 /// The task profile as the port offers it.
+///
+/// ```
+/// use greenprof_profiler::{http::NamedProfile, tasks::TaskProfile};
+/// use greenprof_runtime::Runtime;
+///
+/// let text = Runtime::builder().workers(1).build()?.run(|| TaskProfile.write(1))?;
+/// assert!(text.starts_with(b"goroutine profile: total 1\n"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TaskProfile;
 

@@ -44,6 +44,17 @@ pub const DEFAULT_PERIOD: Duration = Duration::from_millis(10);
 pub const MIN_PERIOD: Duration = Duration::from_millis(1);
 
 /// Why no wall-clock profile could be started.
+///
+/// ```
+/// use std::time::Duration;
+/// use greenprof_profiler::wall::{self, StartError};
+///
+/// assert!(matches!(wall::start(Duration::from_secs(2)), Err(StartError::Period(_))));
+/// let first = wall::start(wall::DEFAULT_PERIOD)?;
+/// assert!(matches!(wall::start(wall::DEFAULT_PERIOD), Err(StartError::Busy)));
+/// drop(first);
+/// # Ok::<(), StartError>(())
+/// ```
 #[derive(Clone, Debug, Error)]
 #[non_exhaustive]
 pub enum StartError {
