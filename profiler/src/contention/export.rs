@@ -17,6 +17,13 @@ use crate::{
 };
 
 /// A figure that was estimated from samples.
+///
+/// ```
+/// use greenprof_profiler::contention::Estimate;
+///
+/// let nothing = Estimate::default() + Estimate::default();
+/// assert_eq!(nothing.interval(), 0.0..=0.0);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Estimate {
@@ -127,8 +134,9 @@ impl Snapshot {
 /// Runtime::builder().workers(1).build()?.run(|| {
 ///     let answers = Chan::new();
 ///     let asked = answers.clone();
-///     spawn(move || asked.send(42));
-///     assert_eq!(answers.recv(), Some(42)); // waits: the other task has not run yet
+///     let task = spawn(move || asked.send(42));
+///     assert_eq!(answers.recv(), Some(42)); // one of the two waits for the other
+///     task.join().unwrap().unwrap();
 /// });
 /// let (contentions, delay) = contention::block().total(|record| !record.waiting);
 /// assert!(contentions.value >= 1.0 && delay.value > 0.0);
@@ -211,6 +219,26 @@ pub fn mutex() -> Snapshot {
 }
 
 /// The same contention by who has waited for the lock.
+///
+/// ```
+/// use greenprof_profiler::{contention, set_mutex_profile_fraction};
+/// use greenprof_runtime::{Runtime, spawn, sync::Mutex, world, yield_now};
+///
+/// static LOCK: Mutex<u32> = Mutex::new(0);
+///
+/// set_mutex_profile_fraction(1)?;
+/// Runtime::builder().workers(1).build()?.run(|| {
+///     let held = LOCK.lock();
+///     let waits = spawn(|| *LOCK.lock() += 1); // charged to this line
+///     while world::states().waiting == 0 {
+///         yield_now();
+///     }
+///     drop(held);
+///     waits.join().unwrap();
+/// });
+/// assert_eq!(contention::mutex_waiters().records.len(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn mutex_waiters() -> Snapshot {
     heap::untracked(|| Snapshot::of(&MUTEX.waiters, mutex_profile_fraction()))
 }

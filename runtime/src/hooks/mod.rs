@@ -270,26 +270,27 @@ impl TaskView {
 /// use std::sync::atomic::{AtomicU64, Ordering};
 /// use greenprof_runtime::{Runtime, hooks::{self, Instrument, Interest}, spawn, sync::Chan, task::WaitReason};
 ///
-/// /// How often somebody has waited to receive.
-/// struct Receives(AtomicU64);
-/// impl Instrument for Receives {
+/// /// How often somebody has waited for a channel.
+/// struct Waits(AtomicU64);
+/// impl Instrument for Waits {
 ///     fn waited(&self, reason: WaitReason, _nanoseconds: u64) {
-///         if reason == WaitReason::ChanReceive {
+///         if matches!(reason, WaitReason::ChanReceive | WaitReason::ChanSend) {
 ///             self.0.fetch_add(1, Ordering::Relaxed);
 ///         }
 ///     }
 /// }
 ///
-/// static RECEIVES: Receives = Receives(AtomicU64::new(0));
-/// let installed = hooks::install(&RECEIVES, Interest::WAIT)?;
+/// static WAITS: Waits = Waits(AtomicU64::new(0));
+/// let installed = hooks::install(&WAITS, Interest::WAIT)?;
 /// Runtime::builder().workers(1).build()?.run(|| {
 ///     let answers = Chan::new();
 ///     let asked = answers.clone();
-///     spawn(move || asked.send(42));
-///     assert_eq!(answers.recv(), Some(42)); // waits: the other task has not run yet
+///     let task = spawn(move || asked.send(42));
+///     assert_eq!(answers.recv(), Some(42));
+///     task.join().unwrap().unwrap();
 /// });
 /// drop(installed);
-/// assert!(RECEIVES.0.load(Ordering::Relaxed) >= 1);
+/// assert!(WAITS.0.load(Ordering::Relaxed) >= 1, "one of the two has waited for the other");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub trait Instrument: Sync {

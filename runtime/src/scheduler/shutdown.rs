@@ -236,7 +236,7 @@ impl Shared {
 /// let forgotten = Chan::<()>::new();
 /// let waits = forgotten.clone();
 /// runtime.handle().spawn(move || waits.recv())?;
-/// let report = runtime.shutdown_timeout(Duration::from_millis(10));
+/// let report = runtime.shutdown_timeout(Duration::from_millis(50));
 /// assert_eq!(report.to_string(), "0 tasks ended, 1 were abandoned, 0 workers are still in a task");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

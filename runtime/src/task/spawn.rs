@@ -50,13 +50,16 @@ pub fn spawn<T: Send + 'static>(task: impl FnOnce() -> T + Send + 'static) -> Jo
 /// The name, the stack size and the place of a task to be spawned.
 ///
 /// ```
-/// use greenprof_runtime::{Runtime, task, world};
+/// use greenprof_runtime::{Runtime, sync::Chan, task, world};
 ///
 /// Runtime::builder().workers(1).build()?.run(|| {
-///     let task = task::Builder::new().name("price-feed").stack_size(32 << 10).spawn(|| 7).expect("memory");
+///     let prices = Chan::new();
+///     let feed = prices.clone();
+///     let feed = task::Builder::new().name("price-feed").stack_size(32 << 10).spawn(move || feed.recv());
 ///     let names: Vec<_> = world::tasks(0).iter().filter_map(|task| task.name.clone()).collect();
 ///     assert!(names.iter().any(|name| name == "price-feed"), "{names:?}");
-///     assert_eq!(task.join().unwrap(), 7);
+///     prices.send(7).unwrap();
+///     assert_eq!(feed.expect("memory").join().unwrap(), Some(7));
 /// });
 /// # Ok::<(), greenprof_runtime::BuildError>(())
 /// ```

@@ -176,11 +176,14 @@ impl TaskInfo {
 /// How many tasks of all runtimes have not ended. Looks at each control block: some 10 ns a stack that was ever used.
 ///
 /// ```
-/// use greenprof_runtime::{Runtime, spawn, world};
+/// use greenprof_runtime::{Runtime, spawn, sync::Chan, world};
 ///
 /// Runtime::builder().workers(1).build()?.run(|| {
-///     let task = spawn(|| ());
+///     let gate = Chan::<()>::new();
+///     let waits = gate.clone();
+///     let task = spawn(move || waits.recv());
 ///     assert_eq!(world::tasks::count(), 2, "this one, and that");
+///     gate.close();
 ///     task.join().unwrap();
 /// });
 /// # Ok::<(), greenprof_runtime::BuildError>(())
@@ -204,13 +207,18 @@ pub struct States {
 /// How many tasks of all runtimes are doing what, each looked at once. Costs what [`count`] does.
 ///
 /// ```
-/// use greenprof_runtime::{Runtime, spawn, world};
+/// use greenprof_runtime::{Runtime, spawn, sync::Chan, world, yield_now};
 ///
 /// Runtime::builder().workers(1).build()?.run(|| {
-///     let queued = spawn(|| ());
-///     let states = world::states();
-///     assert_eq!((states.running, states.runnable), (1, 1), "this task, and the one that has no worker yet");
-///     queued.join().unwrap();
+///     let gate = Chan::<()>::new();
+///     let waits = gate.clone();
+///     let task = spawn(move || waits.recv());
+///     while world::states().waiting == 0 {
+///         yield_now();
+///     }
+///     assert_eq!(world::states().running, 1, "this task");
+///     gate.close();
+///     task.join().unwrap();
 /// });
 /// # Ok::<(), greenprof_runtime::BuildError>(())
 /// ```
@@ -242,14 +250,13 @@ pub fn count_active() -> usize {
 /// nothing is allocated for a task.
 ///
 /// ```
-/// use greenprof_runtime::{Runtime, labels, spawn, world};
+/// use greenprof_runtime::{Runtime, labels, world};
 ///
 /// Runtime::builder().workers(1).build()?.run(|| {
-///     let task = labels::with(&[("tenant", "acme")], || spawn(|| ()));
+///     labels::set("tenant", "acme");
 ///     let mut found = 0;
 ///     world::tasks::each(0, |task| found += usize::from(task.labels.labels().get("tenant") == Some("acme")));
-///     assert_eq!(found, 1);
-///     task.join().unwrap();
+///     assert_eq!(found, 1, "the task that asks");
 /// });
 /// # Ok::<(), greenprof_runtime::BuildError>(())
 /// ```
@@ -274,14 +281,20 @@ pub fn each(depth: usize, mut visit: impl FnMut(&TaskView<'_>)) {
 /// Costs as [`each`], and two or three allocations a task. Must not be called in a signal handler.
 ///
 /// ```
-/// use greenprof_runtime::{Runtime, spawn, world};
+/// use greenprof_runtime::{Runtime, spawn, sync::Chan, world, yield_now};
 ///
 /// Runtime::builder().workers(1).build()?.run(|| {
-///     let task = spawn(|| ());
+///     let gate = Chan::<()>::new();
+///     let waits = gate.clone();
+///     let task = spawn(move || waits.recv());
+///     while world::states().waiting == 0 {
+///         yield_now();
+///     }
 ///     let tasks = world::tasks(64);
 ///     let info = tasks.iter().find(|info| info.id == task.id()).expect("it has not ended");
 ///     assert!(info.spawn_site.is_some_and(|site| site.line() > 0));
-///     assert!(tasks.stack(info).is_some_and(|stack| !stack.is_empty()), "where it will begin");
+///     assert!(tasks.stack(info).is_some_and(|stack| !stack.is_empty()), "where it waits");
+///     gate.close();
 ///     task.join().unwrap();
 /// });
 /// # Ok::<(), greenprof_runtime::BuildError>(())
