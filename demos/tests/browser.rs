@@ -1,14 +1,17 @@
-//! The page at `/debug/pprof/ui/` in a browser: a busy `orders` for everything but leaks, and `deadlock` for those.
+//! The page at `/debug/pprof/ui/` in a browser: a busy `orders` for everything but leaks, and `deadlock` for those; and what the README
+//! promises first, a flame graph after one command.
 //!
 //! Needs node, Chromium, and playwright-core, which `.ci/run` installs into `target/browser`. With `GREENPROF_IMAGES=FOLDER` the
 //! screenshots of the docs are written.
 
 use std::{
-    env,
+    env, fs,
     io::{BufRead, BufReader, Read},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::mpsc::{self, Receiver},
     thread,
+    time::Instant,
 };
 
 use serde_json::{Value, json};
@@ -44,6 +47,8 @@ fn tools() -> Option<(String, String, PathBuf)> {
 struct Demo {
     child: Child,
     address: String,
+    /// What it says about other addresses of the port.
+    more: Receiver<String>,
 }
 
 impl Demo {
@@ -53,30 +58,37 @@ impl Demo {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary");
         // `orders` names its port on standard error, the others on standard output; both go on being read.
         let (out, error) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
-        let (found, address) = std::sync::mpsc::channel();
+        let (found, more) = mpsc::channel();
         for stream in [Box::new(out) as Box<dyn Read + Send>, Box::new(error)] {
             let found = found.clone();
             thread::spawn(move || {
                 for line in BufReader::new(stream).lines().map_while(Result::ok) {
-                    let part = line.split("http://").nth(1).and_then(|rest| rest.split('/').next());
-                    part.into_iter().for_each(|address| drop(found.send(address.to_owned())));
+                    let url = line.split("http://").nth(1).and_then(|rest| rest.split_whitespace().next());
+                    url.into_iter().for_each(|url| drop(found.send(url.to_owned())));
                 }
             });
         }
         drop(found);
-        let address = address.recv().expect("an address");
-        Self { child, address }
+        let first = more.recv().expect("an address");
+        let address = first.split('/').next().expect("a host and a port").to_owned();
+        Self { child, address, more }
     }
 
     /// Uses its page, as `tests/browser/page.mjs` does.
-    fn browse(&self, (node, chromium, packages): &(String, String, PathBuf), mut wanted: Value) {
+    fn browse(&self, tools: &(String, String, PathBuf), wanted: Value) {
+        self.script("page.mjs", tools, wanted);
+    }
+
+    /// Runs a script of `tests/browser`. Gives what it prints.
+    fn script(&self, name: &str, (node, chromium, packages): &(String, String, PathBuf), mut wanted: Value) -> String {
         wanted["chromium"] = json!(chromium);
         wanted["packages"] = json!(packages);
         wanted["address"] = json!(format!("http://{}", self.address));
         wanted["images"] = json!(env::var("GREENPROF_IMAGES").ok());
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/browser/page.mjs");
+        let script = format!("{}/../tests/browser/{name}", env!("CARGO_MANIFEST_DIR"));
         let output = Command::new(node).arg(script).arg(wanted.to_string()).output().expect("node starts");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("UTF-8")
     }
 }
 
@@ -99,4 +111,33 @@ fn a_browser_finds_a_leak_and_has_it_explained() {
     let Some(tools) = tools() else { return };
     let deadlock = Demo::start(&["deadlock", "--seconds", "600"]);
     deadlock.browse(&tools, json!({ "leak": "transfer to a" }));
+}
+
+/// Only that it comes is asserted: how long it takes depends on the machine, and is printed (`-- --nocapture`).
+#[test]
+fn the_command_of_the_readme_leads_to_a_flame_graph() {
+    let Some(tools) = tools() else { return };
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+    let readme = fs::read_to_string(readme).expect("the README");
+    let (_, rest) = readme.split_once("(To see a flame graph in the browser first: `").expect("the README says how");
+    let command = rest.split('`').next().expect("a command");
+    let arguments = command.strip_prefix("cargo run --release -p greenprof-demos -- ").expect("of the demos");
+    let began = Instant::now();
+    let demo = Demo::start(&arguments.split_whitespace().collect::<Vec<_>>());
+    let said = began.elapsed();
+    let url = demo.more.recv().expect("the address of a first capture");
+    assert!(url.contains("capture=profile"), "{url}");
+    let wanted = json!({ "url": format!("http://{url}"), "hot": "price_order" });
+    let printed = demo.script("first.mjs", &tools, wanted);
+    let took: Value = serde_json::from_str(&printed).expect("JSON");
+    let seconds = |key: &str| took[key].as_f64().expect("a number") / 1000.0;
+    println!(
+        "{:.1} s from the command to the first flame graph: {:.2} s until it had said where to look, {:.1} s until there was a \
+         browser, {:.1} s for the capture of 5 s and its {} frames",
+        said.as_secs_f64() + seconds("frames"),
+        said.as_secs_f64(),
+        seconds("browser"),
+        seconds("frames") - seconds("browser"),
+        took["count"],
+    );
 }

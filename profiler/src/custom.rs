@@ -72,6 +72,18 @@ pub enum NameError {
 }
 
 /// A profile of the program's own. Clones are the same profile; it exists until the last of them, and the last entry, is gone.
+///
+/// ```
+/// use greenprof_profiler::custom::{NameError, Profile};
+///
+/// let sessions = Profile::new("sessions")?;
+/// let open: Vec<_> = (0..3).map(|_| sessions.add()).collect();
+/// assert_eq!((sessions.name(), sessions.count()), ("sessions", 3));
+/// assert!(matches!(Profile::new("sessions"), Err(NameError::Duplicate(_))));
+/// assert!(greenprof_profiler::registry().get("sessions").is_some(), "at /debug/pprof/sessions");
+/// drop(open);
+/// # Ok::<(), NameError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Profile(Arc<Inner>);
 
@@ -89,6 +101,23 @@ struct Entries {
 }
 
 /// Something that is open. Dropping it takes it out of the profile.
+///
+/// ```
+/// use greenprof_profiler::custom::{Entry, NameError, Profile};
+///
+/// /// Is in the profile for as long as it exists, wherever it goes.
+/// struct Lease {
+///     address: u32,
+///     _entry: Entry,
+/// }
+///
+/// let leases = Profile::new("leases")?;
+/// let lease = Lease { address: 7, _entry: leases.add() };
+/// assert_eq!((lease.address, leases.count()), (7, 1));
+/// drop(lease);
+/// assert_eq!(leases.count(), 0);
+/// # Ok::<(), NameError>(())
+/// ```
 #[derive(Debug)]
 #[must_use = "dropping it takes it out of the profile"]
 pub struct Entry {

@@ -45,6 +45,18 @@ use http::{BindError, Capture, DebugServer, NamedProfile, Rate, Registry};
 
 /// A registry with every profile that this crate can take. If the program's allocator is
 /// [`greenprof_runtime::heap::Heap`], this starts the sampling of allocations, one in 512 KiB ([`heap::start`]).
+///
+/// ```
+/// use greenprof_profiler::http::DebugServer;
+///
+/// let registry = greenprof_profiler::registry();
+/// let profiles: Vec<String> = registry.profiles().iter().map(|profile| profile.name().to_owned()).collect();
+/// assert!(profiles.iter().any(|name| name == "goroutine"), "{profiles:?}");
+/// // For a port with other settings than those of `serve`:
+/// let port = DebugServer::builder().address("127.0.0.1:0").registry(registry).max_connections(4).bind()?;
+/// port.shutdown();
+/// # Ok::<(), greenprof_profiler::http::BindError>(())
+/// ```
 pub fn registry() -> Registry {
     self_test::warn();
     if greenprof_runtime::heap::is_active() {

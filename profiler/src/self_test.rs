@@ -16,6 +16,14 @@ const ADVICE: &str = "this program was built without frame pointers, so stacks a
                       rustflags = [\"-Cforce-frame-pointers=yes\"] under [build] in .cargo/config.toml";
 
 /// What to do if the program's code keeps no frame pointers; nothing if it does. The test runs once.
+///
+/// ```
+/// use greenprof_profiler::self_test;
+///
+/// if let Some(advice) = self_test::missing_frame_pointers() {
+///     assert!(advice.contains("force-frame-pointers=yes"));
+/// }
+/// ```
 pub fn missing_frame_pointers() -> Option<&'static str> {
     static KEPT: LazyLock<bool> = LazyLock::new(keeps_frame_pointers);
     (!*KEPT).then_some(ADVICE)

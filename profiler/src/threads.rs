@@ -14,6 +14,17 @@ use crate::{
 };
 
 /// The profile as the port offers it.
+///
+/// ```
+/// use greenprof_profiler::{http::NamedProfile, threads::ThreadProfile};
+/// use greenprof_runtime::Runtime;
+///
+/// let runtime = Runtime::builder().workers(2).build()?;
+/// runtime.run(|| assert!(ThreadProfile.count() >= 1));
+/// let text = String::from_utf8(ThreadProfile.write(1)?)?;
+/// assert!(text.starts_with("threadcreate profile: total "), "{text}");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ThreadProfile;
 

@@ -33,6 +33,18 @@ impl Symbolize for Names {
 
 /// From now on functions in traces have names. [`registry`](crate::registry) does this; a program that takes traces without the
 /// port calls it before the first.
+///
+/// ```
+/// use greenprof_profiler::trace;
+/// use greenprof_runtime::{Runtime, spawn};
+///
+/// trace::name_functions();
+/// let trace = greenprof_tracer::start(Vec::new())?;
+/// Runtime::builder().workers(1).build()?.run(|| spawn(|| ()).join().unwrap());
+/// let (file, _) = trace.stop()?;
+/// assert!(!greenprof_tracer::reader::Summary::read(&file[..])?.tasks().is_empty());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn name_functions() {
     greenprof_tracer::set_symbolizer(Arc::new(Names));
 }
@@ -42,6 +54,15 @@ pub const MAX_BYTES: u64 = 256 << 20;
 
 /// Execution traces, as the port offers them: `/debug/pprof/trace?seconds=N`, with Go's default of one second. `max_bytes=N` ends
 /// the trace before it gets longer, `format=perfetto` gives it in Perfetto's format.
+///
+/// ```
+/// use greenprof_profiler::{http::{Capture, Query}, trace::TraceCapture};
+///
+/// let session = TraceCapture.start(&Query::parse("max_bytes=1000000"))?;
+/// let file = session.finish()?;
+/// assert!(file.starts_with(b"go 1.26 trace"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TraceCapture;
 
@@ -122,6 +143,16 @@ struct Flight {
 
 /// Offers what a flight recorder keeps, at `/debug/pprof/flight`, with `format=perfetto` in Perfetto's format. It records until the registry is dropped, or
 /// `unregister("flight")` is called.
+///
+/// ```
+/// use greenprof_profiler::{registry, trace};
+///
+/// let registry = registry();
+/// trace::register_flight_recorder(&registry, greenprof_tracer::flight_recorder().start()?)?;
+/// assert!(registry.get("flight").is_some(), "at /debug/pprof/flight");
+/// assert!(registry.unregister("flight"), "and records no more");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 /// See [`RegisterError`].

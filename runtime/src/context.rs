@@ -47,6 +47,16 @@ use crate::{
 };
 
 /// Why a context is done.
+///
+/// ```
+/// use greenprof_runtime::context::{Context, ContextError};
+///
+/// let (request, cancel) = Context::background().with_cancel();
+/// assert_eq!(request.err(), None);
+/// cancel.cancel();
+/// assert_eq!(request.err(), Some(ContextError::Canceled));
+/// assert_eq!(ContextError::Canceled.to_string(), "context canceled"); // as in Go
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
 pub enum ContextError {
     /// It, or one that it is derived from, was cancelled.
@@ -58,6 +68,16 @@ pub enum ContextError {
 }
 
 /// One node of a tree of contexts. Clones are handles to the same node.
+///
+/// ```
+/// use greenprof_runtime::context::Context;
+///
+/// let (request, cancel) = Context::background().with_cancel();
+/// let (query, _) = request.with_cancel();
+/// let same = query.clone();
+/// cancel.cancel();
+/// assert!(same.err().is_some(), "what is derived from a cancelled context is done, too");
+/// ```
 #[derive(Clone)]
 pub struct Context {
     node: Arc<Node>,
@@ -67,6 +87,17 @@ pub struct Context {
 ///
 /// Dropping it does not cancel, as in Go: the context goes on until its parent or its deadline ends it. A context
 /// without deadline whose cancel handles are gone and whose parent is never cancelled is never done.
+///
+/// ```
+/// use greenprof_runtime::context::Context;
+///
+/// let (request, cancel) = Context::background().with_cancel();
+/// let elsewhere = cancel.clone();
+/// drop(cancel);
+/// assert!(request.err().is_none());
+/// elsewhere.cancel();
+/// assert!(request.err().is_some());
+/// ```
 #[derive(Clone)]
 #[must_use = "a context without its cancel handle can only be ended by its parent or its deadline"]
 pub struct Cancel {
@@ -96,11 +127,29 @@ struct State {
 
 impl Context {
     /// A context that is never done: the root of a tree. Each call makes a new one.
+    ///
+    /// ```
+    /// use greenprof_runtime::context::Context;
+    ///
+    /// let root = Context::background();
+    /// assert!(root.err().is_none() && root.deadline().is_none());
+    /// ```
     pub fn background() -> Self {
         Self { node: Node::new(None, None) }
     }
 
     /// A context that is done when it is cancelled, or when this one is done.
+    ///
+    /// ```
+    /// use greenprof_runtime::context::Context;
+    ///
+    /// let (request, cancel) = Context::background().with_cancel();
+    /// let (query, cancel_query) = request.with_cancel();
+    /// cancel_query.cancel();
+    /// assert!(query.err().is_some() && request.err().is_none(), "a parent does not end with its child");
+    /// cancel.cancel();
+    /// assert!(request.err().is_some());
+    /// ```
     pub fn with_cancel(&self) -> (Self, Cancel) {
         let node = Node::new(Some(self.node.clone()), self.node.deadline);
         node.attach();
@@ -108,6 +157,15 @@ impl Context {
     }
 
     /// A context that is done after `duration`, or when it is cancelled, or when this one is done.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use greenprof_runtime::context::{Context, ContextError};
+    ///
+    /// let (query, _) = Context::background().with_timeout(Duration::from_millis(1));
+    /// assert_eq!(query.done().recv(), None); // waits for the end
+    /// assert_eq!(query.err(), Some(ContextError::DeadlineExceeded));
+    /// ```
     ///
     /// # Panics
     /// If the system has no thread for timers.
@@ -120,6 +178,14 @@ impl Context {
 
     /// A context that is done at `deadline`, or when it is cancelled, or when this one is done. A deadline that has passed
     /// gives one that is done already.
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// use greenprof_runtime::context::{Context, ContextError};
+    ///
+    /// let (query, _) = Context::background().with_deadline(Instant::now());
+    /// assert_eq!(query.err(), Some(ContextError::DeadlineExceeded));
+    /// ```
     ///
     /// # Panics
     /// If the system has no thread for timers.
@@ -139,6 +205,19 @@ impl Context {
     }
 
     /// A channel that is closed when the context is done; nothing is ever sent on it. A background's is never closed.
+    ///
+    /// ```
+    /// use greenprof_runtime::{context::Context, select, sync::Chan};
+    ///
+    /// let (request, cancel) = Context::background().with_cancel();
+    /// let answers = Chan::<u32>::new();
+    /// cancel.cancel();
+    /// let answer = select! {
+    ///     recv(answers) -> answer => answer,
+    ///     recv(request.done()) -> _ => None, // not wanted any more
+    /// };
+    /// assert_eq!(answer, None);
+    /// ```
     #[track_caller]
     pub fn done(&self) -> &Chan<()> {
         let node = &*self.node;
@@ -161,6 +240,15 @@ impl Context {
     }
 
     /// When the context will be done at the latest, if it or one that it is derived from has a deadline.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use greenprof_runtime::context::Context;
+    ///
+    /// let (request, _) = Context::background().with_timeout(Duration::from_secs(1));
+    /// let (query, _) = request.with_timeout(Duration::from_secs(60));
+    /// assert_eq!(query.deadline(), request.deadline(), "nothing lasts longer than its parent");
+    /// ```
     pub fn deadline(&self) -> Option<Instant> {
         self.node.deadline
     }

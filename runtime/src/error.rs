@@ -5,6 +5,14 @@ use std::io;
 use thiserror::Error;
 
 /// Why [`Builder::build`](crate::Builder::build) could not make a runtime.
+///
+/// ```
+/// use greenprof_runtime::{BuildError, Runtime};
+///
+/// let error = Runtime::builder().workers(0).build().unwrap_err();
+/// assert!(matches!(error, BuildError::NoWorkers));
+/// assert!(error.to_string().contains("call `workers(n)`"), "it says what to do: {error}");
+/// ```
 #[derive(Debug, Error)]
 pub enum BuildError {
     /// `workers(0)`.
@@ -34,6 +42,19 @@ pub enum BuildError {
 }
 
 /// Why a task could not be spawned. Nothing was started, and the closure has been dropped.
+///
+/// ```
+/// use greenprof_runtime::{Runtime, SpawnError, task};
+///
+/// // A thread that is not of a runtime.
+/// assert!(matches!(task::Builder::new().spawn(|| ()), Err(SpawnError::NoRuntime)));
+///
+/// let runtime = Runtime::builder().workers(1).build()?;
+/// let handle = runtime.handle();
+/// drop(runtime);
+/// assert!(matches!(handle.spawn(|| ()), Err(SpawnError::ShutDown)));
+/// # Ok::<(), greenprof_runtime::BuildError>(())
+/// ```
 #[derive(Debug, Error)]
 pub enum SpawnError {
     /// Called on a thread that runs no task, so it is not clear which runtime is meant.

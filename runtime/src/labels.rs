@@ -36,6 +36,14 @@ pub const MAX_SETS: usize = 16_384;
 pub const MAX_BYTES: usize = 8 << 20;
 
 /// A set of labels, sorted by key, without duplicate keys.
+///
+/// ```
+/// use greenprof_runtime::labels;
+///
+/// let labels = labels::with(&[("tenant", "acme"), ("route", "/orders")], labels::current);
+/// assert_eq!(labels.get("tenant"), Some("acme"));
+/// assert_eq!(labels.iter().map(|(key, _)| key).collect::<Vec<_>>(), ["route", "tenant"]);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Labels(Arc<[(String, String)]>);
 
@@ -137,6 +145,13 @@ fn intern(labels: Labels) -> LabelSet {
 }
 
 /// How often a set could not be kept because of [`MAX_SETS`] or [`MAX_BYTES`].
+///
+/// ```
+/// use greenprof_runtime::labels;
+///
+/// labels::with(&[("tenant", "acme")], || ());
+/// assert_eq!(labels::overflows(), 0, "one set is not too many");
+/// ```
 pub fn overflows() -> u64 {
     OVERFLOWS.load(Ordering::Relaxed)
 }
@@ -170,11 +185,26 @@ pub(crate) fn set_current(set: LabelSet) {
 }
 
 /// The labels of the calling task, or of the calling thread when it runs none.
+///
+/// ```
+/// use greenprof_runtime::labels;
+///
+/// assert!(labels::current().is_empty());
+/// labels::set("tenant", "acme");
+/// assert_eq!(labels::current().get("tenant"), Some("acme"));
+/// ```
 pub fn current() -> Labels {
     current_set().labels()
 }
 
 /// The value of a label of the calling task, or of the calling thread when it runs none.
+///
+/// ```
+/// use greenprof_runtime::labels;
+///
+/// let tenant = labels::with(&[("tenant", "acme")], || labels::get("tenant"));
+/// assert_eq!(tenant.as_deref(), Some("acme"));
+/// ```
 pub fn get(key: &str) -> Option<String> {
     current().get(key).map(str::to_owned)
 }
@@ -207,6 +237,17 @@ fn added(before: LabelSet, labels: &[(&str, &str)]) -> LabelSet {
 /// inherit them. Afterwards the labels are as before, also after a panic.
 ///
 /// Some 100 ns for a set that has been used before.
+///
+/// ```
+/// use greenprof_runtime::{Runtime, labels, spawn};
+///
+/// Runtime::builder().workers(1).build()?.run(|| {
+///     let task = labels::with(&[("tenant", "acme")], || spawn(|| labels::get("tenant")));
+///     assert_eq!(task.join().unwrap().as_deref(), Some("acme"), "inherited");
+///     assert_eq!(labels::get("tenant"), None, "as before");
+/// });
+/// # Ok::<(), greenprof_runtime::BuildError>(())
+/// ```
 pub fn with<T>(labels: &[(&str, &str)], body: impl FnOnce() -> T) -> T {
     struct Restore(LabelSet);
     impl Drop for Restore {

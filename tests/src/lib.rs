@@ -1,8 +1,11 @@
-//! What the black-box tests share: a small HTTP client, Go's tools, decoded profiles, and binaries of other builds.
+//! What the black-box tests share: a small HTTP client, Go's tools, decoded profiles, leaked tasks, binaries of other
+//! builds, and the public API as text.
 
+pub mod api;
 pub mod build;
 pub mod client;
 pub mod go;
+pub mod leaks;
 #[cfg(target_arch = "x86_64")]
 pub mod machine_code;
 pub mod perfetto;

@@ -6,7 +6,7 @@ use std::{
     collections::HashMap,
     hint::black_box,
     sync::{
-        Arc, Mutex as StdMutex, MutexGuard as StdGuard, PoisonError,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -15,64 +15,25 @@ use std::{
 use greenprof_profiler::{
     http::DebugServer,
     leak::{
-        self, Leak, Report,
+        Leak, Report,
         reclaim::{self, Outcome, Reclamation, Refusal, reclaim_if},
     },
 };
 use greenprof_runtime::{
-    JoinHandle, Runtime,
+    JoinHandle,
     heap::{self, Heap},
     spawn,
     sync::{Chan, Condvar, Mutex, Once, RawMutex, RwLock, Semaphore, WaitGroup},
-    task::{self, Reclaimed},
+    task::Reclaimed,
     world,
 };
-use greenprof_tests::client;
+use greenprof_tests::{
+    client,
+    leaks::{alone, go, made, reclaim_all, reclaim_options, report, runtime, settle},
+};
 
 #[global_allocator]
 static HEAP: Heap = Heap::new();
-
-/// A reclaim outdates the reports of other tests.
-fn alone() -> StdGuard<'static, ()> {
-    static ALONE: StdMutex<()> = StdMutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn runtime() -> Runtime {
-    Runtime::builder().workers(2).build().expect("a runtime")
-}
-
-/// Runs `make` as a task that ends.
-#[inline(never)]
-fn made<T: Send>(runtime: &Runtime, make: impl FnOnce() -> T + Send) -> T {
-    runtime.run(make)
-}
-
-/// The leaked tasks of a runtime; looks again while another program's load keeps a thread from stopping.
-fn report(runtime: &Runtime) -> Box<Report> {
-    let mut options = leak::Options::default();
-    options.runtime = Some(runtime.handle().runtime_id());
-    options.settle = Duration::from_secs(2);
-    for _ in 0..50 {
-        let report = leak::detect_with(&options).expect("a report");
-        if report.incomplete().is_none() {
-            assert_eq!(report.errors, 0, "a reclaim is no fault of the detector");
-            return report;
-        }
-    }
-    panic!("the world cannot be stopped");
-}
-
-fn options() -> reclaim::Options {
-    let mut options = reclaim::Options::default();
-    // Destructors of many tasks, on a machine with other work.
-    options.patience = Duration::from_secs(60);
-    options
-}
-
-fn reclaim_all(report: &Report) -> Reclamation {
-    reclaim_if(report, &options(), |_| true)
-}
 
 /// Whether the task of that name is reported, and what has become of it.
 fn outcome<'r>(report: &Report, reclamation: &'r Reclamation, name: &str) -> &'r Outcome {
@@ -87,25 +48,6 @@ fn names(report: &Report) -> Vec<&str> {
 
 fn is_named(name: &str) -> impl Fn(&Leak) -> bool {
     move |leak| leak.task.name.as_deref() == Some(name)
-}
-
-#[track_caller]
-fn go<T: Send + 'static>(name: &str, body: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
-    task::Builder::new().name(name).spawn(body).expect("a task")
-}
-
-/// Waits until so many tasks of the runtime wait.
-fn settle(runtime: &Runtime, count: usize) {
-    let id = runtime.handle().runtime_id();
-    let waiting = || {
-        world::tasks(0)
-            .iter()
-            .filter(|task| task.runtime_id == id && matches!(task.state, world::TaskState::Waiting(_)))
-            .count()
-    };
-    while waiting() < count {
-        std::thread::sleep(Duration::from_millis(1));
-    }
 }
 
 /// Counts when it is dropped.
@@ -358,14 +300,14 @@ fn who_waited_only_for_a_reclaimed_task_goes_on() {
     });
     settle(&runtime, 3);
     let report = report(&runtime);
-    let reclamation = reclaim_if(&report, &options(), is_named("writer"));
+    let reclamation = reclaim_if(&report, &reclaim_options(), is_named("writer"));
     assert_eq!(*outcome(&report, &reclamation, "writer"), Outcome::Reclaimed);
     assert_eq!(reclamation.tasks.len(), 1);
     assert_eq!(reads.join().expect("an end"), value);
     let rest = self::report(&runtime);
     assert_eq!(names(&rest), ["holder"]);
     // What the first report says of the others is out of date.
-    let late = reclaim_if(&report, &options(), is_named("holder"));
+    let late = reclaim_if(&report, &reclaim_options(), is_named("holder"));
     assert_eq!(*outcome(&report, &late, "holder"), Outcome::Refused(Refusal::Outdated));
     assert_eq!(reclaim_all(&rest).reclaimed(), 1);
     assert!(lock.try_write().is_some());

@@ -12,7 +12,7 @@ use std::{
 };
 
 use greenprof_profiler::leak::{
-    self, Report,
+    self,
     reclaim::{Outcome, Refusal},
 };
 use greenprof_runtime::{
@@ -21,8 +21,8 @@ use greenprof_runtime::{
     spawn,
     sync::{Chan, Mutex},
     task::Reclaimed,
-    world::{self, TaskState},
 };
+use greenprof_tests::leaks::{complete, options_for, runtime, settle};
 
 #[global_allocator]
 static HEAP: Heap = Heap::new();
@@ -41,29 +41,6 @@ impl<T> Hidden<T> {
         // SAFETY: the box that was hidden, which is taken once.
         *unsafe { Box::from_raw(!self.0 as *mut T) }
     }
-}
-
-fn settle(runtime: &Runtime, count: usize) {
-    let id = runtime.handle().runtime_id();
-    let waiting = || {
-        let tasks = world::tasks(0);
-        tasks.iter().filter(|t| t.runtime_id == id && matches!(t.state, TaskState::Waiting(_))).count()
-    };
-    while waiting() < count {
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
-
-fn report(runtime: &Runtime) -> Box<Report> {
-    let mut options = leak::Options::default();
-    options.runtime = Some(runtime.handle().runtime_id());
-    for _ in 0..50 {
-        let report = leak::detect_with(&options).expect("a report");
-        if report.incomplete().is_none() {
-            return report;
-        }
-    }
-    panic!("the world cannot be stopped");
 }
 
 /// So many receivers, each with its own channel, or all on one.
@@ -90,12 +67,12 @@ fn make(runtime: &Runtime, shared: bool) -> Round {
 
 #[test]
 fn a_wake_up_or_the_reclaim_wins() {
-    let runtime = Runtime::builder().workers(2).build().expect("a runtime");
+    let runtime = runtime();
     let (mut reclaimed, mut woken, mut reported) = (0, 0, [0; 2]);
     for round in 0..60 {
         let Round { joins, channels } = make(&runtime, round % 2 == 1);
         settle(&runtime, TASKS);
-        let report = report(&runtime);
+        let report = complete(&options_for(&runtime));
         // A stale word may keep one alive, and of those on one channel all.
         reported[round % 2] += report.leaked().len();
         let go = Arc::new(AtomicUsize::new(0));
@@ -153,13 +130,13 @@ fn a_wake_up_or_the_reclaim_wins() {
 /// Who unlocks hands the lock to a waiter or finds that it has gone; in both cases the lock is free in the end.
 #[test]
 fn an_unlock_meets_a_withdrawal() {
-    let runtime = Runtime::builder().workers(2).build().expect("a runtime");
+    let runtime = runtime();
     for round in 0..60 {
         let lock: &'static Mutex<u64> = Box::leak(Box::new(Mutex::new(0)));
         let guard = Hidden::new(lock.lock());
         let joins: Vec<JoinHandle<()>> = runtime.run(|| (0..8).map(|_| spawn(|| *lock.lock() += 1)).collect());
         settle(&runtime, joins.len());
-        let report = report(&runtime);
+        let report = complete(&options_for(&runtime));
         let waker = std::thread::spawn(move || drop(guard.take()));
         (0..round * 40).for_each(|_| std::hint::spin_loop());
         let reclamation = leak::reclaim(&report);

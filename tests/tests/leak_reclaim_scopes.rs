@@ -2,81 +2,17 @@
 //!
 //! A process of its own: what other tests leave in memory hides the tasks that wait for a scope's end.
 
-use std::{
-    hint::black_box,
-    sync::{Mutex as StdMutex, MutexGuard as StdGuard, PoisonError},
-    time::Duration,
-};
+use std::hint::black_box;
 
 use greenprof_profiler::leak::{
-    self, Leak, Report,
-    reclaim::{self, Outcome, Reclamation, Refusal, reclaim_if},
+    Leak,
+    reclaim::{Outcome, Refusal},
 };
-use greenprof_runtime::{JoinHandle, Runtime, heap::Heap, sync::Chan, task, world};
+use greenprof_runtime::{JoinHandle, heap::Heap, sync::Chan, task};
+use greenprof_tests::leaks::{alone, go, made, reclaim_all, report, runtime, settle};
 
 #[global_allocator]
 static HEAP: Heap = Heap::new();
-
-/// A reclaim outdates the reports of other tests.
-fn alone() -> StdGuard<'static, ()> {
-    static ALONE: StdMutex<()> = StdMutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn runtime() -> Runtime {
-    Runtime::builder().workers(2).build().expect("a runtime")
-}
-
-/// Runs `make` as a task that ends.
-#[inline(never)]
-fn made<T: Send>(runtime: &Runtime, make: impl FnOnce() -> T + Send) -> T {
-    runtime.run(make)
-}
-
-/// The leaked tasks of a runtime; looks again while another program's load keeps a thread from stopping.
-fn report(runtime: &Runtime) -> Box<Report> {
-    let mut options = leak::Options::default();
-    options.runtime = Some(runtime.handle().runtime_id());
-    options.settle = Duration::from_secs(2);
-    for _ in 0..50 {
-        let report = leak::detect_with(&options).expect("a report");
-        if report.incomplete().is_none() {
-            assert_eq!(report.errors, 0, "a reclaim is no fault of the detector");
-            return report;
-        }
-    }
-    panic!("the world cannot be stopped");
-}
-
-fn options() -> reclaim::Options {
-    let mut options = reclaim::Options::default();
-    // Destructors of many tasks, on a machine with other work.
-    options.patience = Duration::from_secs(60);
-    options
-}
-
-fn reclaim_all(report: &Report) -> Reclamation {
-    reclaim_if(report, &options(), |_| true)
-}
-
-#[track_caller]
-fn go<T: Send + 'static>(name: &str, body: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
-    task::Builder::new().name(name).spawn(body).expect("a task")
-}
-
-/// Waits until so many tasks of the runtime wait.
-fn settle(runtime: &Runtime, count: usize) {
-    let id = runtime.handle().runtime_id();
-    let waiting = || {
-        world::tasks(0)
-            .iter()
-            .filter(|task| task.runtime_id == id && matches!(task.state, world::TaskState::Waiting(_)))
-            .count()
-    };
-    while waiting() < count {
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
 
 /// Several, because a stale word may hide one or another.
 const SEVERAL: usize = 8;

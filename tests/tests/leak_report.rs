@@ -1,42 +1,31 @@
 //! What a report of leaked tasks has, in each of its forms: names, labels, places, groups, the wait graph, deadlocks, hostages; and why
 //! another task is alive.
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex as StdMutex, MutexGuard as StdGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use greenprof_profiler::{
     heap,
-    leak::{self, Node, Relation, Report},
+    leak::{Node, Relation, Report},
 };
 use greenprof_runtime::{
     JoinHandle, Runtime,
     heap::Heap,
     labels,
     sync::{Chan, Mutex, WaitGroup},
-    task, world,
+    world,
 };
-use greenprof_tests::client;
+use greenprof_tests::{
+    client,
+    leaks::{alone, complete, go, options_for, runtime, settle},
+};
 use serde_json::Value;
 
 #[global_allocator]
 static HEAP: Heap = Heap::new();
 
-fn alone() -> StdGuard<'static, ()> {
-    static ALONE: StdMutex<()> = StdMutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[track_caller]
-fn go<T: Send + 'static>(name: &str, body: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
-    task::Builder::new().name(name).spawn(body).expect("a task")
-}
-
 /// Two tasks in a deadlock, one that waits for the end of one of them, and three that wait at the same place.
 fn scene() -> Runtime {
-    let runtime = Runtime::builder().workers(2).build().expect("a runtime");
+    let runtime = runtime();
     runtime.run(|| {
         labels::set("tenant", "blue");
         let locks = Arc::new([Mutex::new(0), Mutex::new(0)]);
@@ -59,25 +48,8 @@ fn scene() -> Runtime {
             let _: JoinHandle<_> = go("same", || Chan::<u8>::new().recv());
         }
     });
-    let id = runtime.handle().runtime_id();
-    let waiting = || {
-        let tasks = world::tasks(0);
-        tasks.iter().filter(|t| t.runtime_id == id && matches!(t.state, world::TaskState::Waiting(_))).count()
-    };
-    while waiting() < 6 {
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    settle(&runtime, 6);
     runtime
-}
-
-fn complete(options: &leak::Options) -> Box<Report> {
-    for _ in 0..50 {
-        let report = leak::detect_with(options).expect("a report");
-        if report.incomplete().is_none() {
-            return report;
-        }
-    }
-    panic!("the world cannot be stopped");
 }
 
 fn number(report: &Report, name: &str) -> Node {
@@ -89,8 +61,7 @@ fn number(report: &Report, name: &str) -> Node {
 fn the_wait_graph_leads_around_a_deadlock() {
     let _alone = alone();
     let runtime = scene();
-    let mut options = leak::Options::default();
-    options.runtime = Some(runtime.handle().runtime_id());
+    let mut options = options_for(&runtime);
     options.passes = 3;
     let report = complete(&options);
     assert_eq!(report.passes, 3);
@@ -145,6 +116,19 @@ fn the_port_has_all_forms() {
     assert!(group["count"].as_u64().is_some_and(|count| (2..=3).contains(&count)), "{group}");
     assert!(group["stack"][0]["function"].as_str().is_some_and(|name| name.contains("scene")), "{group}");
     assert!(report["cost"]["words"].as_u64().is_some_and(|words| words > 0));
+    assert_eq!(report["counts"]["leaked"], tasks.len());
+
+    // In short: one of each, those of the deadlock first.
+    let answer = ask("format=json&limit=1");
+    let short: Value = serde_json::from_slice(&answer.body).expect("JSON");
+    for list in ["leaked", "groups", "deadlocks"] {
+        assert_eq!(short[list].as_array().map(Vec::len), Some(1), "{list}: {short:#}");
+    }
+    let first = &short["leaked"][0]["name"];
+    assert!(first == "left" || first == "right", "{short:#}");
+    assert!(short["counts"]["leaked"].as_u64() >= Some(5) && short["counts"]["groups"] == 4, "{short:#}");
+    let nodes = short["graph"]["nodes"].as_array().expect("an array");
+    assert!(nodes.len() == 2 && nodes.iter().any(|node| node["task"] == short["leaked"][0]["id"]), "{short:#}");
 
     let answer = ask("format=dot");
     assert_eq!((answer.status, answer.header("content-type")), (200, Some("text/vnd.graphviz; charset=utf-8")));
@@ -171,7 +155,7 @@ fn a_live_task_is_explained_with_names() {
     let _alone = alone();
     heap::start();
     heap::set_rate(1);
-    let runtime = Runtime::builder().workers(2).build().expect("a runtime");
+    let runtime = runtime();
     #[inline(never)]
     fn keeps_a_box() {
         let channel: Chan<u8> = Chan::new();

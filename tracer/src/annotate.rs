@@ -47,6 +47,25 @@ pub struct Task {
 ///
 /// Regions of a task are nested. One that is dropped before a region in it ends that, too; one that is dropped in
 /// another task does not end in the trace.
+///
+/// ```
+/// use greenprof_runtime::Runtime;
+///
+/// let trace = greenprof_tracer::start(Vec::new())?;
+/// Runtime::builder().workers(1).build()?.run(|| {
+///     let _pricing = greenprof_tracer::region("price");
+///     (1..=1000_u64).sum::<u64>()
+/// });
+/// let (file, _) = trace.stop()?;
+/// let mut regions = Vec::new();
+/// greenprof_tracer::reader::read(&file[..], |event| {
+///     if let greenprof_tracer::reader::Kind::Region { name, begins, .. } = &event.kind {
+///         regions.push((name.to_string(), *begins));
+///     }
+/// })?;
+/// assert_eq!(regions, [("price".to_owned(), true), ("price".to_owned(), false)]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 #[must_use = "dropping it ends the region"]
 pub struct Region {
@@ -73,6 +92,12 @@ impl Task {
     }
 
     /// Begins a user task that is a part of this one.
+    ///
+    /// ```
+    /// let order = greenprof_tracer::Task::new("order");
+    /// let storing = order.subtask("store");
+    /// assert_ne!(storing.id(), order.id());
+    /// ```
     pub fn subtask(&self, name: &str) -> Self {
         Self::begin(name, self.id)
     }
@@ -124,6 +149,12 @@ impl Drop for Task {
 pub struct Search(());
 
 /// A search for leaked tasks begins, which traces show as Go's tools know it: as a garbage collection. For detectors.
+///
+/// ```
+/// let search = greenprof_tracer::search();
+/// // What looks for them.
+/// drop(search);
+/// ```
 pub fn search() -> Search {
     Search::record(kind::SEARCH_BEGIN);
     Search(())
@@ -144,11 +175,37 @@ impl Drop for Search {
 }
 
 /// Begins a region of the calling task. On a thread that runs no task it is not recorded.
+///
+/// ```
+/// let sorted = {
+///     let _region = greenprof_tracer::region("sort");
+///     let mut numbers = vec![3, 1, 2];
+///     numbers.sort();
+///     numbers
+/// }; // it ends here
+/// assert_eq!(sorted, [1, 2, 3]);
+/// ```
 pub fn region(name: &str) -> Region {
     Region::begin(0, name)
 }
 
 /// Writes a message of the calling task.
+///
+/// ```
+/// use greenprof_tracer::reader::{self, Kind};
+///
+/// let trace = greenprof_tracer::start(Vec::new())?;
+/// greenprof_tracer::log("cache", "miss");
+/// let (file, _) = trace.stop()?;
+/// let mut messages = Vec::new();
+/// reader::read(&file[..], |event| {
+///     if let Kind::Log { category, message, .. } = &event.kind {
+///         messages.push(format!("{category}: {message}"));
+///     }
+/// })?;
+/// assert_eq!(messages, ["cache: miss"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn log(category: &str, message: &str) {
     log_for(0, category, message);
 }

@@ -26,6 +26,15 @@ use crate::{
 const MAX_WAITING: u64 = 64 << 20;
 
 /// Which program a trace is for.
+///
+/// ```
+/// use greenprof_tracer::{Builder, Format};
+///
+/// let trace = Builder::new().format(Format::Perfetto).start(Vec::new())?;
+/// let (file, _) = trace.stop()?;
+/// assert!(!file.starts_with(b"go "), "for ui.perfetto.dev, not for go tool trace");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Format {
     /// `go tool trace`, and what else reads Go's format, [`reader`](crate::reader) among them.
@@ -36,6 +45,17 @@ pub enum Format {
 }
 
 /// The settings of a trace.
+///
+/// ```
+/// use greenprof_runtime::{Runtime, spawn};
+///
+/// let bound = 1 << 20;
+/// let trace = greenprof_tracer::Builder::new().max_bytes(bound).start(Vec::new())?;
+/// Runtime::builder().workers(1).build()?.run(|| spawn(|| ()).join().unwrap());
+/// let (file, stats) = trace.stop()?;
+/// assert!(file.len() as u64 <= bound && stats.events > 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Builder {
     max_bytes: u64,
@@ -108,6 +128,18 @@ impl Sink for Queue {
 }
 
 /// Starts a trace of all runtimes of the process, with the default settings. See [`Builder::start`].
+///
+/// ```
+/// use greenprof_runtime::{Runtime, spawn};
+/// use greenprof_tracer::reader::Summary;
+///
+/// let trace = greenprof_tracer::start(Vec::new())?;
+/// Runtime::builder().workers(1).build()?.run(|| spawn(|| ()).join().unwrap());
+/// let (file, stats) = trace.stop()?;
+/// assert_eq!(stats.lost, 0);
+/// assert!(Summary::read(&file[..])?.tasks().len() >= 2, "the main task, and the spawned one");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 /// See [`StartError`].

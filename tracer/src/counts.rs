@@ -66,6 +66,17 @@ static COUNTING: Counting = Counting;
 
 /// Installs the instrument with all interests.
 ///
+/// ```
+/// use greenprof_runtime::{Runtime, spawn};
+/// use greenprof_tracer::counts;
+///
+/// let installed = counts::install()?;
+/// Runtime::builder().workers(1).build()?.run(|| spawn(|| ()).join().unwrap());
+/// drop(installed);
+/// assert_eq!(counts::total().spawned, 2, "the main task, and the spawned one");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// See [`InstallError`].
 pub fn install() -> Result<Installed, InstallError> {
@@ -144,7 +155,7 @@ mod tests {
     /// The only test that installs it, because an instrument is the process's.
     #[test]
     fn the_events_of_a_run_are_counted() {
-        let _alone = crate::PROGRAM.lock();
+        let _alone = crate::program::alone();
         let before = total();
         let installed = install().expect("hooks are built in");
         assert_eq!(install().err(), Some(InstallError::Installed));

@@ -25,6 +25,19 @@ pub struct FlightBuilder {
 }
 
 /// A flight recorder that runs. Dropping it stops the recording and forgets what was recorded.
+///
+/// ```
+/// use greenprof_runtime::{Runtime, spawn};
+/// use greenprof_tracer::{Format, flight_recorder};
+///
+/// let recorder = flight_recorder().max_bytes(16 << 20).start()?;
+/// Runtime::builder().workers(1).build()?.run(|| spawn(|| ()).join().unwrap());
+/// let (mut for_go, mut for_perfetto) = (Vec::new(), Vec::new());
+/// assert!(recorder.dump(&mut for_go)?.events > 0);
+/// recorder.dump_as(Format::Perfetto, &mut for_perfetto)?; // it has gone on meanwhile
+/// assert!(!for_go.is_empty() && !for_perfetto.is_empty());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 #[must_use = "dropping it stops the recording"]
 pub struct FlightRecorder {

@@ -36,13 +36,11 @@ mod engine;
 mod flight;
 mod go;
 pub mod perfetto;
+#[cfg(test)]
+mod program;
 pub mod reader;
 mod record;
 mod symbols;
-
-/// Traces and counts are of all runtimes of the process: tests of this crate run their programs one after the other.
-#[cfg(test)]
-pub(crate) static PROGRAM: parking_lot::Mutex<()> = parking_lot::Mutex::new(());
 
 pub use annotate::{Region, Search, Task, log, region, search};
 pub use capture::{Builder, Format, StopError, Trace, start};

@@ -16,6 +16,23 @@ pub struct Frame {
 }
 
 /// What turns addresses into functions.
+///
+/// ```
+/// use std::sync::Arc;
+/// use greenprof_tracer::{Frame, Symbolize, set_symbolizer};
+///
+/// /// Calls every function by its address, in decimal.
+/// struct Decimal;
+/// impl Symbolize for Decimal {
+///     fn resolve(&self, addresses: &[usize]) -> Vec<Vec<Frame>> {
+///         let frame = |at: &usize| Frame { function: at.to_string().into(), file: "".into(), line: 0 };
+///         addresses.iter().map(|address| vec![frame(address)]).collect()
+///     }
+/// }
+///
+/// assert_eq!(&*Decimal.resolve(&[17])[0][0].function, "17");
+/// set_symbolizer(Arc::new(Decimal));
+/// ```
 pub trait Symbolize: Send + Sync {
     /// The functions at each address in turn, innermost first: several where calls were inlined, none if nothing is known. For
     /// a return address, the one before it is passed. Called on a thread of the tracer's, which runs no task.

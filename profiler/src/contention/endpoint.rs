@@ -20,6 +20,14 @@ use crate::{
 
 /// `block` or `mutex`. The latter has two sides: `side=waiter` shows who has waited, where it otherwise is who has
 /// unlocked.
+///
+/// ```
+/// use greenprof_profiler::{contention::ContentionProfile, http::NamedProfile};
+///
+/// let text = String::from_utf8(ContentionProfile::mutex().write(1)?)?;
+/// assert!(text.starts_with("--- mutex:\n"), "{text}");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct ContentionProfile(Kind);
 

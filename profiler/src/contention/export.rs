@@ -17,6 +17,13 @@ use crate::{
 };
 
 /// A figure that was estimated from samples.
+///
+/// ```
+/// use greenprof_profiler::contention::Estimate;
+///
+/// let nothing = Estimate::default() + Estimate::default();
+/// assert_eq!(nothing.interval(), 0.0..=0.0);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Estimate {
@@ -118,6 +125,23 @@ impl Snapshot {
 /// nanoseconds for each record and each task.
 ///
 /// The result lies in the untracked arena, so that a profile does not show itself.
+///
+/// ```
+/// use greenprof_profiler::{contention, set_block_profile_rate};
+/// use greenprof_runtime::{Runtime, spawn, sync::Chan};
+///
+/// set_block_profile_rate(1)?; // every wait
+/// Runtime::builder().workers(1).build()?.run(|| {
+///     let answers = Chan::new();
+///     let asked = answers.clone();
+///     let task = spawn(move || asked.send(42));
+///     assert_eq!(answers.recv(), Some(42)); // one of the two waits for the other
+///     task.join().unwrap().unwrap();
+/// });
+/// let (contentions, delay) = contention::block().total(|record| !record.waiting);
+/// assert!(contentions.value >= 1.0 && delay.value > 0.0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn block() -> Snapshot {
     heap::untracked(|| {
         let mut snapshot = Snapshot::of(&BLOCK.waiters, block_profile_rate());
@@ -169,16 +193,66 @@ impl Snapshot {
 }
 
 /// The mutex profile: unlocks, by who has unlocked.
+///
+/// ```
+/// use greenprof_profiler::{contention, set_mutex_profile_fraction};
+/// use greenprof_runtime::{Runtime, spawn, sync::Mutex, yield_now};
+///
+/// static LOCK: Mutex<u32> = Mutex::new(0);
+///
+/// set_mutex_profile_fraction(1)?; // every unlock that ends a wait
+/// Runtime::builder().workers(1).build()?.run(|| {
+///     let held = LOCK.lock();
+///     let waits = spawn(|| *LOCK.lock() += 1);
+///     while greenprof_runtime::world::states().waiting == 0 {
+///         yield_now();
+///     }
+///     drop(held); // charged to this line
+///     waits.join().unwrap();
+/// });
+/// let (contentions, _) = contention::mutex().total(|_| true);
+/// assert_eq!(contentions.value, 1.0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn mutex() -> Snapshot {
     heap::untracked(|| Snapshot::of(&MUTEX.unlockers, mutex_profile_fraction()))
 }
 
 /// The same contention by who has waited for the lock.
+///
+/// ```
+/// use greenprof_profiler::{contention, set_mutex_profile_fraction};
+/// use greenprof_runtime::{Runtime, spawn, sync::Mutex, world, yield_now};
+///
+/// static LOCK: Mutex<u32> = Mutex::new(0);
+///
+/// set_mutex_profile_fraction(1)?;
+/// Runtime::builder().workers(1).build()?.run(|| {
+///     let held = LOCK.lock();
+///     let waits = spawn(|| *LOCK.lock() += 1); // charged to this line
+///     while world::states().waiting == 0 {
+///         yield_now();
+///     }
+///     drop(held);
+///     waits.join().unwrap();
+/// });
+/// assert_eq!(contention::mutex_waiters().records.len(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn mutex_waiters() -> Snapshot {
     heap::untracked(|| Snapshot::of(&MUTEX.waiters, mutex_profile_fraction()))
 }
 
 /// A snapshot as a profile: `contentions` in `count` and `delay` in `nanoseconds`, as Go has them.
+///
+/// ```
+/// use greenprof_profiler::{contention, profile::encode, symbolize};
+///
+/// let profile = contention::profile(&contention::mutex());
+/// let file = encode::encode(&profile, &mut symbolize::shared().lock())?;
+/// assert!(file.starts_with(&[0x1f, 0x8b]), "gzip, as `go tool pprof` reads it");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn profile(snapshot: &Snapshot) -> Profile {
     let types = vec![ValueType::new("contentions", "count"), ValueType::new("delay", "nanoseconds")];
     let mut profile = Profile::new(types, ValueType::new("contentions", "count"), 1);

@@ -58,6 +58,14 @@ pub fn block_profile_rate() -> u64 {
 /// Sets how much of the mutex profile is recorded: one of so many unlocks that end a wait; 0 nothing. What was recorded
 /// stays, with its weight.
 ///
+/// ```
+/// use greenprof_profiler::{mutex_profile_fraction, set_mutex_profile_fraction};
+///
+/// set_mutex_profile_fraction(10)?; // one in ten
+/// assert_eq!(mutex_profile_fraction(), 10);
+/// # Ok::<(), greenprof_profiler::contention::RateError>(())
+/// ```
+///
 /// # Errors
 /// As [`set_block_profile_rate`].
 pub fn set_mutex_profile_fraction(fraction: u64) -> Result<(), RateError> {

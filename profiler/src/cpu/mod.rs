@@ -88,6 +88,18 @@ pub struct Session {
 }
 
 /// A finished CPU profile.
+///
+/// ```
+/// use greenprof_profiler::cpu;
+///
+/// let session = cpu::start(1000)?;
+/// let began = std::time::Instant::now();
+/// while began.elapsed().as_millis() < 50 {} // busy
+/// let cpu::Capture { profile, summary, .. } = session.stop();
+/// assert_eq!(profile.sample_types[1].kind, "cpu");
+/// println!("{} samples of {:?} of CPU, {} lost", summary.samples, summary.process_cpu, summary.lost);
+/// # Ok::<(), greenprof_profiler::cpu::StartError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Capture {
     /// The samples, with a summary in the comments.
@@ -118,6 +130,15 @@ pub fn start(hz: u32) -> Result<Session, StartError> {
 }
 
 /// As [`start`], by a clock of one's choice.
+///
+/// ```
+/// use greenprof_profiler::cpu::{self, Clock, Source, StartError};
+///
+/// let session = cpu::start_with(100, Clock::Timers)?;
+/// assert!(matches!(cpu::start(100), Err(StartError::Busy)), "one at a time");
+/// assert_eq!(session.stop().summary.source, Source::Timers);
+/// # Ok::<(), StartError>(())
+/// ```
 ///
 /// # Errors
 /// See [`StartError`]. Perf events that are not permitted are an error only if they were asked for.
@@ -183,6 +204,15 @@ fn sample(slot: &Slot, weight: u32, registers: &Registers) {
 }
 
 /// The CPU profile as the port offers it.
+///
+/// ```
+/// use greenprof_profiler::{cpu::CpuProfile, http::{Capture, Query}, profile::encode};
+///
+/// let session = CpuProfile.start(&Query::parse("hz=50"))?;
+/// let file = session.finish()?; // as `go tool pprof` reads it
+/// assert_eq!(encode::decode(&file)?.sample_type.len(), 2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CpuProfile;
 
@@ -228,6 +258,16 @@ impl CaptureSession for Session {
 }
 
 /// The rate of the CPU profiles that the port takes, as a number that can be set there.
+///
+/// ```
+/// use greenprof_profiler::{cpu::CpuRate, http::Rate};
+///
+/// assert_eq!((CpuRate.name(), CpuRate.get()), ("cpu_hertz", 100));
+/// CpuRate.set(200)?;
+/// assert_eq!(CpuRate.get(), 200);
+/// assert!(CpuRate.check(1_000_000).is_err());
+/// # Ok::<(), String>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CpuRate;
 

@@ -17,6 +17,15 @@ use crate::{
 };
 
 /// How complete a CPU profile is. The same facts stand in the profile's comments.
+///
+/// ```
+/// use greenprof_profiler::cpu;
+///
+/// let summary = cpu::start(100)?.stop().summary;
+/// assert_eq!((summary.hz, summary.lost), (100, 0));
+/// println!("{summary}"); // what stands in the profile's comments
+/// # Ok::<(), cpu::StartError>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Summary {

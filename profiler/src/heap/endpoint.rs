@@ -12,6 +12,14 @@ use crate::{
 };
 
 /// `heap` or `allocs`. There is no garbage collector, so `gc=1` is accepted and changes nothing.
+///
+/// ```
+/// use greenprof_profiler::{heap::HeapProfile, http::NamedProfile};
+///
+/// // This example has the system's allocator, and is told what it would need.
+/// let why = HeapProfile::heap().unavailable().expect("no allocations are seen");
+/// assert!(why.contains("#[global_allocator]"), "{why}");
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct HeapProfile {
     name: &'static str,

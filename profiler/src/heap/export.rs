@@ -15,6 +15,14 @@ use crate::{
 };
 
 /// How much was allocated or is in use, as estimated from samples.
+///
+/// ```
+/// use greenprof_profiler::heap::Estimate;
+///
+/// let nothing: Estimate = [].into_iter().sum();
+/// assert_eq!((nothing.bytes, nothing.samples), (0.0, 0));
+/// assert!(nothing.bytes_interval().contains(&0.0));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Estimate {
@@ -141,6 +149,22 @@ impl Snapshot {
 /// wait some microseconds meanwhile. Each record is consistent; they are not of one moment. Empty in a forked child.
 ///
 /// The result lies in the untracked arena, so that a profile does not show itself.
+///
+/// ```standalone_crate
+/// use greenprof_profiler::heap;
+/// use greenprof_runtime::heap::Heap;
+///
+/// #[global_allocator]
+/// static HEAP: Heap = Heap::new();
+///
+/// heap::start();
+/// let kept: Vec<Vec<u8>> = (0..32).map(|_| vec![0; 1 << 20]).collect();
+/// let (_, in_use) = heap::snapshot().total();
+/// let interval = in_use.bytes_interval();
+/// println!("{:.0} bytes in use, {:.0} to {:.0}", in_use.bytes, interval.start(), interval.end());
+/// assert!(in_use.samples > 0);
+/// drop(kept);
+/// ```
 pub fn snapshot() -> Snapshot {
     if records::forked() {
         return Snapshot::default();

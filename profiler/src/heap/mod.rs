@@ -50,6 +50,21 @@ pub(crate) fn lost() -> u64 {
 ///
 /// [`registry`](crate::registry) and [`serve`](crate::serve) do this if the program has the allocator. Whoever forks
 /// without `exec` has no profile in the child: there the hooks do nothing.
+///
+/// ```standalone_crate
+/// use greenprof_profiler::{heap, profile::encode, symbolize};
+/// use greenprof_runtime::heap::Heap;
+///
+/// #[global_allocator]
+/// static HEAP: Heap = Heap::new();
+///
+/// heap::start();
+/// let kept = std::hint::black_box(vec![0_u8; 8 << 20]);
+/// let file = encode::encode(&heap::profile(), &mut symbolize::shared().lock())?;
+/// assert!(!encode::decode(&file)?.sample.is_empty(), "8 MiB are missed with a probability of exp(-16)");
+/// drop(kept);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn start() {
     static STARTED: Once = Once::new();
     STARTED.call_once(|| {
@@ -63,6 +78,20 @@ pub fn start() {
 
 /// Sets the mean number of bytes between two samples: 1 records every allocation, 0 none. Takes effect as told at
 /// [`sampling::set_rate`]; samples taken before keep their weights.
+///
+/// ```standalone_crate
+/// use greenprof_profiler::heap;
+/// use greenprof_runtime::heap::Heap;
+///
+/// #[global_allocator]
+/// static HEAP: Heap = Heap::new();
+///
+/// heap::set_rate(1); // every allocation, so the figures are exact
+/// heap::start();
+/// let kept = std::hint::black_box(vec![0_u8; 100_000]);
+/// let (_, in_use) = heap::snapshot().total();
+/// assert!(in_use.bytes >= kept.len() as f64);
+/// ```
 pub fn set_rate(bytes: u64) {
     RATE_IS_SET.store(true, Ordering::Relaxed);
     sampling::set_rate(bytes);

@@ -23,6 +23,16 @@ use super::token::Token;
 /// It needs a tokio runtime with a clock, and uses its threads for what blocks. It answers only while that runtime does: a
 /// program whose runtime is stuck cannot be looked into this way, which is why the port has a thread of its own. Limits on
 /// connections, on the time that a request's head takes and on slow readers are the server's.
+///
+/// ```
+/// use greenprof_profiler::{http::{Handler, Token}, registry};
+///
+/// let handler = Handler::with_token(registry(), Token::new("s3cret")?);
+/// // A service for hyper: one for each connection, all of which share what is counted and limited.
+/// let for_one_connection = handler.clone();
+/// # drop(for_one_connection);
+/// # Ok::<(), greenprof_profiler::http::TokenError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Handler {
     inner: Arc<Inner>,

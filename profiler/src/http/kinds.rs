@@ -15,6 +15,45 @@ use super::reply::Reply;
 use crate::profile::{Profile, ProfileError};
 
 /// A profile that can be asked for by name, under `/debug/pprof/NAME`: its state now, or with `seconds=` what changed.
+///
+/// ```
+/// use std::sync::Arc;
+/// use greenprof_profiler::{http::{NamedProfile, Registry}, profile::{Profile, ProfileError}};
+///
+/// /// How many lines a program has read, as a text.
+/// struct Lines(u64);
+/// impl NamedProfile for Lines {
+///     fn name(&self) -> &str {
+///         "lines"
+///     }
+///
+///     fn description(&self) -> &str {
+///         "Lines read so far."
+///     }
+///
+///     fn count(&self) -> usize {
+///         self.0 as usize
+///     }
+///
+///     fn write(&self, _debug: i64) -> Result<Vec<u8>, ProfileError> {
+///         Ok(format!("{} lines\n", self.0).into_bytes())
+///     }
+///
+///     fn collect(&self) -> Option<Profile> {
+///         None
+///     }
+///
+///     fn supports_delta(&self) -> bool {
+///         false
+///     }
+/// }
+///
+/// let registry = Registry::new();
+/// registry.register(Arc::new(Lines(3)))?;
+/// let lines = registry.get("lines").expect("at /debug/pprof/lines");
+/// assert_eq!(lines.write(1)?, b"3 lines\n");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait NamedProfile: Send + Sync {
     /// The last part of its path; without slashes.
     fn name(&self) -> &str;
@@ -69,6 +108,49 @@ pub enum Length {
 }
 
 /// Something that is recorded for a while, under `/debug/pprof/NAME?seconds=N`.
+///
+/// ```
+/// use std::{sync::Arc, time::Instant};
+/// use greenprof_profiler::{http::{Capture, CaptureError, CaptureSession, Length, Query, Registry}, profile::ProfileError};
+///
+/// /// How long it was recorded, as a text.
+/// struct Elapsed;
+/// struct Session(Instant);
+///
+/// impl Capture for Elapsed {
+///     fn name(&self) -> &str {
+///         "elapsed"
+///     }
+///
+///     fn description(&self) -> &str {
+///         "The time that passes."
+///     }
+///
+///     fn length(&self) -> Length {
+///         Length::Whole(1)
+///     }
+///
+///     fn activity(&self) -> &str {
+///         "waiting"
+///     }
+///
+///     fn start(&self, _query: &Query) -> Result<Box<dyn CaptureSession>, CaptureError> {
+///         Ok(Box::new(Session(Instant::now())))
+///     }
+/// }
+///
+/// impl CaptureSession for Session {
+///     fn finish(self: Box<Self>) -> Result<Vec<u8>, ProfileError> {
+///         Ok(format!("{:?}\n", self.0.elapsed()).into_bytes())
+///     }
+/// }
+///
+/// let registry = Registry::new();
+/// registry.register_capture(Arc::new(Elapsed))?;
+/// let session = registry.capture("elapsed").expect("at /debug/pprof/elapsed?seconds=N").start(&Query::default())?;
+/// assert!(session.finish()?.ends_with(b"s\n"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait Capture: Send + Sync {
     /// The last part of its path and the file name of its answer; without slashes.
     fn name(&self) -> &str;
@@ -125,6 +207,31 @@ pub struct Ask {
 }
 
 /// Anything else under a path of its own.
+///
+/// ```
+/// use std::sync::Arc;
+/// use greenprof_profiler::http::{Ask, Page, Registry, reply::{self, Reply}};
+///
+/// struct Version;
+/// impl Page for Version {
+///     fn path(&self) -> &str {
+///         "/debug/myprogram/version"
+///     }
+///
+///     fn description(&self) -> &str {
+///         "Which version runs."
+///     }
+///
+///     fn answer(&self, _ask: &Ask) -> Reply {
+///         reply::text("1.2.3\n")
+///     }
+/// }
+///
+/// let registry = Registry::new();
+/// registry.register_page(Arc::new(Version))?;
+/// assert!(registry.page("/debug/myprogram/version").is_some());
+/// # Ok::<(), greenprof_profiler::http::RegisterError>(())
+/// ```
 pub trait Page: Send + Sync {
     /// Its whole path (`/metrics`, `/debug/greenprof/rates`).
     fn path(&self) -> &str;
@@ -148,6 +255,43 @@ pub trait Page: Send + Sync {
 }
 
 /// A number that says how much an instrument records, read and set at `/debug/greenprof/rates`.
+///
+/// ```
+/// use std::sync::{Arc, atomic::{AtomicU64, Ordering}};
+/// use greenprof_profiler::http::{Rate, Registry};
+///
+/// static EVERY: AtomicU64 = AtomicU64::new(0);
+///
+/// struct Lines;
+/// impl Rate for Lines {
+///     fn name(&self) -> &str {
+///         "lines_every"
+///     }
+///
+///     fn description(&self) -> &str {
+///         "One in so many lines is kept; 0 keeps none."
+///     }
+///
+///     fn get(&self) -> u64 {
+///         EVERY.load(Ordering::Relaxed)
+///     }
+///
+///     fn check(&self, value: u64) -> Result<(), String> {
+///         if value <= 1000 { Ok(()) } else { Err("choose at most 1000".to_owned()) }
+///     }
+///
+///     fn set(&self, value: u64) -> Result<(), String> {
+///         EVERY.store(value, Ordering::Relaxed);
+///         Ok(())
+///     }
+/// }
+///
+/// let registry = Registry::new();
+/// registry.register_rate(Arc::new(Lines))?;
+/// registry.rates()[0].set(10)?;
+/// assert_eq!(EVERY.load(Ordering::Relaxed), 10);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait Rate: Send + Sync {
     /// Its key in the JSON object: the instrument and the unit (`block_nanoseconds`, `mutex_fraction`).
     fn name(&self) -> &str;

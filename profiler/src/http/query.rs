@@ -1,6 +1,14 @@
 //! The query of a request, read as Go's form parser reads it: percent escapes, `+` as a blank, the first value of a name.
 
 /// A parsed query.
+///
+/// ```
+/// use greenprof_profiler::http::Query;
+///
+/// let query = Query::parse("seconds=5&label=tenant%3Dacme&debug=1");
+/// assert_eq!(query.get("label"), Some("tenant=acme"));
+/// assert_eq!((query.debug(), query.get("gc")), (1, None));
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Query {
     pairs: Vec<(String, String)>,

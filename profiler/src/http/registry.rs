@@ -32,6 +32,16 @@ pub enum RegisterError {
 }
 
 /// What can be asked for.
+///
+/// ```
+/// use greenprof_profiler::registry;
+///
+/// let registry = registry();
+/// let same = registry.clone();
+/// assert!(same.unregister("threadcreate"), "not wanted here");
+/// assert!(registry.get("threadcreate").is_none());
+/// assert!(registry.capture("profile").is_some() && registry.page("/metrics").is_some());
+/// ```
 #[derive(Clone)]
 pub struct Registry {
     inner: Arc<RwLock<Inner>>,

@@ -31,6 +31,14 @@ pub fn reply(status: StatusCode, content_type: HeaderValue, body: impl Into<Byte
 }
 
 /// 200 with plain text.
+///
+/// ```
+/// use greenprof_profiler::http::reply;
+///
+/// let reply = reply::text("hello\n");
+/// assert_eq!((reply.status().as_u16(), &reply.body()[..]), (200, &b"hello\n"[..]));
+/// assert_eq!(reply.headers()["content-type"], "text/plain; charset=utf-8");
+/// ```
 pub fn text(body: impl Into<Bytes>) -> Reply {
     reply(StatusCode::OK, TEXT, body)
 }
@@ -41,6 +49,13 @@ pub fn html(body: String) -> Reply {
 }
 
 /// 200 with a file to save.
+///
+/// ```
+/// use greenprof_profiler::http::reply;
+///
+/// let reply = reply::attachment("trace", b"go 1.26 trace".to_vec());
+/// assert_eq!(reply.headers()["content-disposition"], "attachment; filename=\"trace\"");
+/// ```
 pub fn attachment(file_name: &str, body: Vec<u8>) -> Reply {
     let mut reply = reply(StatusCode::OK, BYTES, body);
     // A name that cannot stand in the header would only lose the suggestion where to save.

@@ -69,6 +69,15 @@ const BUSY: &str = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain
     too many connections to this debug port\n";
 
 /// Why the port could not be opened.
+///
+/// ```
+/// use greenprof_profiler::http::{BindError, DebugServer};
+///
+/// let error = DebugServer::builder().address("0.0.0.0:0").bind().unwrap_err();
+/// assert!(matches!(error, BindError::Remote(_)), "other machines may ask only if the program says so");
+/// let error = DebugServer::builder().address("0.0.0.0:0").allow_remote(true).bind().unwrap_err();
+/// assert!(matches!(error, BindError::TokenMissing(_)), "and only with a token");
+/// ```
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum BindError {
@@ -106,6 +115,19 @@ pub enum BindError {
 }
 
 /// Settings of a [`DebugServer`].
+///
+/// ```
+/// use greenprof_profiler::{http::DebugServer, registry};
+///
+/// let port = DebugServer::builder()
+///     .address("127.0.0.1:0") // any free one
+///     .token("s3cret")
+///     .max_connections(8)
+///     .registry(registry())
+///     .bind()?;
+/// assert_ne!(port.local_addr().port(), 0);
+/// # Ok::<(), greenprof_profiler::http::BindError>(())
+/// ```
 #[derive(Debug)]
 pub struct Builder {
     address: String,
@@ -244,6 +266,19 @@ impl Builder {
 }
 
 /// A running port. Dropping it closes the port.
+///
+/// ```
+/// use std::{io::{Read, Write}, net::TcpStream};
+///
+/// let port = greenprof_profiler::serve("127.0.0.1:0")?;
+/// let address = port.local_addr();
+/// let mut connection = TcpStream::connect(address)?;
+/// write!(connection, "GET /debug/pprof/goroutine?debug=1 HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+/// let mut answer = String::new();
+/// connection.read_to_string(&mut answer)?;
+/// assert!(answer.contains("goroutine profile: total "), "{answer}");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct DebugServer {
     local_address: SocketAddr,

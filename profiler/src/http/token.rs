@@ -10,6 +10,15 @@ use thiserror::Error;
 const MAX_LENGTH: usize = 4096;
 
 /// A secret for the port. It does not appear in `Debug` output, and no message of this crate contains it.
+///
+/// ```
+/// use greenprof_profiler::http::Token;
+///
+/// let token = Token::new("s3cret")?;
+/// assert_eq!(format!("{token:?}"), "Token(..)", "it is not shown");
+/// assert!(Token::new("two words").is_err());
+/// # Ok::<(), greenprof_profiler::http::TokenError>(())
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token(String);
 

@@ -13,6 +13,13 @@ use crate::{
 };
 
 /// The profile as the port offers it.
+///
+/// ```
+/// use greenprof_profiler::{http::NamedProfile, leak::LeakProfile};
+///
+/// assert_eq!(LeakProfile.name(), "goroutineleak"); // as Go's
+/// assert_eq!(LeakProfile.count(), 0, "nobody has looked yet");
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LeakProfile;
 

@@ -64,6 +64,23 @@ pub struct Edge {
 }
 
 /// Who of the reported tasks waits for what, and who could wake them.
+///
+/// ```standalone_crate
+/// use greenprof_profiler::leak::{self, Relation};
+/// use greenprof_runtime::{Runtime, sync::Chan};
+/// use greenprof_runtime::heap::Heap;
+///
+/// #[global_allocator]
+/// static HEAP: Heap = Heap::new();
+///
+/// let runtime = Runtime::builder().workers(1).build()?;
+/// runtime.handle().spawn(|| Chan::<u32>::new().recv())?; // nobody else has the channel
+/// for edge in leak::detect()?.wait_graph().edges {
+///     println!("{} {} {}", edge.from, edge.relation.as_str(), edge.to); // t1 waits for p1
+///     assert!(matches!(edge.relation, Relation::WaitsFor | Relation::WokenBy));
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WaitGraph {

@@ -24,6 +24,24 @@ pub struct Tasks {
 }
 
 /// The tasks of all runtimes by spawn site, at one time.
+///
+/// ```
+/// use greenprof_profiler::leak::Snapshot;
+/// use greenprof_runtime::{Runtime, sync::Chan, world};
+///
+/// let (runtime, gate) = (Runtime::builder().workers(1).build()?, Chan::<()>::new());
+/// let before = Snapshot::take();
+/// for _ in 0..3 {
+///     let waits = gate.clone();
+///     runtime.handle().spawn(move || waits.recv())?; // the site that grows
+/// }
+/// while world::states().waiting < 3 {
+///     std::thread::yield_now();
+/// }
+/// let growth = Snapshot::take().diff(&before);
+/// assert_eq!((growth.sites.len(), growth.sites[0].blocked()), (1, 3));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     at: Instant,

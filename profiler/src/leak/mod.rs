@@ -51,6 +51,18 @@ pub use why::{Link, WhyAlive};
 pub(crate) use why_page::WhyPage;
 
 /// How to look.
+///
+/// ```
+/// use std::time::Duration;
+/// use greenprof_profiler::leak;
+///
+/// let mut options = leak::Options::default();
+/// options.mode = leak::Mode::Fork; // a short pause, and the look at a copy
+/// options.settle = Duration::from_millis(200);
+/// options.passes = 3;
+/// // In a program with another allocator than `Heap` the answer is one sentence that says what to add.
+/// assert!(matches!(leak::detect_with(&options), Err(leak::DetectError::NoHeap)));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Options {
@@ -160,6 +172,25 @@ pub(crate) fn figures() -> Figures {
 
 /// Why a task is alive: a chain from a root to what can wake it, found by a detection. `None` if it is leaked, has ended, or
 /// belongs to a runtime that has. There may be other chains.
+///
+/// ```standalone_crate
+/// use greenprof_profiler::leak;
+/// use greenprof_runtime::{Runtime, sync::Chan};
+/// use greenprof_runtime::heap::Heap;
+///
+/// #[global_allocator]
+/// static HEAP: Heap = Heap::new();
+///
+/// let (runtime, answers) = (Runtime::builder().workers(1).build()?, Chan::<u32>::new());
+/// let waits = answers.clone();
+/// let task = runtime.handle().spawn(move || waits.recv())?;
+/// let why = leak::why_alive(task.id())?.expect("this example can still send");
+/// for line in why.explain() {
+///     println!("{line}");
+/// }
+/// answers.close();
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 /// See [`DetectError`].

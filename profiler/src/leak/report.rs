@@ -30,6 +30,28 @@ pub enum DetectError {
 }
 
 /// A task that waits for something which no live task can bring about.
+///
+/// ```standalone_crate
+/// use greenprof_profiler::leak::{self, WaitsOn};
+/// use greenprof_runtime::{Runtime, sync::Chan, task};
+/// use greenprof_runtime::heap::Heap;
+///
+/// #[global_allocator]
+/// static HEAP: Heap = Heap::new();
+///
+/// let runtime = Runtime::builder().workers(1).build()?;
+/// let forgotten = task::Builder::new().name("forgotten");
+/// runtime.handle().spawn_with(forgotten, || Chan::<u32>::new().recv())?;
+/// for leak in leak::detect()?.leaked() {
+///     println!("{:?} waits in {}, spawned at {:?}", leak.task.name, leak.reason(), leak.task.spawned_at);
+///     for on in &leak.waits_on {
+///         if let WaitsOn::Primitive(primitive) = on {
+///             println!("  for {:?} {}, made at {:?}", primitive.kind, primitive.number, primitive.created_at);
+///         }
+///     }
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Leak {
@@ -170,6 +192,25 @@ pub struct Counts {
 }
 
 /// What a detection has found.
+///
+/// ```standalone_crate
+/// use greenprof_profiler::leak;
+/// use greenprof_runtime::{Runtime, spawn};
+/// use greenprof_runtime::heap::Heap;
+///
+/// #[global_allocator]
+/// static HEAP: Heap = Heap::new();
+///
+/// let report = Runtime::builder().workers(1).build()?.run(|| {
+///     spawn(|| ()).join().unwrap();
+///     leak::detect()
+/// })?;
+/// // Nothing is reported of a scan that was not complete.
+/// assert!(report.leaked().is_empty() && report.deadlocks.is_empty());
+/// assert_eq!(report.counts.tasks, 1, "the one that asks");
+/// println!("the program stood still for {:?}", report.cost.stopped);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Report {

@@ -26,6 +26,23 @@ pub struct Suspects {
 /// the cost is that of [`tasks::snapshot`]. Waits are counted from when the task began its last wait.
 ///
 /// Leaked tasks are among them until [`Suspects::without`] takes them out.
+///
+/// ```
+/// use std::time::Duration;
+/// use greenprof_profiler::leak;
+/// use greenprof_runtime::{Runtime, sync::Chan, world};
+///
+/// let (runtime, gate) = (Runtime::builder().workers(1).build()?, Chan::<()>::new());
+/// let waits = gate.clone();
+/// runtime.handle().spawn(move || waits.recv())?;
+/// while world::states().waiting == 0 {
+///     std::thread::yield_now();
+/// }
+/// assert_eq!(leak::blocked_longer_than(Duration::ZERO).tasks.len(), 1);
+/// assert!(leak::blocked_longer_than(Duration::from_secs(3600)).tasks.is_empty());
+/// gate.close();
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn blocked_longer_than(threshold: Duration) -> Suspects {
     let Snapshot { mut tasks, .. } = tasks::snapshot();
     tasks.retain(|task| task.waiting_for >= threshold && blocks(task.state));

@@ -30,9 +30,12 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// caller holds. The tasks of other runtimes may run meanwhile, those of other tests in this process for
 /// example; they are stopped for the time of the scan.
 ///
-/// ```no_run
+/// ```standalone_crate
 /// use greenprof_profiler::leak;
-/// use greenprof_runtime::{spawn, sync::Chan};
+/// use greenprof_runtime::{heap::Heap, spawn, sync::Chan};
+///
+/// #[global_allocator]
+/// static HEAP: Heap = Heap::new();
 ///
 /// leak::verify_none(|| {
 ///     let results = Chan::with_capacity(1);

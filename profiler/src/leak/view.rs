@@ -42,6 +42,15 @@ pub enum Format {
 }
 
 /// An answer of the port.
+///
+/// ```
+/// use greenprof_profiler::{http::Query, leak::{Format, View}};
+///
+/// let query = Query::parse("format=json&limit=100");
+/// let view = View::parse(|name| query.get(name))?;
+/// assert!(matches!(view, View::Leaked(_, Format::Json { limit: Some(100) })));
+/// # Ok::<(), String>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum View {
     /// The leaked tasks.

@@ -21,6 +21,18 @@ use super::{LabelValue, Leaf, Profile, ProfileError, Sample, proto};
 use crate::symbolize::{Frame, Symbolizer};
 
 /// Encodes and compresses a profile.
+///
+/// ```
+/// use greenprof_profiler::{profile::{Profile, ValueType, encode}, symbolize};
+///
+/// let kind = ValueType::new("requests", "count");
+/// let mut profile = Profile::new(vec![kind.clone()], kind, 1);
+/// profile.push(vec![0x1000], vec![1], Vec::new());
+/// let file = encode::encode(&profile, &mut symbolize::shared().lock())?;
+/// let read = encode::decode(&file)?;
+/// assert_eq!(read.sample.len(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn encode(profile: &Profile, symbolizer: &mut Symbolizer) -> Result<Vec<u8>, ProfileError> {
     compress(&to_proto(profile, symbolizer).encode_to_vec())
 }

@@ -86,6 +86,17 @@ pub struct Sample {
 }
 
 /// A profile: samples and what their numbers mean.
+///
+/// ```
+/// use greenprof_profiler::profile::{Profile, ValueType};
+///
+/// let kind = ValueType::new("requests", "count");
+/// let mut profile = Profile::new(vec![kind.clone()], kind, 1);
+/// profile.push(vec![0x1000], vec![2], Vec::new());
+/// profile.push(vec![0x1000], vec![3], Vec::new());
+/// profile.merge_equal();
+/// assert_eq!((profile.samples.len(), profile.samples[0].values[0]), (1, 5));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
     /// What each column of [`Sample::values`] is.
@@ -148,6 +159,19 @@ impl Profile {
     ///
     /// Samples are subtracted by stack and labels, and those that come out as all zeros are dropped; a value that shrank
     /// comes out negative. The result carries the time of `self` and the span between both.
+    ///
+    /// ```
+    /// use greenprof_profiler::profile::{Profile, ValueType};
+    ///
+    /// let taken = |count: i64| {
+    ///     let kind = ValueType::new("requests", "count");
+    ///     let mut profile = Profile::new(vec![kind.clone()], kind, 1);
+    ///     profile.push(vec![0x1000], vec![count], Vec::new());
+    ///     profile
+    /// };
+    /// assert_eq!(taken(5).since(taken(2)).samples[0].values, [3]);
+    /// assert!(taken(5).since(taken(5)).samples.is_empty());
+    /// ```
     pub fn since(mut self, before: Profile) -> Profile {
         let elapsed = self.time_nanos.saturating_sub(before.time_nanos);
         let merger = Merger::default().add(before.samples, -1).add(std::mem::take(&mut self.samples), 1);

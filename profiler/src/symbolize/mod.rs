@@ -159,6 +159,15 @@ impl Symbolizer {
 }
 
 /// The symbolizer of this process, shared by all that writes profiles, so that files are read only once.
+///
+/// ```
+/// use greenprof_profiler::symbolize;
+///
+/// let mut symbolizer = symbolize::shared().lock();
+/// symbolizer.refresh();
+/// let frames = symbolizer.resolve(symbolize::shared as *const () as usize);
+/// println!("{}", frames.first().map_or("no debug information", |frame| &*frame.function));
+/// ```
 pub fn shared() -> &'static Mutex<Symbolizer> {
     static SHARED: LazyLock<Mutex<Symbolizer>> = LazyLock::new(|| Mutex::new(Symbolizer::new()));
     &SHARED

@@ -17,6 +17,9 @@ const PLUMBING: &str = "greenprof_runtime::";
 /// Crates whose functions end up inlined into the plumbing and are hidden with it.
 const SUPPORT: [&str; 6] = ["core::", "std::", "alloc::", "crossbeam_utils::", "parking_lot::", "parking_lot_core::"];
 
+/// What the compiler makes of a call that catches panics, in whatever crate. Optimized builds have no function of it.
+const CATCHES: &str = "__rust_try";
+
 /// Functions whose generic argument is the only thing that tells one from another.
 const NAMED_BY_ARGUMENT: [&str; 2] = ["drop_in_place", "drop_glue"];
 
@@ -122,7 +125,7 @@ pub fn is_plumbing(function: &str) -> bool {
 
 fn is_support(function: &str) -> bool {
     let path = own_path(function);
-    SUPPORT.iter().any(|prefix| path.starts_with(prefix))
+    SUPPORT.iter().any(|prefix| path.starts_with(prefix)) || path.rsplit("::").next() == Some(CATCHES)
 }
 
 /// The path by which the owner of a method is judged: `<&mut a::B as c::D>::e` belongs to `a`.
@@ -285,13 +288,15 @@ mod tests {
             "core::iter::Iterator::fold",
             "app::main::{{closure}}",
             "<core::panic::unwind_safe::AssertUnwindSafe as core::ops::function::FnOnce>::call_once",
+            "std::panicking::catch_unwind::do_call",
+            "__rust_try",
             "std::panic::catch_unwind",
             "greenprof_runtime::task::spawn::run",
             "greenprof_runtime::task::switch::x86_64::trampoline",
         ];
         assert_eq!(shown_frames(&stack), 1..4);
         assert_eq!(shown_frames(&stack[..4]), 1..4, "a stack that is no task's is left as it is");
-        assert_eq!(shown_frames(&stack[6..]), 0..2);
+        assert_eq!(shown_frames(&stack[8..]), 0..2);
     }
 
     #[test]

@@ -34,6 +34,15 @@ use greenprof_runtime::heap;
 const NAMES_SHOWN: usize = 5;
 
 /// The task profile as the port offers it.
+///
+/// ```
+/// use greenprof_profiler::{http::NamedProfile, tasks::TaskProfile};
+/// use greenprof_runtime::Runtime;
+///
+/// let text = Runtime::builder().workers(1).build()?.run(|| TaskProfile.write(1))?;
+/// assert!(text.starts_with(b"goroutine profile: total 1\n"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TaskProfile;
 
@@ -80,6 +89,18 @@ impl NamedProfile for TaskProfile {
 ///
 /// Besides the tasks' own labels the samples carry `wait_reason` (or `running`, `runnable`), `spawned_at` as file and
 /// line, and `task_name` of tasks that have a name.
+///
+/// ```
+/// use greenprof_profiler::tasks;
+/// use greenprof_runtime::Runtime;
+///
+/// Runtime::builder().workers(1).build()?.run(|| {
+///     let profile = tasks::profile(&tasks::snapshot());
+///     assert_eq!(profile.sample_types[0].kind, "goroutine");
+///     assert_eq!(profile.samples.iter().map(|sample| sample.values[0]).sum::<i64>(), 1, "the task that asks");
+/// });
+/// # Ok::<(), greenprof_runtime::BuildError>(())
+/// ```
 pub fn profile(snapshot: &Snapshot) -> Profile {
     profile_as(kind(), snapshot)
 }
@@ -167,6 +188,18 @@ fn text(name: &str, groups: &Groups, symbolizer: &mut Symbolizer) -> String {
 }
 
 /// The tasks in the form of `debug=2`: one after another, in the order of their spawning.
+///
+/// ```
+/// use greenprof_profiler::{symbolize, tasks};
+/// use greenprof_runtime::Runtime;
+///
+/// let text = Runtime::builder().workers(1).build()?.run(|| {
+///     let snapshot = tasks::snapshot();
+///     tasks::dump(&snapshot, &mut symbolize::shared().lock())
+/// });
+/// assert!(text.starts_with("goroutine "), "{text}");
+/// # Ok::<(), greenprof_runtime::BuildError>(())
+/// ```
 pub fn dump(snapshot: &Snapshot, symbolizer: &mut Symbolizer) -> String {
     dump_with(snapshot, symbolizer, |_| "")
 }

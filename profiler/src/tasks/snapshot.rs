@@ -24,6 +24,20 @@ const ATTEMPTS: usize = 5;
 const PATIENCE: Duration = Duration::from_millis(20);
 
 /// One task.
+///
+/// ```
+/// use greenprof_profiler::tasks;
+/// use greenprof_runtime::{Runtime, labels};
+///
+/// Runtime::builder().workers(1).build()?.run(|| {
+///     labels::set("tenant", "acme");
+///     let snapshot = tasks::snapshot();
+///     let this = &snapshot.tasks[0];
+///     assert_eq!((this.status(), this.name.as_deref()), ("running", Some("main")));
+///     assert_eq!(this.labels.get("tenant"), Some("acme"));
+/// });
+/// # Ok::<(), greenprof_runtime::BuildError>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Task {

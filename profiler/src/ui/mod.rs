@@ -20,6 +20,7 @@
 //! content security policy allows nothing but files of this folder, and no inline scripts and styles.
 
 mod assets;
+mod drawing;
 mod flame;
 mod kinds;
 mod live;
@@ -51,7 +52,7 @@ pub fn register(registry: &Registry) -> Result<(), RegisterError> {
         registry.register_page(Arc::new(asset))?;
     }
     let data: [Arc<dyn Page>; 4] =
-        [Arc::new(kinds::Kinds), Arc::new(live::Live), Arc::new(flame::Flame), Arc::new(timeline::Timeline)];
+        [Arc::new(kinds::Kinds), Arc::new(live::Live), Arc::new(&flame::FLAME), Arc::new(&timeline::TIMELINE)];
     data.into_iter().try_for_each(|page| registry.register_page(page))
 }
 

@@ -44,6 +44,17 @@ pub const DEFAULT_PERIOD: Duration = Duration::from_millis(10);
 pub const MIN_PERIOD: Duration = Duration::from_millis(1);
 
 /// Why no wall-clock profile could be started.
+///
+/// ```
+/// use std::time::Duration;
+/// use greenprof_profiler::wall::{self, StartError};
+///
+/// assert!(matches!(wall::start(Duration::from_secs(2)), Err(StartError::Period(_))));
+/// let first = wall::start(wall::DEFAULT_PERIOD)?;
+/// assert!(matches!(wall::start(wall::DEFAULT_PERIOD), Err(StartError::Busy)));
+/// drop(first);
+/// # Ok::<(), StartError>(())
+/// ```
 #[derive(Clone, Debug, Error)]
 #[non_exhaustive]
 pub enum StartError {
@@ -65,6 +76,19 @@ pub struct Session {
 }
 
 /// A finished wall-clock profile.
+///
+/// ```
+/// use std::time::Duration;
+/// use greenprof_profiler::wall;
+/// use greenprof_runtime::{Runtime, sleep};
+///
+/// let session = wall::start(Duration::from_millis(1))?;
+/// Runtime::builder().workers(1).build()?.run(|| sleep(Duration::from_millis(200)));
+/// let wall::Capture { profile, summary, .. } = session.stop();
+/// assert_eq!(profile.sample_types[1].kind, "wall");
+/// println!("{} looks, {} missed", summary.looks, summary.missed);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Capture {
     /// The samples, with a summary in the comments.

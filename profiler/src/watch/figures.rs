@@ -11,6 +11,13 @@ use super::WatchError;
 use crate::process;
 
 /// When to capture.
+///
+/// ```
+/// use greenprof_profiler::{http::Registry, watch::{Builder, Threshold, WatchError}};
+///
+/// let error = Builder::new("captures").when(Threshold::MemoryShare(1.5)).start(Registry::new()).unwrap_err();
+/// assert!(matches!(error, WatchError::BadThreshold(_)), "a share is at most 1");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Threshold {

@@ -86,6 +86,26 @@ pub enum WatchError {
 }
 
 /// Settings of a [`Watch`].
+///
+/// ```
+/// use std::time::Duration;
+/// use greenprof_profiler::{registry, watch::{self, Threshold}};
+///
+/// let directory = std::env::temp_dir().join(format!("greenprof-watch-{}", std::process::id()));
+/// let watch = watch::Builder::new(&directory)
+///     .when(Threshold::Memory(1)) // more than that is resident in any program
+///     .period(Duration::from_millis(10))
+///     .cpu_profile(Duration::ZERO)
+///     .start(registry())?;
+/// while watch.captures() == 0 {
+///     std::thread::sleep(Duration::from_millis(10));
+/// }
+/// drop(watch);
+/// let capture = std::fs::read_dir(&directory)?.next().expect("one")?.path();
+/// assert!(capture.join("why.txt").exists());
+/// # std::fs::remove_dir_all(directory)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Builder {
     path: PathBuf,

@@ -53,6 +53,15 @@ pub use stats::{SizeStats, Stats, Total, stats};
 pub use view::{Block, SpanView, View, extent};
 
 /// The allocator. All of them are the same heap.
+///
+/// ```standalone_crate
+/// use greenprof_runtime::heap::{self, Heap};
+///
+/// #[global_allocator]
+/// static HEAP: Heap = Heap::new();
+///
+/// assert!(heap::is_active());
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Heap(());
 
@@ -91,6 +100,13 @@ unsafe impl GlobalAlloc for Heap {
 
 /// Whether this heap is the program's global allocator: without it there is nothing to sample, and nothing to scan. Costs an
 /// allocation.
+///
+/// ```
+/// use greenprof_runtime::heap;
+///
+/// // This example has the system's allocator: leaks could not be looked for in it.
+/// assert!(!heap::is_active());
+/// ```
 pub fn is_active() -> bool {
     // A block that the compiler must not leave out.
     let block = std::hint::black_box(Box::new(0_u8));
@@ -99,6 +115,18 @@ pub fn is_active() -> bool {
 
 /// Gives all free memory back to the system that can be: the calling thread's cache, what is in transit, and idle pages.
 /// The other threads empty their caches when they next visit the centre. Costs a system call for each run of pages.
+///
+/// ```standalone_crate
+/// use greenprof_runtime::heap::{self, Heap};
+///
+/// #[global_allocator]
+/// static HEAP: Heap = Heap::new();
+///
+/// let before = heap::stats().returned;
+/// drop(vec![1_u8; 64 << 20]);
+/// heap::release();
+/// assert!(heap::stats().returned > before);
+/// ```
 pub fn release() {
     if range::base() == 0 {
         return;

@@ -50,6 +50,25 @@ pub struct Sample {
 /// Whom samples are told to. The functions run on the thread that allocates or frees, in the middle of that: they must not
 /// wait on a primitive of this crate, must not take a lock that is held while allocating in the program's arena, and must
 /// not panic. They may allocate.
+///
+/// ```standalone_crate
+/// use std::sync::atomic::{AtomicU64, Ordering};
+/// use greenprof_runtime::heap::{Heap, sampling};
+///
+/// #[global_allocator]
+/// static HEAP: Heap = Heap::new();
+///
+/// static BYTES: AtomicU64 = AtomicU64::new(0);
+/// static HOOKS: sampling::Hooks = sampling::Hooks {
+///     allocated: |sample| _ = BYTES.fetch_add(sample.requested as u64, Ordering::Relaxed),
+///     freed: |_, _| {},
+/// };
+///
+/// sampling::install(&HOOKS);
+/// sampling::set_rate(1); // every allocation
+/// let kept = std::hint::black_box(vec![0_u8; 1000]);
+/// assert!(BYTES.load(Ordering::Relaxed) >= kept.len() as u64);
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Hooks {
     /// A block was allocated, and is about to be given to the program.
@@ -76,6 +95,14 @@ pub fn install(hooks: &'static Hooks) {
 /// The calling thread follows at once. Others do at their next allocation, or, if that comes at this very moment, after
 /// the gap that they have drawn; at most 256 KiB later if sampling was off. Every sample tells the rate that it was drawn
 /// with.
+///
+/// ```
+/// use greenprof_runtime::heap::sampling;
+///
+/// assert_eq!(sampling::rate(), 0, "nothing is sampled unless somebody wants it");
+/// sampling::set_rate(sampling::DEFAULT_RATE);
+/// assert_eq!(sampling::rate(), 512 << 10);
+/// ```
 pub fn set_rate(bytes: u64) {
     RATE.store(bytes.min(HIGHEST_RATE), Ordering::Relaxed);
     // Release: pairs with the Acquire in `draw`: who sees the generation sees its rate, or a later one.

@@ -55,6 +55,17 @@ pub fn untracked<R>(work: impl FnOnce() -> R) -> R {
 
 /// Runs `work` with its allocations in the program's arena again, inside of an [`untracked`] scope; the same as calling it
 /// outside of one. For calling the program's code.
+///
+/// ```
+/// use greenprof_runtime::heap;
+///
+/// let made_by_the_program = || vec![1, 2, 3];
+/// let length = heap::untracked(|| {
+///     assert!(heap::in_untracked());
+///     heap::tracked(|| made_by_the_program().len())
+/// });
+/// assert_eq!(length, 3);
+/// ```
 pub fn tracked<R>(work: impl FnOnce() -> R) -> R {
     let _entered = Entered::new(Arena::Tracked);
     work()

@@ -75,6 +75,18 @@ pub struct Stats {
 }
 
 /// The heap's figures. Costs some microseconds, and a visit to each thread's counters.
+///
+/// ```standalone_crate
+/// use greenprof_runtime::heap::{self, Heap};
+///
+/// #[global_allocator]
+/// static HEAP: Heap = Heap::new();
+///
+/// let before = heap::stats();
+/// let kept = std::hint::black_box(vec![0_u8; 1 << 20]);
+/// let after = heap::stats();
+/// assert!(after.in_use.bytes >= before.in_use.bytes + kept.len() as u64);
+/// ```
 pub fn stats() -> Stats {
     let mut stats = Stats {
         allocated: Total::default(),

@@ -54,6 +54,13 @@ pub struct View {
 }
 
 /// From the heap's first page to the end of the last that was ever used: where blocks lie. It grows.
+///
+/// ```
+/// use greenprof_runtime::heap;
+///
+/// let on_the_stack = 0_u8;
+/// assert!(!heap::extent().contains(&(&raw const on_the_stack as usize)));
+/// ```
 pub fn extent() -> Range<usize> {
     let base = range::base();
     if base == 0 { 0..0 } else { base..range::address(pages::top()) }
@@ -79,6 +86,18 @@ impl View {
     /// A view while others run: blocks that lie in a thread's cache count as allocated, and what is given may be out of date
     /// at once. There may be any number. (Marking cached blocks while they move would leave marks behind, by which later views
     /// would take allocated blocks for free ones.)
+    ///
+    /// ```standalone_crate
+    /// use greenprof_runtime::heap::{Heap, View};
+    ///
+    /// #[global_allocator]
+    /// static HEAP: Heap = Heap::new();
+    ///
+    /// let numbers = std::hint::black_box(Box::new([0_u64; 100]));
+    /// let block = View::of_running_world().resolve(&raw const numbers[50] as usize).expect("a word that points into a block");
+    /// assert_eq!(block.start, &raw const *numbers as usize);
+    /// assert!(block.size >= 800);
+    /// ```
     pub fn of_running_world() -> Self {
         Self { marked: None, thread: PhantomData }
     }

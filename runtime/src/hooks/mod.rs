@@ -89,6 +89,13 @@ use crate::{
 pub const MAX_INSTRUMENTS: usize = 16;
 
 /// Which kinds of events an instrument wants.
+///
+/// ```
+/// use greenprof_runtime::hooks::Interest;
+///
+/// let both = Interest::SPAWN.and(Interest::WAIT);
+/// assert_ne!(both, Interest::SPAWN);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interest(u32);
 
@@ -125,6 +132,25 @@ impl Interest {
 }
 
 /// Why a task has left its worker.
+///
+/// ```
+/// use std::sync::atomic::{AtomicU64, Ordering};
+/// use greenprof_runtime::{Runtime, hooks::{self, Instrument, Interest, Left, TaskView}, yield_now};
+///
+/// struct Yields(AtomicU64);
+/// impl Instrument for Yields {
+///     fn task_left(&self, _task: TaskView, left: Left) {
+///         self.0.fetch_add(u64::from(left == Left::Yields), Ordering::Relaxed);
+///     }
+/// }
+///
+/// static YIELDS: Yields = Yields(AtomicU64::new(0));
+/// let installed = hooks::install(&YIELDS, Interest::SCHEDULE)?;
+/// Runtime::builder().workers(1).build()?.run(|| (0..3).for_each(|_| yield_now()));
+/// drop(installed);
+/// assert_eq!(YIELDS.0.load(Ordering::Relaxed), 3);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Left {
     /// It waits. If it was woken before it had left, `task_woken` follows at once, on this worker.
@@ -136,6 +162,27 @@ pub enum Left {
 }
 
 /// A task at the moment of an event.
+///
+/// ```
+/// use std::sync::Mutex;
+/// use greenprof_runtime::{Runtime, heap, hooks::{self, Instrument, Interest, TaskView}, task};
+///
+/// struct Names(Mutex<Vec<String>>);
+/// impl Instrument for Names {
+///     fn task_spawned(&self, task: TaskView) {
+///         heap::untracked(|| self.0.lock().unwrap().extend(task.name()));
+///     }
+/// }
+///
+/// static NAMES: Names = Names(Mutex::new(Vec::new()));
+/// let installed = hooks::install(&NAMES, Interest::SPAWN)?;
+/// Runtime::builder().workers(1).build()?.run(|| {
+///     task::Builder::new().name("price-feed").spawn(|| ()).expect("memory").join().unwrap();
+/// });
+/// drop(installed);
+/// assert_eq!(*NAMES.0.lock().unwrap(), ["main", "price-feed"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TaskView(TaskRef);
 
@@ -218,6 +265,34 @@ impl TaskView {
 
 /// A watcher of the runtime. Every method does nothing unless it is overridden; see the module's table for what the
 /// methods may do.
+///
+/// ```
+/// use std::sync::atomic::{AtomicU64, Ordering};
+/// use greenprof_runtime::{Runtime, hooks::{self, Instrument, Interest}, spawn, sync::Chan, task::WaitReason};
+///
+/// /// How often somebody has waited for a channel.
+/// struct Waits(AtomicU64);
+/// impl Instrument for Waits {
+///     fn waited(&self, reason: WaitReason, _nanoseconds: u64) {
+///         if matches!(reason, WaitReason::ChanReceive | WaitReason::ChanSend) {
+///             self.0.fetch_add(1, Ordering::Relaxed);
+///         }
+///     }
+/// }
+///
+/// static WAITS: Waits = Waits(AtomicU64::new(0));
+/// let installed = hooks::install(&WAITS, Interest::WAIT)?;
+/// Runtime::builder().workers(1).build()?.run(|| {
+///     let answers = Chan::new();
+///     let asked = answers.clone();
+///     let task = spawn(move || asked.send(42));
+///     assert_eq!(answers.recv(), Some(42));
+///     task.join().unwrap().unwrap();
+/// });
+/// drop(installed);
+/// assert!(WAITS.0.load(Ordering::Relaxed) >= 1, "one of the two has waited for the other");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait Instrument: Sync {
     /// A task has been made and is about to be queued.
     fn task_spawned(&self, _task: TaskView) {}
@@ -260,6 +335,19 @@ pub trait Instrument: Sync {
 }
 
 /// Why an instrument could not be installed.
+///
+/// ```
+/// use greenprof_runtime::hooks::{self, InstallError, Instrument, Interest};
+///
+/// struct Nothing(u8);
+/// impl Instrument for Nothing {}
+///
+/// static NOTHING: Nothing = Nothing(0);
+/// let installed = hooks::install(&NOTHING, Interest::SPAWN)?;
+/// assert_eq!(hooks::install(&NOTHING, Interest::WAIT).err(), Some(InstallError::Installed));
+/// drop(installed);
+/// # Ok::<(), InstallError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum InstallError {
     /// The instrument is installed already.

@@ -106,6 +106,16 @@ pub(super) fn leave(shared: &Shared) {
 
 /// How the schedulers of all runtimes stand, and what they have done. Some hundred loads for each runtime, under a lock
 /// that only the making and the end of runtimes take. Allocates nothing.
+///
+/// ```
+/// use greenprof_runtime::{Runtime, spawn, world};
+///
+/// let before = world::figures();
+/// Runtime::builder().workers(1).build()?.run(|| spawn(|| ()).join().unwrap());
+/// let after = world::figures();
+/// assert_eq!(after.spawned - before.spawned, 2, "it, and the main task");
+/// # Ok::<(), greenprof_runtime::BuildError>(())
+/// ```
 pub fn figures() -> Figures {
     let list = LIST.lock();
     let mut counters = list.ended;

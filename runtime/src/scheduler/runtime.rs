@@ -18,6 +18,14 @@ use crate::{
 };
 
 /// The settings of a [`Runtime`].
+///
+/// ```
+/// use greenprof_runtime::Runtime;
+///
+/// let runtime = Runtime::builder().workers(2).stack_size(64 << 10).max_threads(100).build()?;
+/// assert_eq!(runtime.run(|| 6 * 7), 42);
+/// # Ok::<(), greenprof_runtime::BuildError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Builder {
     workers: Option<usize>,
@@ -27,6 +35,14 @@ pub struct Builder {
 
 impl Builder {
     /// The number of OS threads that run tasks; by default the number of processors of the machine.
+    ///
+    /// ```
+    /// use greenprof_runtime::{BuildError, Runtime};
+    ///
+    /// assert_eq!(Runtime::builder().workers(3).build()?.handle().workers(), 3);
+    /// assert!(matches!(Runtime::builder().workers(0).build(), Err(BuildError::NoWorkers)));
+    /// # Ok::<(), greenprof_runtime::BuildError>(())
+    /// ```
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = Some(workers);
         self
@@ -100,6 +116,16 @@ fn shadow_stacks_are_on() -> bool {
 ///
 /// A runtime may be dropped or shut down by one of its own tasks. That does not wait for the workers; they leave when
 /// their tasks do, and tasks count as abandoned when the last has left.
+///
+/// ```
+/// use greenprof_runtime::{Runtime, spawn};
+///
+/// let runtime = Runtime::builder().workers(2).build()?;
+/// let words = ["two", "tasks"];
+/// let letters = runtime.run(|| spawn(move || words.concat()).join().unwrap().len());
+/// assert_eq!(letters, 8);
+/// # Ok::<(), greenprof_runtime::BuildError>(())
+/// ```
 #[derive(Debug)]
 pub struct Runtime {
     pub(super) shared: Arc<Shared>,
@@ -115,6 +141,16 @@ impl Runtime {
     /// Runs `main` in a task, and waits for it. A panic in it continues in the caller.
     ///
     /// Other tasks may outlive it and go on until the runtime is dropped. `main` may borrow from the caller.
+    ///
+    /// ```
+    /// use greenprof_runtime::Runtime;
+    ///
+    /// let runtime = Runtime::builder().workers(1).build()?;
+    /// let mut numbers = vec![3, 1, 2];
+    /// runtime.run(|| numbers.sort()); // borrowed until it returns
+    /// assert_eq!(numbers, [1, 2, 3]);
+    /// # Ok::<(), greenprof_runtime::BuildError>(())
+    /// ```
     ///
     /// # Panics
     /// If `main` panics, or if there is no memory for its stack.
@@ -138,16 +174,46 @@ impl Runtime {
 }
 
 /// A reference to a runtime, for threads that are not its workers.
+///
+/// ```
+/// use greenprof_runtime::Runtime;
+///
+/// let runtime = Runtime::builder().workers(1).build()?;
+/// let handle = runtime.handle();
+/// // A thread that is not the runtime's, of a server for example.
+/// let answer = std::thread::spawn(move || handle.spawn(|| 42).unwrap().join().unwrap());
+/// assert_eq!(answer.join().unwrap(), 42);
+/// # Ok::<(), greenprof_runtime::BuildError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Handle(pub(crate) Arc<Shared>);
 
 impl Handle {
     /// The runtime of the calling task.
+    ///
+    /// ```
+    /// use greenprof_runtime::{Handle, Runtime};
+    ///
+    /// assert!(Handle::current().is_none(), "a plain thread");
+    /// let runtime = Runtime::builder().workers(1).build()?;
+    /// let inside = runtime.run(|| Handle::current().expect("a task").runtime_id());
+    /// assert_eq!(inside, runtime.handle().runtime_id());
+    /// # Ok::<(), greenprof_runtime::BuildError>(())
+    /// ```
     pub fn current() -> Option<Self> {
         current_worker().map(|worker| Self(worker.shared_arc().clone()))
     }
 
     /// Spawns a task, from any thread.
+    ///
+    /// ```
+    /// use greenprof_runtime::Runtime;
+    ///
+    /// let runtime = Runtime::builder().workers(1).build()?;
+    /// let task = runtime.handle().spawn(|| "from a plain thread")?;
+    /// assert_eq!(task.join().unwrap(), "from a plain thread");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// See [`SpawnError`].
@@ -160,6 +226,16 @@ impl Handle {
     }
 
     /// Spawns a task with a name or a stack size of its own, from any thread.
+    ///
+    /// ```
+    /// use greenprof_runtime::{Runtime, task};
+    ///
+    /// let runtime = Runtime::builder().workers(1).build()?;
+    /// let deep = task::Builder::new().name("parser").stack_size(1 << 20);
+    /// let task = runtime.handle().spawn_with(deep, || "parsed")?;
+    /// assert_eq!(task.join().unwrap(), "parsed");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// See [`SpawnError`].
@@ -174,12 +250,39 @@ impl Handle {
     }
 
     /// Tasks that were spawned and have not ended.
+    ///
+    /// ```
+    /// use greenprof_runtime::{Runtime, sync::Chan};
+    ///
+    /// let runtime = Runtime::builder().workers(1).build()?;
+    /// let (gate, task_gate) = { let gate = Chan::<()>::new(); (gate.clone(), gate) };
+    /// let task = runtime.handle().spawn(move || task_gate.recv())?;
+    /// assert_eq!(runtime.handle().alive_tasks(), 1);
+    /// gate.close();
+    /// task.join().unwrap();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn alive_tasks(&self) -> u64 {
         self.0.alive()
     }
 
     /// Whether the runtime is being shut down, or has been: it takes no tasks from outside any more. For tasks that
     /// would go on for ever, such as one that accepts connections.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use greenprof_runtime::{Handle, Runtime, sleep};
+    ///
+    /// let runtime = Runtime::builder().workers(1).build()?;
+    /// runtime.handle().spawn(|| {
+    ///     let own = Handle::current().expect("a task");
+    ///     while !own.is_shutting_down() {
+    ///         sleep(Duration::from_millis(1)); // work
+    ///     }
+    /// })?;
+    /// assert_eq!(runtime.shutdown_timeout(Duration::from_secs(60)).abandoned, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn is_shutting_down(&self) -> bool {
         self.0.door.is_closed()
     }

@@ -227,6 +227,19 @@ impl Shared {
 }
 
 /// What a shutdown has come to.
+///
+/// ```
+/// use std::time::Duration;
+/// use greenprof_runtime::{Runtime, sync::Chan};
+///
+/// let runtime = Runtime::builder().workers(1).build()?;
+/// let forgotten = Chan::<()>::new();
+/// let waits = forgotten.clone();
+/// runtime.handle().spawn(move || waits.recv())?;
+/// let report = runtime.shutdown_timeout(Duration::from_millis(50));
+/// assert_eq!(report.to_string(), "0 tasks ended, 1 were abandoned, 0 workers are still in a task");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ShutdownReport {

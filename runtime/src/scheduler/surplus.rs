@@ -113,6 +113,19 @@ impl Shared {
 ///
 /// Without it they go on as well, after the 10 to 20 ms that it takes to notice. On a thread that runs no task it just
 /// runs the code. The code should not wait on primitives of this crate: it may, but then it is not blocking.
+///
+/// ```
+/// use std::time::Duration;
+/// use greenprof_runtime::{Runtime, spawn, task};
+///
+/// Runtime::builder().workers(1).build()?.run(|| {
+///     let other = spawn(|| 42);
+///     // The only worker is blocked; another thread runs the other task meanwhile.
+///     task::blocking(|| while !other.is_finished() { std::thread::sleep(Duration::from_millis(1)) });
+///     assert_eq!(other.join().unwrap(), 42);
+/// });
+/// # Ok::<(), greenprof_runtime::BuildError>(())
+/// ```
 pub fn blocking<T>(code: impl FnOnce() -> T) -> T {
     /// Ends the section also when the code panics.
     struct Section {

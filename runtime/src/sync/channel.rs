@@ -30,6 +30,15 @@ use super::{
 
 /// A channel that holds up to `capacity` values; with 0 it is a [`rendezvous`].
 ///
+/// ```
+/// use greenprof_runtime::sync::{TrySendError, channel};
+///
+/// let (sender, receiver) = channel::bounded(1);
+/// sender.send(1).unwrap();
+/// assert_eq!(sender.try_send(2), Err(TrySendError::Full(2)));
+/// assert_eq!(receiver.recv(), Ok(1));
+/// ```
+///
 /// # Panics
 /// If `capacity` is `u32::MAX` or more.
 #[track_caller]
@@ -38,12 +47,32 @@ pub fn bounded<T: Send>(capacity: usize) -> (Sender<T>, Receiver<T>) {
 }
 
 /// A channel that grows with what is in it: sending never waits.
+///
+/// ```
+/// use greenprof_runtime::sync::channel;
+///
+/// let (sender, receiver) = channel::unbounded();
+/// (0..1000).for_each(|n| sender.send(n).unwrap());
+/// assert_eq!(receiver.len(), 1000);
+/// ```
 #[track_caller]
 pub fn unbounded<T: Send>() -> (Sender<T>, Receiver<T>) {
     halves(Chan::with_limit(UNLIMITED))
 }
 
 /// A channel that holds nothing: a send waits until the value has been received.
+///
+/// ```
+/// use greenprof_runtime::{Runtime, spawn, sync::channel};
+///
+/// Runtime::builder().workers(1).build()?.run(|| {
+///     let (sender, receiver) = channel::rendezvous();
+///     let sending = spawn(move || sender.send("hello"));
+///     assert_eq!(receiver.recv(), Ok("hello"));
+///     sending.join().unwrap().unwrap();
+/// });
+/// # Ok::<(), greenprof_runtime::BuildError>(())
+/// ```
 #[track_caller]
 pub fn rendezvous<T: Send>() -> (Sender<T>, Receiver<T>) {
     halves(Chan::new())
@@ -57,11 +86,32 @@ fn halves<T: Send>(chan: Chan<T>) -> (Sender<T>, Receiver<T>) {
 }
 
 /// The half that sends. Clones send to the same channel.
+///
+/// ```
+/// use greenprof_runtime::sync::channel::{self, RecvError};
+///
+/// let (sender, receiver) = channel::bounded(2);
+/// let other = sender.clone();
+/// other.send(1).unwrap();
+/// drop((sender, other));
+/// assert_eq!(receiver.recv(), Ok(1));
+/// assert_eq!(receiver.recv(), Err(RecvError), "nobody is left who could send");
+/// ```
 pub struct Sender<T: Send> {
     chan: Chan<T>,
 }
 
 /// The half that receives. Clones receive from the same channel: each value goes to one of them.
+///
+/// ```
+/// use greenprof_runtime::sync::{SendError, channel};
+///
+/// let (sender, receiver) = channel::bounded(2);
+/// sender.send(1).unwrap();
+/// assert_eq!(receiver.iter().next(), Some(1));
+/// drop(receiver);
+/// assert_eq!(sender.send(2), Err(SendError(2)), "nobody is left who could receive");
+/// ```
 pub struct Receiver<T: Send> {
     chan: Chan<T>,
 }

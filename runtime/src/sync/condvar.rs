@@ -74,6 +74,15 @@ impl Default for State {
 }
 
 /// Whether a wait with a timeout has ended because its time was over.
+///
+/// ```
+/// use std::time::Duration;
+/// use greenprof_runtime::sync::{Condvar, Mutex};
+///
+/// let (jobs, changed) = (Mutex::new(Vec::<u32>::new()), Condvar::new());
+/// let (jobs, result) = changed.wait_timeout(jobs.lock(), Duration::from_millis(1));
+/// assert!(result.timed_out() && jobs.is_empty());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WaitTimeoutResult(bool);
 
@@ -85,6 +94,16 @@ impl WaitTimeoutResult {
 }
 
 /// A guard that a [`Condvar`] can release and take again: those of [`Mutex`] and [`RwLock`].
+///
+/// ```
+/// use std::time::Duration;
+/// use greenprof_runtime::sync::{Condvar, RwLock};
+///
+/// // Readers can wait for a change, too.
+/// let (prices, changed) = (RwLock::new(0), Condvar::new());
+/// let (prices, result) = changed.wait_timeout(prices.read(), Duration::from_millis(1));
+/// assert!(*prices == 0 && result.timed_out());
+/// ```
 pub trait WaitGuard: sealed::Relock {}
 
 impl<T: ?Sized> WaitGuard for MutexGuard<'_, T> {}
@@ -148,6 +167,25 @@ impl Condvar {
     }
 
     /// Releases the guard's lock, waits to be notified, and takes the lock again.
+    ///
+    /// ```
+    /// use greenprof_runtime::{Runtime, spawn, sync::{Condvar, Mutex}};
+    ///
+    /// static READY: Mutex<bool> = Mutex::new(false);
+    /// static CHANGED: Condvar = Condvar::new();
+    ///
+    /// Runtime::builder().workers(1).build()?.run(|| {
+    ///     spawn(|| {
+    ///         *READY.lock() = true;
+    ///         CHANGED.notify_one();
+    ///     });
+    ///     let mut ready = READY.lock();
+    ///     while !*ready {
+    ///         ready = CHANGED.wait(ready);
+    ///     }
+    /// });
+    /// # Ok::<(), greenprof_runtime::BuildError>(())
+    /// ```
     #[track_caller]
     pub fn wait<G: WaitGuard>(&self, guard: G) -> G {
         let waiter = Waiter::new(ptr::null_mut());
@@ -159,6 +197,23 @@ impl Condvar {
     }
 
     /// Waits as long as `condition` says so. It is asked with the lock held, for the first time before any wait.
+    ///
+    /// ```
+    /// use greenprof_runtime::{Runtime, spawn, sync::{Condvar, Mutex}};
+    ///
+    /// static JOBS: Mutex<Vec<u32>> = Mutex::new(Vec::new());
+    /// static CHANGED: Condvar = Condvar::new();
+    ///
+    /// Runtime::builder().workers(1).build()?.run(|| {
+    ///     spawn(|| {
+    ///         JOBS.lock().push(7);
+    ///         CHANGED.notify_one();
+    ///     });
+    ///     let mut jobs = CHANGED.wait_while(JOBS.lock(), |jobs| jobs.is_empty());
+    ///     assert_eq!(jobs.pop(), Some(7));
+    /// });
+    /// # Ok::<(), greenprof_runtime::BuildError>(())
+    /// ```
     #[track_caller]
     pub fn wait_while<G>(&self, mut guard: G, mut condition: impl FnMut(&mut G::Target) -> bool) -> G
     where
@@ -247,6 +302,24 @@ impl Condvar {
     }
 
     /// Wakes all who wait. The lock may be held or not.
+    ///
+    /// ```
+    /// use greenprof_runtime::{Runtime, sync::{Condvar, Mutex}, task};
+    ///
+    /// static OPEN: Mutex<bool> = Mutex::new(false);
+    /// static CHANGED: Condvar = Condvar::new();
+    ///
+    /// Runtime::builder().workers(2).build()?.run(|| {
+    ///     task::scope(|scope| {
+    ///         for _ in 0..3 {
+    ///             scope.spawn(|| assert!(*CHANGED.wait_while(OPEN.lock(), |open| !*open)));
+    ///         }
+    ///         *OPEN.lock() = true;
+    ///         CHANGED.notify_all();
+    ///     });
+    /// });
+    /// # Ok::<(), greenprof_runtime::BuildError>(())
+    /// ```
     pub fn notify_all(&self) {
         let Some(core) = self.handle.existing() else { return };
         let mut state = core.lock();

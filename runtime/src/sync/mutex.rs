@@ -89,6 +89,14 @@ impl<T> Mutex<T> {
 
 impl<T: ?Sized> Mutex<T> {
     /// Waits for the lock and takes it.
+    ///
+    /// ```
+    /// use greenprof_runtime::sync::Mutex;
+    ///
+    /// let names = Mutex::new(Vec::new());
+    /// names.lock().push("a"); // the guard ends with the statement
+    /// assert_eq!(names.lock().len(), 1);
+    /// ```
     #[track_caller]
     pub fn lock(&self) -> MutexGuard<'_, T> {
         let (index, core) = self.core.get();
@@ -99,6 +107,17 @@ impl<T: ?Sized> Mutex<T> {
     }
 
     /// Takes the lock if it is free.
+    ///
+    /// ```
+    /// use greenprof_runtime::sync::Mutex;
+    ///
+    /// let count = Mutex::new(0);
+    /// let guard = count.lock();
+    /// assert!(count.try_lock().is_none());
+    /// drop(guard);
+    /// *count.try_lock().expect("nobody holds it") += 1;
+    /// assert_eq!(count.into_inner(), 1);
+    /// ```
     #[track_caller]
     pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
         let (index, core) = self.core.get();
@@ -108,6 +127,14 @@ impl<T: ?Sized> Mutex<T> {
     }
 
     /// The value, without locking: there is no other reference.
+    ///
+    /// ```
+    /// use greenprof_runtime::sync::Mutex;
+    ///
+    /// let mut count = Mutex::new(0);
+    /// *count.get_mut() += 1;
+    /// assert_eq!(count.into_inner(), 1);
+    /// ```
     pub fn get_mut(&mut self) -> &mut T {
         self.value.get_mut()
     }
@@ -118,6 +145,18 @@ impl<T: ?Sized> Mutex<T> {
 /// A guard is a word like a handle (see the module `handle` of this crate's source): the core's index and the lock's
 /// generation, which changes when the guard is used at another address than before, or for the first time far from
 /// where it was made.
+///
+/// ```
+/// use greenprof_runtime::sync::{Mutex, MutexGuard};
+///
+/// fn add(mut total: MutexGuard<'_, u32>) {
+///     *total += 1;
+/// }
+///
+/// let total = Mutex::new(41);
+/// add(total.lock());
+/// assert_eq!(*total.lock(), 42);
+/// ```
 #[must_use = "dropping the guard unlocks at once"]
 pub struct MutexGuard<'a, T: ?Sized> {
     lock: &'a Mutex<T>,

@@ -194,6 +194,24 @@ impl Once {
     }
 
     /// Calls `body` if nobody has called this before. When it returns, the first body has ended.
+    ///
+    /// ```
+    /// use std::sync::atomic::{AtomicU32, Ordering};
+    /// use greenprof_runtime::{Runtime, sync::Once, task};
+    ///
+    /// static ONCE: Once = Once::new();
+    /// static CALLS: AtomicU32 = AtomicU32::new(0);
+    ///
+    /// Runtime::builder().workers(2).build()?.run(|| {
+    ///     task::scope(|scope| {
+    ///         for _ in 0..8 {
+    ///             scope.spawn(|| ONCE.call_once(|| _ = CALLS.fetch_add(1, Ordering::Relaxed)));
+    ///         }
+    ///     });
+    /// });
+    /// assert!(ONCE.is_completed() && CALLS.load(Ordering::Relaxed) == 1);
+    /// # Ok::<(), greenprof_runtime::BuildError>(())
+    /// ```
     #[inline]
     #[track_caller]
     pub fn call_once(&self, body: impl FnOnce()) {
@@ -275,6 +293,14 @@ impl<T> OnceCell<T> {
     }
 
     /// The value. If there is none, `make` makes it, unless somebody else's `make` is running: then this waits for that.
+    ///
+    /// ```
+    /// use greenprof_runtime::sync::OnceCell;
+    ///
+    /// let cell = OnceCell::new();
+    /// assert_eq!(*cell.get_or_init(|| 7), 7);
+    /// assert_eq!(*cell.get_or_init(|| unreachable!("there is a value")), 7);
+    /// ```
     #[inline]
     #[track_caller]
     pub fn get_or_init(&self, make: impl FnOnce() -> T) -> &T {
@@ -299,6 +325,15 @@ impl<T> OnceCell<T> {
     }
 
     /// Puts a value in. If there is one already it gives the new one back; if one is being made, it waits for the outcome.
+    ///
+    /// ```
+    /// use greenprof_runtime::sync::OnceCell;
+    ///
+    /// let port = OnceCell::new();
+    /// assert_eq!(port.set(6060), Ok(()));
+    /// assert_eq!(port.set(8080), Err(8080), "the new one comes back");
+    /// assert_eq!(port.get(), Some(&6060));
+    /// ```
     #[track_caller]
     pub fn set(&self, value: T) -> Result<(), T> {
         match self.flag.begin() {
@@ -311,6 +346,15 @@ impl<T> OnceCell<T> {
     }
 
     /// Takes the value out, and leaves an empty cell.
+    ///
+    /// ```
+    /// use greenprof_runtime::sync::OnceCell;
+    ///
+    /// let mut cell = OnceCell::new();
+    /// cell.set(1).unwrap();
+    /// assert_eq!(cell.take(), Some(1));
+    /// assert_eq!(cell.set(2), Ok(()), "it was empty again");
+    /// ```
     pub fn take(&mut self) -> Option<T> {
         if !self.flag.is_done() {
             return None;

@@ -13,6 +13,19 @@ use super::{
 };
 
 /// A primitive that is in use, known by its core. Another one may take its place once it is gone.
+///
+/// ```
+/// use std::time::Duration;
+/// use greenprof_runtime::{sync::{Chan, PrimitiveKind}, world};
+///
+/// let channel = Chan::<u32>::with_capacity(1);
+/// let stop = world::stop(Duration::from_millis(100), |world| {
+///     world.primitives().filter(|primitive| primitive.kind() == Some(PrimitiveKind::Chan)).count()
+/// })?;
+/// assert_eq!(stop.value, 1);
+/// drop(channel);
+/// # Ok::<(), greenprof_runtime::world::stop::StopError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Primitive(u32);
 

@@ -98,6 +98,20 @@ impl RawMutex {
 /// A reader-writer lock without guards, for code that unlocks elsewhere than where it has locked.
 ///
 /// Prefer [`super::RwLock`]. The order among waiters is the same.
+///
+/// ```
+/// use greenprof_runtime::sync::RawRwLock;
+///
+/// static LOCK: RawRwLock = RawRwLock::new();
+///
+/// LOCK.read_lock();
+/// assert!(LOCK.try_read_lock() && !LOCK.try_write_lock());
+/// for _ in 0..2 {
+///     std::thread::spawn(|| LOCK.read_unlock()).join().unwrap();
+/// }
+/// assert!(LOCK.try_write_lock());
+/// LOCK.write_unlock();
+/// ```
 pub struct RawRwLock {
     handle: LazyHandle<ReadWrite>,
 }

@@ -112,6 +112,14 @@ impl<T: ?Sized> RwLock<T> {
     }
 
     /// Waits until no writer holds the lock or waits for it, and takes it for reading.
+    ///
+    /// ```
+    /// use greenprof_runtime::sync::RwLock;
+    ///
+    /// let prices = RwLock::new([12, 30]);
+    /// let (one, other) = (prices.read(), prices.read());
+    /// assert_eq!(one[0] + other[1], 42);
+    /// ```
     #[track_caller]
     pub fn read(&self) -> RwLockReadGuard<'_, T> {
         let (index, core, state) = self.state();
@@ -120,6 +128,16 @@ impl<T: ?Sized> RwLock<T> {
     }
 
     /// Takes the lock for reading if no writer holds it or waits for it.
+    ///
+    /// ```
+    /// use greenprof_runtime::sync::RwLock;
+    ///
+    /// let price = RwLock::new(12);
+    /// let writer = price.write();
+    /// assert!(price.try_read().is_none());
+    /// drop(writer);
+    /// assert_eq!(price.try_read().as_deref(), Some(&12));
+    /// ```
     #[track_caller]
     pub fn try_read(&self) -> Option<RwLockReadGuard<'_, T>> {
         let (index, core, state) = self.state();
@@ -127,6 +145,14 @@ impl<T: ?Sized> RwLock<T> {
     }
 
     /// Waits until nobody holds the lock, and takes it for writing.
+    ///
+    /// ```
+    /// use greenprof_runtime::sync::RwLock;
+    ///
+    /// let price = RwLock::new(12);
+    /// *price.write() += 1;
+    /// assert_eq!(price.into_inner(), 13);
+    /// ```
     #[track_caller]
     pub fn write(&self) -> RwLockWriteGuard<'_, T> {
         let (index, core, state) = self.state();
@@ -149,6 +175,15 @@ impl<T: ?Sized> RwLock<T> {
 
 /// Holds a [`RwLock`] for reading; dropping it unlocks. It may be dropped by another task or thread than the one that
 /// locked.
+///
+/// ```
+/// use greenprof_runtime::sync::RwLock;
+///
+/// let names = RwLock::new(vec!["a", "b"]);
+/// let guard = names.read();
+/// assert_eq!(guard.len(), 2);
+/// assert!(names.try_read().is_some() && names.try_write().is_none());
+/// ```
 #[must_use = "dropping the guard unlocks at once"]
 pub struct RwLockReadGuard<'a, T: ?Sized> {
     lock: &'a RwLock<T>,
@@ -192,6 +227,17 @@ impl<T: ?Sized> Drop for RwLockReadGuard<'_, T> {
 
 /// Holds a [`RwLock`] for writing; dropping it unlocks. It may be dropped by another task or thread than the one that
 /// locked.
+///
+/// ```
+/// use greenprof_runtime::sync::RwLock;
+///
+/// let names = RwLock::new(vec!["a"]);
+/// let mut guard = names.write();
+/// guard.push("b");
+/// assert!(names.try_read().is_none());
+/// drop(guard);
+/// assert_eq!(names.read().concat(), "ab");
+/// ```
 #[must_use = "dropping the guard unlocks at once"]
 pub struct RwLockWriteGuard<'a, T: ?Sized> {
     lock: &'a RwLock<T>,

@@ -93,6 +93,16 @@ impl Semaphore {
     }
 
     /// Waits for a permit and takes it.
+    ///
+    /// ```
+    /// use greenprof_runtime::sync::Semaphore;
+    ///
+    /// let connections = Semaphore::new(2);
+    /// let permit = connections.acquire();
+    /// assert_eq!(connections.available(), 1);
+    /// drop(permit); // gives it back
+    /// assert_eq!(connections.available(), 2);
+    /// ```
     pub fn acquire(&self) -> Permit {
         let mut state = self.lock();
         if !state.take() {
@@ -109,6 +119,17 @@ impl Semaphore {
 
     /// Waits for a permit, for `timeout` at the most, and takes it. `None` when the time was over first; a permit that
     /// was given in that moment is returned.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use greenprof_runtime::sync::Semaphore;
+    ///
+    /// let one = Semaphore::new(1);
+    /// let permit = one.acquire();
+    /// assert!(one.acquire_timeout(Duration::from_millis(1)).is_none());
+    /// drop(permit);
+    /// assert!(one.acquire_timeout(Duration::from_millis(1)).is_some());
+    /// ```
     pub fn acquire_timeout(&self, timeout: Duration) -> Option<Permit> {
         let mut state = self.lock();
         if !state.take() {
@@ -125,12 +146,30 @@ impl Semaphore {
     }
 
     /// Takes a permit if one is available.
+    ///
+    /// ```
+    /// use greenprof_runtime::sync::Semaphore;
+    ///
+    /// let connections = Semaphore::new(1);
+    /// let permit = connections.try_acquire().expect("one is free");
+    /// assert!(connections.try_acquire().is_none());
+    /// drop(permit);
+    /// ```
     pub fn try_acquire(&self) -> Option<Permit> {
         let taken = self.lock().take();
         taken.then(|| Permit { semaphore: self.clone() })
     }
 
     /// Adds permits, and wakes as many of those who wait.
+    ///
+    /// ```
+    /// use greenprof_runtime::sync::Semaphore;
+    ///
+    /// let budget = Semaphore::new(0);
+    /// assert!(budget.try_acquire().is_none());
+    /// budget.add_permits(2);
+    /// assert_eq!(budget.available(), 2);
+    /// ```
     ///
     /// # Panics
     /// If there are more permits then than can be counted.
@@ -172,6 +211,16 @@ impl Semaphore {
 }
 
 /// Of a [`Semaphore`]. Dropping it gives it back, to the first who waits.
+///
+/// ```
+/// use greenprof_runtime::sync::Semaphore;
+///
+/// let connections = Semaphore::new(2);
+/// let (kept, broken) = (connections.acquire(), connections.acquire());
+/// broken.forget();
+/// drop(kept);
+/// assert_eq!(connections.available(), 1, "one less for ever");
+/// ```
 #[must_use = "dropping the permit gives it back at once"]
 pub struct Permit {
     semaphore: Semaphore,

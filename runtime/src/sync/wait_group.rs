@@ -80,6 +80,17 @@ impl WaitGroup {
     }
 
     /// Waits until the counter is zero.
+    ///
+    /// ```
+    /// use greenprof_runtime::sync::WaitGroup;
+    ///
+    /// let group = WaitGroup::new();
+    /// group.wait(); // nothing to wait for
+    /// group.add(2);
+    /// let other = group.clone();
+    /// std::thread::spawn(move || (0..2).for_each(|_| other.done()));
+    /// group.wait();
+    /// ```
     pub fn wait(&self) {
         self.wait_as(|waiter| waiter.wait(WaitReason::WaitGroupWait));
     }

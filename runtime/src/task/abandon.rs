@@ -66,7 +66,7 @@ struct Register {
     next: u64,
 }
 
-/// The numbers of the runtimes that have ended, in order. Their tasks never run again, but for those that a thread is in.
+/// The numbers of the runtimes that have ended with tasks left, in order. Those never run again, but for those that a thread is in.
 pub(crate) fn ended() -> Vec<u32> {
     REGISTER.lock().ended.iter().copied().collect()
 }

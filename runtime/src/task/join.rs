@@ -165,6 +165,17 @@ impl<T> JoinHandle<T> {
     ///
     /// May be called from a task or from a plain OS thread, which then blocks.
     ///
+    /// ```
+    /// use greenprof_runtime::{Runtime, spawn};
+    ///
+    /// let doubled = Runtime::builder().workers(1).build()?.run(|| {
+    ///     let tasks: Vec<_> = (1..=3).map(|n| spawn(move || 2 * n)).collect();
+    ///     tasks.into_iter().map(|task| task.join().unwrap()).collect::<Vec<_>>()
+    /// });
+    /// assert_eq!(doubled, [2, 4, 6]);
+    /// # Ok::<(), greenprof_runtime::BuildError>(())
+    /// ```
+    ///
     /// # Errors
     /// The payload of the task's panic, as [`std::thread::JoinHandle::join`] gives it. If the runtime was shut down
     /// before the task ended, it is an [`Abandoned`], no matter whether that happened before or during the join. (On a
@@ -177,6 +188,21 @@ impl<T> JoinHandle<T> {
     }
 
     /// Waits for the task to end, for `timeout` at the most. Gives the handle back if it has not.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use greenprof_runtime::{Runtime, spawn, sync::Chan};
+    ///
+    /// Runtime::builder().workers(1).build()?.run(|| {
+    ///     let gate = Chan::new();
+    ///     let waits = gate.clone();
+    ///     let task = spawn(move || waits.recv());
+    ///     let task = task.join_timeout(Duration::from_millis(1)).unwrap_err(); // the handle comes back
+    ///     gate.send(7).unwrap();
+    ///     assert_eq!(task.join().unwrap(), Some(7));
+    /// });
+    /// # Ok::<(), greenprof_runtime::BuildError>(())
+    /// ```
     ///
     /// # Errors
     /// The handle when the time was over; else as [`JoinHandle::join`] gives it.

@@ -58,6 +58,17 @@ macro_rules! task_local {
 /// A task-local, declared by [`task_local!`](crate::task_local).
 ///
 /// On a thread that runs no task it is a thread-local.
+///
+/// ```
+/// use greenprof_runtime::task_local;
+///
+/// task_local! {
+///     static NAME: String = "nobody".to_owned();
+/// }
+///
+/// assert_eq!(NAME.with(String::len), 6);
+/// assert_eq!(NAME.try_with(|name| name.clone()).as_deref(), Ok("nobody"));
+/// ```
 pub struct LocalKey<T: 'static> {
     init: fn() -> T,
 }

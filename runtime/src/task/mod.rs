@@ -39,6 +39,18 @@ pub use crate::scheduler::blocking;
 use crate::scheduler::{self, Departure, current_worker};
 
 /// The number of a task; unique in the process, in the order of spawning as seen by one spawner.
+///
+/// ```
+/// use greenprof_runtime::{Runtime, spawn, task};
+///
+/// Runtime::builder().workers(1).build()?.run(|| {
+///     let (first, second) = (spawn(task::current_id), spawn(|| ()));
+///     assert!(first.id() < second.id(), "in the order of spawning");
+///     let id = first.id();
+///     assert_eq!(first.join().unwrap(), Some(id));
+/// });
+/// # Ok::<(), greenprof_runtime::BuildError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TaskId(pub(crate) u64);
 
@@ -63,6 +75,14 @@ pub fn switch_round_trips(count: u64) -> std::time::Duration {
 }
 
 /// The task that the caller runs in; nothing on a thread that runs none.
+///
+/// ```
+/// use greenprof_runtime::{Runtime, task};
+///
+/// assert_eq!(task::current_id(), None, "a plain thread");
+/// Runtime::builder().workers(1).build()?.run(|| assert!(task::current_id().is_some()));
+/// # Ok::<(), greenprof_runtime::BuildError>(())
+/// ```
 pub fn current_id() -> Option<TaskId> {
     let task = current_worker()?.task()?;
     Some(TaskId(task.control().about.id.load(std::sync::atomic::Ordering::Relaxed)))
@@ -71,6 +91,18 @@ pub fn current_id() -> Option<TaskId> {
 /// Lets the other runnable tasks of this worker run first. On a thread that runs no task it yields the thread.
 ///
 /// A task that unwinds from a panic does not yield: its thread counts the panic.
+///
+/// ```
+/// use greenprof_runtime::{Runtime, spawn, yield_now};
+///
+/// Runtime::builder().workers(1).build()?.run(|| {
+///     let other = spawn(|| ());
+///     while !other.is_finished() {
+///         yield_now(); // the one worker is needed for it
+///     }
+/// });
+/// # Ok::<(), greenprof_runtime::BuildError>(())
+/// ```
 pub fn yield_now() {
     if current_worker().is_none_or(|worker| worker.task().is_none()) {
         std::thread::yield_now();

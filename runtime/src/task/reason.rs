@@ -5,6 +5,12 @@ use std::fmt;
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
         /// What a parked task waits for.
+        ///
+        /// ```
+        /// use greenprof_runtime::task::WaitReason;
+        ///
+        /// assert_eq!(WaitReason::ChanReceive.as_str(), "chan receive");
+        /// ```
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[repr(u8)]
         pub enum WaitReason {

@@ -21,6 +21,24 @@ use super::{
 use crate::{SpawnError, scheduler::current_worker, sync::WaitGroup};
 
 /// Where scoped tasks are spawned. See [`scope`].
+///
+/// ```
+/// use std::sync::atomic::{AtomicU32, Ordering};
+/// use greenprof_runtime::{Runtime, task::{self, Scope}};
+///
+/// /// Tasks of a scope may spawn others into it.
+/// fn halve<'scope>(scope: &'scope Scope<'scope, '_>, depth: u32, leaves: &'scope AtomicU32) {
+///     match depth {
+///         0 => _ = leaves.fetch_add(1, Ordering::Relaxed),
+///         _ => (0..2).for_each(|_| drop(scope.spawn(move || halve(scope, depth - 1, leaves)))),
+///     }
+/// }
+///
+/// let leaves = AtomicU32::new(0);
+/// Runtime::builder().workers(2).build()?.run(|| task::scope(|scope| halve(scope, 4, &leaves)));
+/// assert_eq!(leaves.into_inner(), 16);
+/// # Ok::<(), greenprof_runtime::BuildError>(())
+/// ```
 #[derive(Debug)]
 pub struct Scope<'scope, 'env: 'scope> {
     tasks: Arc<Tasks>,
@@ -124,6 +142,20 @@ impl<'scope> Scope<'scope, '_> {
 }
 
 /// Owns the right to wait for a scoped task.
+///
+/// ```
+/// use greenprof_runtime::{Runtime, task};
+///
+/// let words = ["a", "bc"];
+/// let lengths = Runtime::builder().workers(2).build()?.run(|| {
+///     task::scope(|scope| {
+///         let tasks = words.each_ref().map(|word| scope.spawn(|| word.len()));
+///         tasks.map(|task| task.join().unwrap())
+///     })
+/// });
+/// assert_eq!(lengths, [1, 2]);
+/// # Ok::<(), greenprof_runtime::BuildError>(())
+/// ```
 #[derive(Debug)]
 pub struct ScopedJoinHandle<'scope, T> {
     inner: JoinHandle<T>,

@@ -27,6 +27,16 @@ const LARGE_CLOSURE: usize = 4096;
 
 /// Spawns a task on the runtime of the calling task.
 ///
+/// ```
+/// use greenprof_runtime::{Runtime, spawn};
+///
+/// Runtime::builder().workers(2).build()?.run(|| {
+///     let halves = [spawn(|| (1..=50).sum::<u32>()), spawn(|| (51..=100).sum())];
+///     assert_eq!(halves.map(|half| half.join().unwrap()).iter().sum::<u32>(), 5050);
+/// });
+/// # Ok::<(), greenprof_runtime::BuildError>(())
+/// ```
+///
 /// # Panics
 /// Outside a runtime, or when there is no memory for another stack. [`Builder::spawn`] gives errors instead.
 #[track_caller]
@@ -38,6 +48,21 @@ pub fn spawn<T: Send + 'static>(task: impl FnOnce() -> T + Send + 'static) -> Jo
 }
 
 /// The name, the stack size and the place of a task to be spawned.
+///
+/// ```
+/// use greenprof_runtime::{Runtime, sync::Chan, task, world};
+///
+/// Runtime::builder().workers(1).build()?.run(|| {
+///     let prices = Chan::new();
+///     let feed = prices.clone();
+///     let feed = task::Builder::new().name("price-feed").stack_size(32 << 10).spawn(move || feed.recv());
+///     let names: Vec<_> = world::tasks(0).iter().filter_map(|task| task.name.clone()).collect();
+///     assert!(names.iter().any(|name| name == "price-feed"), "{names:?}");
+///     prices.send(7).unwrap();
+///     assert_eq!(feed.expect("memory").join().unwrap(), Some(7));
+/// });
+/// # Ok::<(), greenprof_runtime::BuildError>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Builder {
     name: Option<String>,
@@ -69,6 +94,20 @@ impl Builder {
     ///
     /// A pinned task waits while its worker is busy with another task, however idle the others are, and while that task
     /// blocks the thread.
+    ///
+    /// ```
+    /// use greenprof_runtime::{Runtime, task, yield_now};
+    ///
+    /// Runtime::builder().workers(2).build()?.run(|| {
+    ///     let pinned = task::Builder::new().pinned(1).spawn(|| {
+    ///         let thread = std::thread::current().id();
+    ///         yield_now();
+    ///         thread == std::thread::current().id()
+    ///     });
+    ///     assert!(pinned.expect("memory").join().unwrap());
+    /// });
+    /// # Ok::<(), greenprof_runtime::BuildError>(())
+    /// ```
     pub fn pinned(mut self, worker: usize) -> Self {
         self.pinned = Some(worker);
         self

@@ -118,6 +118,21 @@ impl Alarm for Job {
 /// A closure that will run in a task of its own. See [`after_func`].
 ///
 /// Dropping it does not stop the timer.
+///
+/// ```
+/// use std::time::Duration;
+/// use greenprof_runtime::{Runtime, sync::Chan, time};
+///
+/// Runtime::builder().workers(1).build()?.run(|| {
+///     let done = Chan::new();
+///     let told = done.clone();
+///     let timer = time::after_func(Duration::from_secs(3600), move || told.send("ran").expect("open"));
+///     assert!(timer.reset(Duration::from_millis(1)), "it was armed, and is so again");
+///     assert_eq!(done.recv(), Some("ran"));
+///     assert!(!timer.stop(), "too late");
+/// });
+/// # Ok::<(), greenprof_runtime::BuildError>(())
+/// ```
 pub struct FuncTimer {
     job: Arc<Job>,
 }
@@ -198,6 +213,18 @@ pub fn after_func(duration: Duration, closure: impl FnOnce() + Send + 'static) -
 
 impl Handle {
     /// Runs a closure in a task of its own, `duration` from now. Like [`after_func`], from any thread.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use greenprof_runtime::{Runtime, sync::Chan};
+    ///
+    /// let runtime = Runtime::builder().workers(1).build()?;
+    /// let done = Chan::new();
+    /// let told = done.clone();
+    /// runtime.handle().after_func(Duration::from_millis(1), move || told.send("ran").expect("open"));
+    /// assert_eq!(done.recv(), Some("ran"));
+    /// # Ok::<(), greenprof_runtime::BuildError>(())
+    /// ```
     ///
     /// # Panics
     /// If the system has no thread for timers.

@@ -42,6 +42,20 @@ use crate::{
 /// Waits for at least `duration`. A task leaves its worker to others meanwhile; a plain OS thread blocks.
 ///
 /// A task that is woken has to wait for a worker like any other, so the wait is longer on a busy runtime.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// use greenprof_runtime::{Runtime, sleep, spawn};
+///
+/// Runtime::builder().workers(1).build()?.run(|| {
+///     let began = Instant::now();
+///     let tasks: Vec<_> = (0..100).map(|_| spawn(|| sleep(Duration::from_millis(20)))).collect();
+///     tasks.into_iter().for_each(|task| task.join().unwrap());
+///     // All on one worker, at the same time: one after the other it would be two seconds.
+///     assert!(began.elapsed() >= Duration::from_millis(20) && began.elapsed() < Duration::from_secs(2));
+/// });
+/// # Ok::<(), greenprof_runtime::BuildError>(())
+/// ```
 pub fn sleep(duration: Duration) {
     let worker = current_worker().filter(|worker| worker.task().is_some());
     let Some(worker) = worker else {

@@ -118,12 +118,30 @@ impl Timer {
     /// this prevented a value from being received: the timer was armed, or it had fired and nobody had received the
     /// value. `false` when it was stopped before or its value has been received; waiting for the value then would be
     /// for ever.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use greenprof_runtime::time::Timer;
+    ///
+    /// let timer = Timer::new(Duration::from_secs(3600));
+    /// assert!(timer.stop(), "no value will come");
+    /// assert!(!timer.stop(), "it was stopped before");
+    /// ```
     pub fn stop(&self) -> bool {
         self.core.stop()
     }
 
     /// Makes the timer fire `duration` from now, and not when it would have. A value that was not received is taken back,
     /// so the next one is of this setting. Returns what [`Timer::stop`] would have.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use greenprof_runtime::time::Timer;
+    ///
+    /// let timer = Timer::new(Duration::from_secs(3600));
+    /// assert!(timer.reset(Duration::from_millis(1)), "it was armed");
+    /// assert!(timer.chan().recv().is_some(), "by the new setting");
+    /// ```
     pub fn reset(&self, duration: Duration) -> bool {
         let mut state = self.core.state.lock();
         let stopped = self.core.disarm(&mut state);
@@ -140,6 +158,19 @@ impl fmt::Debug for Timer {
 
 /// A channel on which the time is sent once, after `duration`. [`Timer`] is the same with the possibility to stop it.
 ///
+/// ```
+/// use std::time::Duration;
+/// use greenprof_runtime::{select, sync::Chan, time};
+///
+/// let answers = Chan::<u32>::new();
+/// let limit = time::after(Duration::from_millis(1));
+/// let answer = select! {
+///     recv(answers) -> answer => answer,
+///     recv(limit) -> _ => None, // nobody has answered
+/// };
+/// assert_eq!(answer, None);
+/// ```
+///
 /// # Panics
 /// If the system has no thread for timers.
 #[track_caller]
@@ -151,6 +182,18 @@ pub fn after(duration: Duration) -> Chan<Instant> {
 ///
 /// The channel has room for one value: a slow receiver misses ticks, and does not get those it has missed one after the
 /// other. Ticks stay at multiples of the period from the start.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// use greenprof_runtime::time::Ticker;
+///
+/// let began = Instant::now();
+/// let ticker = Ticker::new(Duration::from_millis(1));
+/// assert_eq!(ticker.chan().iter().take(3).count(), 3);
+/// assert!(began.elapsed() >= Duration::from_millis(3));
+/// ticker.stop();
+/// assert!(ticker.chan().try_recv().is_err());
+/// ```
 pub struct Ticker {
     core: Arc<Core>,
 }
@@ -177,6 +220,15 @@ impl Ticker {
     }
 
     /// Ticks with another period, the first of which begins now. A tick that was not received is taken back.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use greenprof_runtime::time::Ticker;
+    ///
+    /// let ticker = Ticker::new(Duration::from_secs(3600));
+    /// ticker.reset(Duration::from_millis(1));
+    /// assert_eq!(ticker.chan().iter().take(2).count(), 2);
+    /// ```
     ///
     /// # Panics
     /// If the period is zero.

@@ -32,6 +32,20 @@ pub struct Caller {
 ///
 /// Costs some 10 ns and 1 to 2 ns a frame; the first call on a thread that is no worker asks the system for its stack,
 /// which takes some microseconds.
+///
+/// ```
+/// use std::ops::ControlFlow;
+/// use greenprof_runtime::{labels, world::caller};
+///
+/// let mut addresses = Vec::new();
+/// let caller = labels::with(&[("tenant", "acme")], || {
+///     caller::walk(|address| {
+///         addresses.push(address);
+///         ControlFlow::Continue(())
+///     })
+/// });
+/// assert_eq!(caller.labels.labels().get("tenant"), Some("acme"));
+/// ```
 #[inline(always)]
 pub fn walk(emit: impl FnMut(usize) -> ControlFlow<()>) -> Caller {
     let frame_pointer = unwind::frame_pointer();

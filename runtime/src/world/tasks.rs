@@ -25,6 +25,20 @@ pub(super) const BLOCKS_AHEAD: usize = 6;
 pub(super) const FRAMES_AHEAD: usize = 3;
 
 /// What a task was doing.
+///
+/// ```
+/// use greenprof_runtime::{Runtime, sync::Chan, task::WaitReason, world::{self, TaskState}};
+///
+/// let (runtime, gate) = (Runtime::builder().workers(1).build()?, Chan::<()>::new());
+/// let waits = gate.clone();
+/// let task = runtime.handle().spawn(move || waits.recv())?;
+/// let state = || world::tasks(0).iter().find(|info| info.id == task.id()).map(|info| info.state);
+/// while state() != Some(TaskState::Waiting(WaitReason::ChanReceive)) {
+///     std::thread::yield_now();
+/// }
+/// gate.close();
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TaskState {
     /// On a worker.
@@ -63,6 +77,18 @@ pub struct TaskInfo {
 }
 
 /// All tasks at about one time.
+///
+/// ```
+/// use greenprof_runtime::{Runtime, world};
+///
+/// Runtime::builder().workers(1).build()?.run(|| {
+///     let tasks = world::tasks(32);
+///     let this = tasks.iter().next().expect("the task that asks");
+///     assert_eq!(this.name.as_deref(), Some("main"));
+///     assert_eq!(tasks.stack(this), None, "it is running");
+/// });
+/// # Ok::<(), greenprof_runtime::BuildError>(())
+/// ```
 #[derive(Debug, Default)]
 pub struct Tasks {
     tasks: Vec<TaskInfo>,
@@ -148,6 +174,20 @@ impl TaskInfo {
 }
 
 /// How many tasks of all runtimes have not ended. Looks at each control block: some 10 ns a stack that was ever used.
+///
+/// ```
+/// use greenprof_runtime::{Runtime, spawn, sync::Chan, world};
+///
+/// Runtime::builder().workers(1).build()?.run(|| {
+///     let gate = Chan::<()>::new();
+///     let waits = gate.clone();
+///     let task = spawn(move || waits.recv());
+///     assert_eq!(world::tasks::count(), 2, "this one, and that");
+///     gate.close();
+///     task.join().unwrap();
+/// });
+/// # Ok::<(), greenprof_runtime::BuildError>(())
+/// ```
 pub fn count() -> usize {
     // SAFETY: control blocks are never unmapped.
     blocks().filter(|block| unsafe { block.as_ref() }.park.load().1 != ParkState::Dead).count()
@@ -165,6 +205,23 @@ pub struct States {
 }
 
 /// How many tasks of all runtimes are doing what, each looked at once. Costs what [`count`] does.
+///
+/// ```
+/// use greenprof_runtime::{Runtime, spawn, sync::Chan, world, yield_now};
+///
+/// Runtime::builder().workers(1).build()?.run(|| {
+///     let gate = Chan::<()>::new();
+///     let waits = gate.clone();
+///     let task = spawn(move || waits.recv());
+///     while world::states().waiting == 0 {
+///         yield_now();
+///     }
+///     assert_eq!(world::states().running, 1, "this task");
+///     gate.close();
+///     task.join().unwrap();
+/// });
+/// # Ok::<(), greenprof_runtime::BuildError>(())
+/// ```
 pub fn states() -> States {
     let mut states = States::default();
     for block in blocks() {
@@ -191,6 +248,18 @@ pub fn count_active() -> usize {
 ///
 /// Costs some 300 instructions a task and ten a frame, on the caller only; what `visit` does not keep is not kept, so
 /// nothing is allocated for a task.
+///
+/// ```
+/// use greenprof_runtime::{Runtime, labels, world};
+///
+/// Runtime::builder().workers(1).build()?.run(|| {
+///     labels::set("tenant", "acme");
+///     let mut found = 0;
+///     world::tasks::each(0, |task| found += usize::from(task.labels.labels().get("tenant") == Some("acme")));
+///     assert_eq!(found, 1, "the task that asks");
+/// });
+/// # Ok::<(), greenprof_runtime::BuildError>(())
+/// ```
 pub fn each(depth: usize, mut visit: impl FnMut(&TaskView<'_>)) {
     let mut reader = Reader::new(depth);
     let mut blocks_ahead = blocks().skip(BLOCKS_AHEAD);
@@ -210,6 +279,26 @@ pub fn each(depth: usize, mut visit: impl FnMut(&TaskView<'_>)) {
 /// A snapshot of the tasks of all runtimes, with at most `depth` frames of each stack.
 ///
 /// Costs as [`each`], and two or three allocations a task. Must not be called in a signal handler.
+///
+/// ```
+/// use greenprof_runtime::{Runtime, spawn, sync::Chan, world, yield_now};
+///
+/// Runtime::builder().workers(1).build()?.run(|| {
+///     let gate = Chan::<()>::new();
+///     let waits = gate.clone();
+///     let task = spawn(move || waits.recv());
+///     while world::states().waiting == 0 {
+///         yield_now();
+///     }
+///     let tasks = world::tasks(64);
+///     let info = tasks.iter().find(|info| info.id == task.id()).expect("it has not ended");
+///     assert!(info.spawn_site.is_some_and(|site| site.line() > 0));
+///     assert!(tasks.stack(info).is_some_and(|stack| !stack.is_empty()), "where it waits");
+///     gate.close();
+///     task.join().unwrap();
+/// });
+/// # Ok::<(), greenprof_runtime::BuildError>(())
+/// ```
 pub fn tasks(depth: usize) -> Tasks {
     let mut all = Tasks::default();
     each(depth, |task| all.keep(task));
@@ -220,6 +309,18 @@ pub fn tasks(depth: usize) -> Tasks {
 /// stands for `stride` tasks. `random` gives evenly distributed numbers.
 ///
 /// Costs as [`tasks`] for those that were chosen, and some nanoseconds for every `stride` stacks that were ever used.
+///
+/// ```
+/// use greenprof_runtime::{Runtime, spawn, world};
+///
+/// Runtime::builder().workers(1).build()?.run(|| {
+///     let tasks: Vec<_> = (0..100).map(|_| spawn(|| ())).collect();
+///     let chosen = world::tasks::sample(10, 0, || 7); // a random number, each time
+///     assert!(chosen.len() < tasks.len());
+///     tasks.into_iter().for_each(|task| task.join().unwrap());
+/// });
+/// # Ok::<(), greenprof_runtime::BuildError>(())
+/// ```
 pub fn sample(stride: usize, depth: usize, mut random: impl FnMut() -> u64) -> Tasks {
     let stride = stride.max(1);
     let mut chosen = Tasks::default();

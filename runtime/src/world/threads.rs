@@ -128,6 +128,16 @@ pub(crate) fn register(runtime_id: u32, index: usize, creation: &Creation) -> Re
 }
 
 /// The workers that exist now.
+///
+/// ```
+/// use greenprof_runtime::{Runtime, world};
+///
+/// Runtime::builder().workers(1).build()?.run(|| {
+///     let running: Vec<_> = world::workers().iter().filter_map(|worker| worker.task()).collect();
+///     assert_eq!(running.len(), 1, "the task that asks");
+/// });
+/// # Ok::<(), greenprof_runtime::BuildError>(())
+/// ```
 pub fn workers() -> Vec<&'static WorkerThread> {
     let _in_use = IN_USE.lock();
     all().filter(|record| record.alive.load(Ordering::Relaxed)).collect()

@@ -40,6 +40,17 @@ pub fn wants_cpu_samples() -> bool {
 }
 
 /// Adds samples to the trace that is being taken, if one is. Not in a signal handler.
+///
+/// ```
+/// use greenprof_tracer::{CpuSample, add_cpu_samples, wants_cpu_samples};
+///
+/// assert!(!wants_cpu_samples(), "no trace is being taken");
+/// let trace = greenprof_tracer::start(Vec::new())?;
+/// assert!(wants_cpu_samples());
+/// add_cpu_samples([CpuSample { time: 0, thread: 1, task: 0, stack: vec![0x1234] }]);
+/// drop(trace);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn add_cpu_samples(samples: impl IntoIterator<Item = CpuSample>) {
     if wants_cpu_samples() {
         let mut all = SAMPLES.lock().unwrap_or_else(PoisonError::into_inner);

@@ -36,6 +36,15 @@ pub enum ConvertError {
 /// Converts a trace in Go's format, of Go 1.26 or later or of greenprof, to Perfetto's. If it is damaged, what was before the damage
 /// is written.
 ///
+/// ```
+/// let trace = greenprof_tracer::start(Vec::new())?;
+/// let (for_go, _) = trace.stop()?;
+/// let mut for_perfetto = Vec::new();
+/// greenprof_tracer::perfetto::convert(&for_go[..], &mut for_perfetto)?;
+/// assert!(!for_perfetto.is_empty());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// See [`ConvertError`].
 pub fn convert(source: impl Read, mut writer: impl Write) -> Result<(), ConvertError> {

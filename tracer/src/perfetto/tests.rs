@@ -1,8 +1,7 @@
 //! The converted trace of a program, decoded: slices, arrows and times, and the bound.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::LazyLock};
 
-use greenprof_runtime::{Runtime, sleep, spawn, sync::Chan, task, yield_now};
 use proptest::prelude::*;
 use prost::Message;
 
@@ -10,7 +9,7 @@ use super::{
     messages::{Event, Packet, event},
     *,
 };
-use crate::{Builder, Format};
+use crate::{Builder, Format, program};
 
 /// A file.
 #[derive(Clone, PartialEq, Message)]
@@ -19,34 +18,14 @@ struct File {
     packets: Vec<Packet>,
 }
 
-fn program() {
-    Runtime::builder().workers(2).build().expect("a runtime").run(|| {
-        let numbers = Chan::new();
-        let sender = numbers.clone();
-        let user = crate::Task::new("request");
-        let sending = task::Builder::new().name("sender").spawn(move || {
-            for number in 0..200 {
-                sender.send(number).expect("nobody closes it");
-                yield_now();
-            }
-            sender.close();
-        });
-        let region = user.region("receiving");
-        numbers.iter().for_each(|_| crate::log("test", "received"));
-        drop(region);
-        let part = user.subtask("part");
-        sending.expect("memory").join().expect("no panic");
-        task::blocking(|| std::thread::sleep(std::time::Duration::from_millis(1)));
-        spawn(|| sleep(std::time::Duration::from_millis(2))).join().expect("no panic");
-        drop(part);
-    });
-}
+/// Numbers that the program sends.
+const NUMBERS: u32 = 200;
 
 fn capture(max_bytes: u64) -> Vec<u8> {
-    let _alone = crate::PROGRAM.lock();
+    let _alone = program::alone();
     let builder = Builder::new().format(Format::Perfetto).max_bytes(max_bytes);
     let trace = builder.start(Vec::new()).expect("hooks are built in");
-    program();
+    program::run(NUMBERS);
     trace.stop().expect("a whole trace").0
 }
 
@@ -107,10 +86,7 @@ fn a_bound_is_kept_by_a_whole_trace() {
 
 #[test]
 fn a_file_is_converted_and_a_damaged_one_up_to_the_damage() {
-    let _alone = crate::PROGRAM.lock();
-    let trace = crate::start(Vec::new()).expect("hooks are built in");
-    program();
-    let (file, _) = trace.stop().expect("a whole trace");
+    let file = program::traced(NUMBERS);
     let mut converted = Vec::new();
     convert(&file[..], &mut converted).expect("valid");
     assert!(check(&converted) > 100);
@@ -127,12 +103,7 @@ proptest! {
     fn whatever_a_damaged_trace_still_says_becomes_a_whole_file(
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
     ) {
-        static TRACE: std::sync::LazyLock<Vec<u8>> = std::sync::LazyLock::new(|| {
-            let _alone = crate::PROGRAM.lock();
-            let trace = crate::start(Vec::new()).expect("hooks are built in");
-            program();
-            trace.stop().expect("a whole trace").0
-        });
+        static TRACE: LazyLock<Vec<u8>> = LazyLock::new(|| program::traced(NUMBERS));
         let mut bytes = TRACE.to_vec();
         for (at, byte) in changes {
             let at = at.index(bytes.len());
@@ -146,12 +117,12 @@ proptest! {
 
 #[test]
 fn a_search_for_leaks_is_a_collection() {
-    let _alone = crate::PROGRAM.lock();
+    let _alone = program::alone();
     let trace = crate::start(Vec::new()).expect("hooks are built in");
-    Runtime::builder().workers(1).build().expect("a runtime").run(|| {
+    greenprof_runtime::Runtime::builder().workers(1).build().expect("a runtime").run(|| {
         let outer = crate::search();
         drop(crate::search());
-        yield_now();
+        greenprof_runtime::yield_now();
         drop(outer);
     });
     drop(crate::search());
@@ -168,9 +139,9 @@ fn a_search_for_leaks_is_a_collection() {
 
 #[test]
 fn a_flight_recorder_writes_it_too() {
-    let _alone = crate::PROGRAM.lock();
+    let _alone = program::alone();
     let recorder = crate::flight_recorder().start().expect("a recorder");
-    program();
+    program::run(NUMBERS);
     let mut dump = Vec::new();
     recorder.dump_as(Format::Perfetto, &mut dump).expect("written to memory");
     assert!(check(&dump) > 100);

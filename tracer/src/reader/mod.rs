@@ -3,12 +3,18 @@
 //! What a trace must keep is enforced: who may do what in which state, and the sequence numbers by which events of several
 //! threads are ordered. Any bytes may be given; what is wrong is an error with the place where it was found.
 //!
-//! ```no_run
-//! let file = std::fs::File::open("trace.out")?;
-//! let summary = greenprof_tracer::reader::Summary::read(std::io::BufReader::new(file))?;
+//! ```
+//! use greenprof_runtime::{Runtime, spawn};
+//! use greenprof_tracer::reader::Summary;
+//!
+//! let trace = greenprof_tracer::start(Vec::new())?;
+//! Runtime::builder().workers(1).build()?.run(|| spawn(|| ()).join().unwrap());
+//! let (file, _) = trace.stop()?;
+//! let summary = Summary::read(&file[..])?; // or of a file
 //! for task in summary.tasks() {
 //!     println!("{} ran for {} ns and waited for a processor for {} ns", task.name, task.running, task.runnable);
 //! }
+//! assert!(summary.tasks().iter().any(|task| task.ended));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
@@ -175,6 +181,13 @@ impl Totals {
 }
 
 /// Why a trace could not be read to its end.
+///
+/// ```
+/// use greenprof_tracer::reader::{self, ReadError};
+///
+/// let error = reader::read(&b"<html>not found</html>"[..], |_| ()).unwrap_err();
+/// assert!(matches!(error, ReadError::Version(_)), "{error}");
+/// ```
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ReadError {
@@ -205,6 +218,20 @@ pub enum ReadError {
 }
 
 /// Reads a trace to its end and gives each event to `each`. Keeps one generation in memory.
+///
+/// ```
+/// use greenprof_runtime::{Runtime, spawn};
+/// use greenprof_tracer::reader::{self, Kind, TaskState};
+///
+/// let trace = greenprof_tracer::start(Vec::new())?;
+/// Runtime::builder().workers(1).build()?.run(|| spawn(|| ()).join().unwrap());
+/// let mut ended = 0;
+/// let totals = reader::read(&trace.stop()?.0[..], |event| {
+///     ended += u32::from(matches!(event.kind, Kind::Task { state: TaskState::Ended, .. }));
+/// })?;
+/// assert!(ended >= 2 && totals.events() > 10);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 /// See [`ReadError`]. The events before the damage have been given.

@@ -9,6 +9,21 @@ use std::{
 use super::{Event, Kind, ReadError, TaskState, Totals};
 
 /// Durations by powers of two.
+///
+/// ```
+/// use greenprof_runtime::{Runtime, yield_now};
+/// use greenprof_tracer::reader::{Histogram, Summary};
+///
+/// let trace = greenprof_tracer::start(Vec::new())?;
+/// Runtime::builder().workers(1).build()?.run(|| (0..100).for_each(|_| yield_now()));
+/// let mut latency = Histogram::default();
+/// for task in Summary::read(&trace.stop()?.0[..])?.tasks() {
+///     latency.merge(&task.latency);
+/// }
+/// assert!(latency.count() >= 100, "from each yield until it ran again");
+/// assert!(latency.quantile(0.5) <= latency.quantile(0.99));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Histogram {
     /// How many were shorter than 2, 4, 8, ... nanoseconds, and not in a bucket before.
@@ -106,6 +121,19 @@ struct Current {
 }
 
 /// What all tasks of a trace did.
+///
+/// ```
+/// use std::time::Duration;
+/// use greenprof_runtime::{Runtime, sleep};
+/// use greenprof_tracer::reader::Summary;
+///
+/// let trace = greenprof_tracer::start(Vec::new())?;
+/// Runtime::builder().workers(1).build()?.run(|| sleep(Duration::from_millis(5)));
+/// let summary = Summary::read(&trace.stop()?.0[..])?;
+/// let slept: u64 = summary.tasks().iter().filter_map(|task| task.blocked.get("sleep")).map(|(time, _)| time).sum();
+/// assert!(slept >= 4_900_000 && slept <= summary.duration(), "{slept}");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Default)]
 pub struct Summary {
     tasks: HashMap<u64, (TaskSummary, Option<Current>)>,

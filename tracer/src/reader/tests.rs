@@ -2,35 +2,11 @@
 
 use std::sync::LazyLock;
 
-use greenprof_runtime::{Runtime, sleep, spawn, sync::Chan, task, yield_now};
 use proptest::prelude::*;
 
 use super::*;
 
-/// A trace with all kinds of events that the tracer writes.
-static TRACE: LazyLock<Vec<u8>> = LazyLock::new(|| {
-    let _alone = crate::PROGRAM.lock();
-    let trace = crate::start(Vec::new()).expect("hooks are built in");
-    Runtime::builder().workers(2).build().expect("a runtime").run(|| {
-        let numbers = Chan::new();
-        let sender = numbers.clone();
-        let user = crate::Task::new("request");
-        let sending = task::Builder::new().name("sender").spawn(move || {
-            for number in 0..20 {
-                sender.send(number).expect("nobody closes it");
-                yield_now();
-            }
-            sender.close();
-        });
-        let region = user.region("receiving");
-        numbers.iter().for_each(|_| crate::log("test", "received"));
-        drop(region);
-        sending.expect("memory").join().expect("no panic");
-        task::blocking(|| std::thread::sleep(std::time::Duration::from_millis(1)));
-        spawn(|| sleep(std::time::Duration::from_millis(2))).join().expect("no panic");
-    });
-    trace.stop().expect("a whole trace").0
-});
+static TRACE: LazyLock<Vec<u8>> = LazyLock::new(|| crate::program::traced(20));
 
 #[test]
 fn a_trace_of_ours_is_read_and_summed_up() {
@@ -58,7 +34,9 @@ fn user_annotations_are_there() {
         _ => {}
     })
     .expect("valid");
-    assert_eq!(seen, ["begin request", "receiving true true", "test: received", "receiving false true", "end"]);
+    let expected =
+        ["begin request", "receiving true true", "test: received", "receiving false true", "begin part", "end", "end"];
+    assert_eq!(seen, expected);
 }
 
 #[test]

@@ -162,6 +162,25 @@ pub(crate) fn evicted() -> u64 {
 /// that panics ends the process. `std` locks that the task holds are poisoned.
 ///
 /// May be called on a task or on a plain thread.
+///
+/// ```standalone_crate
+/// use greenprof_profiler::leak;
+/// use greenprof_runtime::{Runtime, sync::Chan};
+/// use greenprof_runtime::heap::Heap;
+///
+/// #[global_allocator]
+/// static HEAP: Heap = Heap::new();
+///
+/// let runtime = Runtime::builder().workers(1).build()?;
+/// runtime.handle().spawn(|| Chan::<u32>::new().recv())?;
+/// let report = leak::detect()?;
+/// let reclamation = leak::reclaim(&report);
+/// for (task, outcome) in &reclamation.tasks {
+///     println!("task {task}: {outcome:?}");
+/// }
+/// assert!(reclamation.reclaimed() <= report.leaked().len());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn reclaim(report: &Report) -> Reclamation {
     reclaim_if(report, &Options::default(), |_| true)
 }

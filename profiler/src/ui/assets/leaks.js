@@ -65,7 +65,8 @@ export function start(kinds) {
   if (!unavailable) {
     byId("leak-links").append(element("a", { href: `../${NAME}`, download: "" }, "Download for go tool pprof"), " ",
       element("a", { href: `../${NAME}?debug=1` }, "As text"), " ",
-      element("a", { href: `../${NAME}?debug=2` }, "All tasks, with the leaked ones marked"));
+      element("a", { href: `../${NAME}?debug=2` }, "All tasks, with the leaked ones marked"), " ",
+      element("a", { href: `../${NAME}?format=json` }, "For programs"));
   }
   byId("find-leaks").addEventListener("submit", async (event) => {
     event.preventDefault();

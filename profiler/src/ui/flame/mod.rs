@@ -11,22 +11,17 @@
 //! The answer is JSON: the picture, which is a document of its own when it is saved; the functions with the largest values; and what the
 //! page's choices can be.
 //!
-//! Whoever may ask may make the program work. So one picture is drawn at a time, and profiles are bounded, packed and unpacked.
+//! Profiles are bounded, packed and unpacked.
 
 mod draw;
 mod labels;
 mod stacks;
 
-use greenprof_runtime::heap;
-use hyper::{Method, StatusCode};
-use parking_lot::Mutex;
 use serde_json::{Value, json};
 
+use super::drawing::Drawing;
 use crate::{
-    http::{
-        Ask, Page, Query,
-        reply::{self, Reply},
-    },
+    http::Query,
     profile::{encode, proto},
 };
 use labels::Filter;
@@ -38,40 +33,7 @@ const MAX_BODY: usize = 16 << 20;
 /// The most bytes of a profile when it is unpacked. Decoded, that may be 36 times as much, of samples that are empty.
 const MAX_PLAIN: usize = 32 << 20;
 
-/// Held while one is drawn; protects nothing but the program's memory.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-
-pub(super) struct Flame;
-
-impl Page for Flame {
-    fn path(&self) -> &str {
-        "/debug/pprof/ui/flame"
-    }
-
-    fn description(&self) -> &str {
-        ""
-    }
-
-    fn max_body(&self) -> usize {
-        MAX_BODY
-    }
-
-    fn changes(&self) -> &'static [Method] {
-        &[Method::POST]
-    }
-
-    fn answer(&self, ask: &Ask) -> Reply {
-        if ask.method != Method::POST {
-            let how = "post a profile to this path to have it drawn, as the page at /debug/pprof/ui/ does";
-            return reply::error(StatusCode::BAD_REQUEST, how);
-        }
-        let _turn = ONE_AT_A_TIME.lock();
-        match heap::untracked(|| flame(&ask.query, &ask.body)) {
-            Ok(value) => super::json(&value),
-            Err(message) => reply::error(StatusCode::BAD_REQUEST, message),
-        }
-    }
-}
+pub(super) static FLAME: Drawing = Drawing::new("/debug/pprof/ui/flame", "a profile", MAX_BODY, flame);
 
 fn flame(query: &Query, body: &[u8]) -> Result<Value, String> {
     let length = match query.get("before") {

@@ -17,16 +17,11 @@ mod scan;
 
 use std::{collections::HashMap, sync::Arc};
 
-use greenprof_runtime::heap;
 use greenprof_tracer::reader::{Frame, Summary, TaskSummary};
-use hyper::{Method, StatusCode};
-use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use crate::http::{
-    Ask, Page, Query,
-    reply::{self, Reply},
-};
+use super::drawing::Drawing;
+use crate::http::Query;
 use scan::{Scan, Survey, Window};
 
 /// The most bytes that may be posted. A second of a busy service has some megabytes.
@@ -38,40 +33,8 @@ const COLUMNS: (u64, u64) = (1000, 4000);
 /// Frames of a stack that are shown.
 const FRAMES: usize = 24;
 
-/// Held while one is drawn; protects nothing but the program's memory.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-
-pub(super) struct Timeline;
-
-impl Page for Timeline {
-    fn path(&self) -> &str {
-        "/debug/pprof/ui/timeline"
-    }
-
-    fn description(&self) -> &str {
-        ""
-    }
-
-    fn max_body(&self) -> usize {
-        MAX_BODY
-    }
-
-    fn changes(&self) -> &'static [Method] {
-        &[Method::POST]
-    }
-
-    fn answer(&self, ask: &Ask) -> Reply {
-        if ask.method != Method::POST {
-            let how = "post an execution trace to this path to have it drawn, as the page at /debug/pprof/ui/ does";
-            return reply::error(StatusCode::BAD_REQUEST, how);
-        }
-        let _turn = ONE_AT_A_TIME.lock();
-        match heap::untracked(|| timeline(&ask.query, &ask.body)) {
-            Ok(value) => super::json(&value),
-            Err(message) => reply::error(StatusCode::BAD_REQUEST, message),
-        }
-    }
-}
+pub(super) static TIMELINE: Drawing =
+    Drawing::new("/debug/pprof/ui/timeline", "an execution trace", MAX_BODY, timeline);
 
 fn number(query: &Query, name: &str) -> Result<Option<u64>, String> {
     let read = |text: &str| text.parse().map_err(|_| format!("invalid value for {name:?} - must be a whole number"));

@@ -62,6 +62,14 @@ impl<T: Send> Chan<T> {
 
     /// A channel that holds up to `capacity` values that nobody has received yet. The memory is allocated here.
     ///
+    /// ```
+    /// use greenprof_runtime::sync::Chan;
+    ///
+    /// let numbers = Chan::with_capacity(2);
+    /// numbers.send(1).unwrap(); // does not wait: there is room
+    /// assert_eq!((numbers.len(), numbers.capacity()), (1, 2));
+    /// ```
+    ///
     /// # Panics
     /// If `capacity` is `u32::MAX` or more.
     #[track_caller]
@@ -72,6 +80,18 @@ impl<T: Send> Chan<T> {
     }
 
     /// A channel that nobody can send to or receive from: every operation waits for ever, and a select passes over it.
+    ///
+    /// ```
+    /// use greenprof_runtime::{select, sync::Chan};
+    ///
+    /// // An arm that is switched off, as in Go.
+    /// let paused = Chan::<u32>::nil();
+    /// let chosen = select! {
+    ///     recv(paused) -> _ => "paused",
+    ///     default => "nothing",
+    /// };
+    /// assert!(paused.is_nil() && chosen == "nothing");
+    /// ```
     pub fn nil() -> Self {
         Self { handle: Handle::nil() }
     }
@@ -98,6 +118,15 @@ impl<T: Send> Chan<T> {
     }
 
     /// Sends a value; waits while the channel is full, or, on a rendezvous, until a receiver comes.
+    ///
+    /// ```
+    /// use greenprof_runtime::sync::{Chan, SendError};
+    ///
+    /// let numbers = Chan::with_capacity(1);
+    /// assert_eq!(numbers.send(1), Ok(()));
+    /// numbers.close();
+    /// assert_eq!(numbers.send(2), Err(SendError(2)), "the value comes back");
+    /// ```
     ///
     /// # Errors
     /// The value, if the channel is closed before it was taken.
@@ -137,6 +166,14 @@ impl<T: Send> Chan<T> {
 
     /// Sends a value if that is possible without waiting.
     ///
+    /// ```
+    /// use greenprof_runtime::sync::{Chan, TrySendError};
+    ///
+    /// let numbers = Chan::with_capacity(1);
+    /// assert_eq!(numbers.try_send(1), Ok(()));
+    /// assert_eq!(numbers.try_send(2), Err(TrySendError::Full(2)));
+    /// ```
+    ///
     /// # Errors
     /// The value, if the channel is full or closed.
     pub fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
@@ -159,6 +196,16 @@ impl<T: Send> Chan<T> {
     }
 
     /// Receives a value; waits while there is none. `None` when the channel is closed and empty.
+    ///
+    /// ```
+    /// use greenprof_runtime::sync::Chan;
+    ///
+    /// let numbers = Chan::with_capacity(1);
+    /// numbers.send(7).unwrap();
+    /// numbers.close();
+    /// assert_eq!(numbers.recv(), Some(7), "what is in it can still be received");
+    /// assert_eq!(numbers.recv(), None);
+    /// ```
     pub fn recv(&self) -> Option<T> {
         if self.is_nil() {
             wait_for_ever(WaitReason::ChanReceiveNil);
@@ -188,6 +235,15 @@ impl<T: Send> Chan<T> {
 
     /// Receives a value if there is one.
     ///
+    /// ```
+    /// use greenprof_runtime::sync::{Chan, TryRecvError};
+    ///
+    /// let numbers = Chan::<u32>::new();
+    /// assert_eq!(numbers.try_recv(), Err(TryRecvError::Empty));
+    /// numbers.close();
+    /// assert_eq!(numbers.try_recv(), Err(TryRecvError::Closed));
+    /// ```
+    ///
     /// # Errors
     /// [`TryRecvError::Empty`] or [`TryRecvError::Closed`].
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
@@ -211,6 +267,14 @@ impl<T: Send> Chan<T> {
     /// Receives a value; waits for one for `timeout` at the most. It is a [`select!`](crate::select) with one arm, and
     /// shows as such while it waits.
     ///
+    /// ```
+    /// use std::time::Duration;
+    /// use greenprof_runtime::sync::{Chan, RecvTimeoutError};
+    ///
+    /// let numbers = Chan::<u32>::new();
+    /// assert_eq!(numbers.recv_timeout(Duration::from_millis(1)), Err(RecvTimeoutError::Timeout));
+    /// ```
+    ///
     /// # Errors
     /// [`RecvTimeoutError::Timeout`], and then no value was taken, or [`RecvTimeoutError::Closed`].
     pub fn recv_timeout(&self, timeout: Duration) -> Result<T, RecvTimeoutError> {
@@ -222,6 +286,19 @@ impl<T: Send> Chan<T> {
 
     /// Closes the channel: sends fail from now on, values that are in it can still be received, and everybody who waits
     /// on it is woken. Returns whether it was open.
+    ///
+    /// ```
+    /// use greenprof_runtime::{Runtime, spawn, sync::Chan};
+    ///
+    /// Runtime::builder().workers(1).build()?.run(|| {
+    ///     let quit = Chan::<()>::new();
+    ///     let waiting: Vec<_> = (0..3).map(|_| quit.clone()).map(|quit| spawn(move || quit.recv())).collect();
+    ///     assert!(quit.close(), "all of them are told at once");
+    ///     assert!(waiting.into_iter().all(|task| task.join().unwrap().is_none()));
+    ///     assert!(!quit.close(), "it is closed already");
+    /// });
+    /// # Ok::<(), greenprof_runtime::BuildError>(())
+    /// ```
     ///
     /// # Panics
     /// If the channel is nil.
@@ -253,6 +330,15 @@ impl<T: Send> Chan<T> {
     }
 
     /// Receives until the channel is closed and empty.
+    ///
+    /// ```
+    /// use greenprof_runtime::sync::Chan;
+    ///
+    /// let numbers = Chan::with_capacity(3);
+    /// (1..=3).for_each(|n| numbers.send(n).unwrap());
+    /// numbers.close();
+    /// assert_eq!(numbers.iter().sum::<i32>(), 6);
+    /// ```
     pub fn iter(&self) -> Iter<'_, T> {
         Iter(self)
     }
@@ -346,6 +432,15 @@ impl<'a, T: Send> IntoIterator for &'a Chan<T> {
 }
 
 /// The channel is closed. Holds the value that was not sent.
+///
+/// ```
+/// use greenprof_runtime::sync::{Chan, SendError};
+///
+/// let jobs = Chan::new();
+/// jobs.close();
+/// let SendError(job) = jobs.send("job").unwrap_err();
+/// assert_eq!(job, "job");
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Error)]
 #[error("send on a closed channel")]
 pub struct SendError<T>(pub T);

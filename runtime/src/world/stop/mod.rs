@@ -102,6 +102,17 @@ pub enum StopError {
 }
 
 /// How long a request tries.
+///
+/// ```
+/// use std::time::Duration;
+/// use greenprof_runtime::world::{self, Patience};
+///
+/// let patience = Patience { deadline: Duration::from_millis(200), attempts: 2 };
+/// let stop = world::stop(patience, |world| world.complete())?;
+/// assert_eq!(stop.value, stop.complete);
+/// assert!(stop.pause.attempts <= 2);
+/// # Ok::<(), greenprof_runtime::world::stop::StopError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Patience {
     /// How long one attempt may take until all threads are stopped; those already stopped wait meanwhile. There is one
@@ -176,6 +187,20 @@ const BETWEEN: Duration = Duration::from_millis(1);
 /// Costs some 10 us a thread, more if threads have to wait for a processor to notice, and what `look` takes. A thread
 /// that cannot be stopped takes all of the patience. Stops that follow each other at once are kept apart until those who were stopped
 /// have run, at least 0.1 ms and at most the patience's deadline.
+///
+/// ```
+/// use std::time::Duration;
+/// use greenprof_runtime::{Runtime, sync::Chan, world};
+///
+/// let (runtime, gate) = (Runtime::builder().workers(1).build()?, Chan::<()>::new());
+/// let waits = gate.clone();
+/// runtime.handle().spawn(move || waits.recv())?;
+/// // Nothing may be allocated or locked inside: counting is fine.
+/// let stop = world::stop(Duration::from_millis(100), |world| world.tasks().count())?;
+/// assert_eq!(stop.value, 1);
+/// gate.close();
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 /// See [`StopError`].
