@@ -56,9 +56,9 @@ func main() {
 		values = traced(operations, batches, func(operations int) { pingPong(operations) })
 	case "trace-service":
 		values = traced(operations, batches, service)
-	case "sample-depth-2":
+	case "sample-shallow":
 		values = sampleCost(2, operations, batches)
-	case "sample-depth-30":
+	case "sample-deep":
 		values = sampleCost(30, operations, batches)
 	case "leak-own":
 		values = leaks(operations, batches, false)

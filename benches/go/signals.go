@@ -22,8 +22,8 @@ type info struct {
 
 const (
 	siQueue = -1
-	// Longer than the profile's reader sleeps.
-	readerSleeps = 150 * time.Millisecond
+	// As in Rust. The buffer, of 2^17 words, has room for all batches of a sample, so its reader need not have come.
+	pause = 50 * time.Millisecond
 )
 
 //go:noinline
@@ -57,7 +57,7 @@ func sampleCost(depth, signals, batches int) map[string]float64 {
 			}
 			took = threadTime() - start
 		})
-		time.Sleep(readerSleeps)
+		time.Sleep(pause)
 		return float64(took) / float64(count)
 	}
 	batch((signals + 9) / 10)

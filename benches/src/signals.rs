@@ -86,8 +86,8 @@ fn time(depth: usize, effort: Effort, code: i32, value: usize) -> anyhow::Result
 /// How deep the stack of a case is; nothing if it is none of this module's.
 pub(crate) fn depth(case: Case) -> Option<usize> {
     match case {
-        Case::SampleDepth2 => Some(2),
-        Case::SampleDepth30 => Some(30),
+        Case::SampleShallow => Some(2),
+        Case::SampleDeep => Some(30),
         _ => None,
     }
 }

@@ -7,10 +7,10 @@ use std::{
     collections::HashSet,
     hint::black_box,
     sync::{
-        Arc,
+        Arc, Barrier,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
-    thread::ThreadId,
+    thread::{self, ThreadId},
     time::{Duration, Instant},
 };
 
@@ -159,7 +159,7 @@ pub fn burner(
         spawn(move || {
             let mut threads = HashSet::new();
             while turns.recv().is_some() {
-                threads.insert(std::thread::current().id());
+                threads.insert(thread::current().id());
                 used.add(part, burn(amount));
             }
             threads
@@ -216,7 +216,7 @@ pub fn migrate(each: Duration, used: &Used) -> usize {
                     let now = work(Duration::from_micros(300));
                     all.add(i, now);
                     used += now;
-                    let thread = std::thread::current().id();
+                    let thread = thread::current().id();
                     moves += usize::from(threads.replace(thread).is_some_and(|before| before != thread));
                     sleep(Duration::from_micros(10));
                 }
@@ -433,25 +433,57 @@ pub(super) fn migrating(workers: usize, effort: Effort) -> anyhow::Result<Values
 const RATES: [(&str, u32); 4] = [("100 Hz", 100), ("250 Hz", 250), ("500 Hz", 500), ("1000 Hz", 1000)];
 
 /// Stacks captured in each second of CPU time, by as many busy threads as there are workers, beside what was asked for; and the CPU
-/// time that the samples stand for beside that which was used.
+/// time that the samples stand for beside that which was used. The threads are there before the profile is, but for those of a value of
+/// their own: a new one that is no worker has to be found first.
 pub(super) fn rates(workers: usize, effort: Effort) -> anyhow::Result<Values> {
     let mut values = Values::new();
+    let amount = Duration::from_millis(effort.operations);
     for (name, hz) in RATES {
         let (mut captures, mut seconds) = (Estimates::default(), Estimates::default());
         for _ in 0..effort.batches {
+            let start = Arc::new(Barrier::new(workers + 1));
+            let threads = busy_threads(workers, amount, Some(&start));
             let session = cpu::start(hz)?;
-            let amount = Duration::from_millis(effort.operations);
-            let threads: Vec<_> = (0..workers).map(|_| std::thread::spawn(move || use_cpu(amount))).collect();
-            let used: Duration = threads.into_iter().map(|thread| thread.join().expect("it does not panic")).sum();
+            start.wait();
+            let used = joined(threads);
             let capture = session.stop();
-            captures.add(capture.summary.samples as f64 / used.as_secs_f64(), f64::from(hz));
-            let samples = resolved(&capture);
-            let nanos: i64 =
-                samples.iter().filter(|sample| sample.calls("use_cpu")).map(|sample| sample.values[1]).sum();
-            seconds.add(nanos as f64 / 1e9, used.as_secs_f64());
+            captures.add(capture.summary.samples as f64 / used, f64::from(hz));
+            seconds.add(sampled_seconds(&capture), used);
         }
         captures.put(&format!("captures at {name}"), &mut values);
         seconds.put(&format!("seconds at {name}"), &mut values);
     }
+    let mut seconds = Estimates::default();
+    for _ in 0..effort.batches {
+        let session = cpu::start(cpu::MAX_HZ)?;
+        let used = joined(busy_threads(workers, amount, None));
+        seconds.add(sampled_seconds(&session.stop()), used);
+    }
+    seconds.put("seconds of new threads", &mut values);
     Ok(values)
+}
+
+/// Threads that use CPU time, from when all have come to the barrier, if there is one.
+fn busy_threads(count: usize, amount: Duration, start: Option<&Arc<Barrier>>) -> Vec<thread::JoinHandle<Duration>> {
+    let work = |start: Option<Arc<Barrier>>| {
+        move || {
+            if let Some(start) = start {
+                start.wait();
+            }
+            use_cpu(amount)
+        }
+    };
+    (0..count).map(|_| thread::spawn(work(start.cloned()))).collect()
+}
+
+/// Seconds that they have used.
+fn joined(threads: Vec<thread::JoinHandle<Duration>>) -> f64 {
+    threads.into_iter().map(|thread| thread.join().expect("it does not panic")).sum::<Duration>().as_secs_f64()
+}
+
+/// Seconds of CPU time that a capture has of them.
+fn sampled_seconds(capture: &Capture) -> f64 {
+    let samples = resolved(capture);
+    let nanoseconds: i64 = samples.iter().filter(|sample| sample.calls("use_cpu")).map(|sample| sample.values[1]).sum();
+    nanoseconds as f64 / 1e9
 }

@@ -45,7 +45,7 @@ impl Random {
     }
 }
 
-/// What a thread allocates at a site: half a megabyte to four, times `amount`.
+/// What a thread allocates at a site: one to four megabytes, times `amount`.
 fn sizes(site: &str, amount: usize, random: &mut Random) -> Vec<usize> {
     match site {
         "small" => vec![48; 16_000 * amount],
@@ -83,8 +83,8 @@ fn work(run: &str, site: &str, sizes: &[usize], elsewhere: &mpsc::Sender<Vec<Vec
     kept
 }
 
-/// One run, which needs a number of its own: the truth of each site, and what the profile says. With an amount of 1, some 6 MB of
-/// blocks are allocated, and a third of it is in use at the end.
+/// One run, which needs a number of its own: the truth of each site, and what the profile says. With an amount of 1, some 18 MB
+/// of blocks are allocated, and a third of it is in use at the end.
 ///
 /// # Panics
 /// If the profile has something in use when all was freed.
@@ -185,10 +185,10 @@ impl Score {
 
 /// The rates, and how much is allocated: four times as much is to halve the error, and so is a quarter of the rate.
 const SETTINGS: [(&str, u64, usize); 4] = [
-    ("512 KiB, 24 MB", 512 << 10, 4),
-    ("512 KiB, 96 MB", 512 << 10, 16),
-    ("64 KiB, 24 MB", 64 << 10, 4),
-    ("64 KiB, 96 MB", 64 << 10, 16),
+    ("512 KiB, 70 MB", 512 << 10, 4),
+    ("512 KiB, 280 MB", 512 << 10, 16),
+    ("64 KiB, 70 MB", 64 << 10, 4),
+    ("64 KiB, 280 MB", 64 << 10, 16),
 ];
 
 /// The sums over all call sites beside the truth; how often the sites' intervals cover it; and the errors beside those that the profile

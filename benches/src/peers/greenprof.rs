@@ -62,8 +62,8 @@ pub(super) fn measure(case: Case, workers: usize, effort: Effort) -> anyhow::Res
             workload::traced(effort, Tracing::Flight, |operations| workload::service(&runtime, operations))
         }
         // Those of instruments are measured elsewhere or above, those of allocators by another program.
-        Case::SampleDepth2
-        | Case::SampleDepth30
+        Case::SampleShallow
+        | Case::SampleDeep
         | Case::AccuracyShares
         | Case::AccuracyFunctions
         | Case::AccuracyShortTasks

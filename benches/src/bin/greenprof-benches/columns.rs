@@ -26,7 +26,11 @@ pub(crate) fn aligned(text: &mut String, columns: &[(&str, bool)], rows: &[Vec<S
 }
 
 /// Adds the same as Markdown.
-pub(crate) fn markdown<'r>(text: &mut String, columns: &[(&str, bool)], rows: impl IntoIterator<Item = &'r Vec<String>>) {
+pub(crate) fn markdown<'r>(
+    text: &mut String,
+    columns: &[(&str, bool)],
+    rows: impl IntoIterator<Item = &'r Vec<String>>,
+) {
     let mut line = |cells: &[&str]| {
         text.push_str("| ");
         text.push_str(&cells.join(" | "));

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::{
     columns::{self, Column},
+    detectors,
     report::{FEWEST, table::figure},
     results::{
         Set,
@@ -73,12 +74,12 @@ impl Finding {
     }
 }
 
-/// A figure and its interval.
+/// A figure and its interval, if it has one.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 struct Measured {
     figure: f64,
-    low: f64,
-    high: f64,
+    low: Option<f64>,
+    high: Option<f64>,
 }
 
 /// A row of both sets, or of one.
@@ -115,6 +116,10 @@ fn same_machine(old: &Set, new: &Set, section: &str) -> bool {
     both.is_some_and(|(old, new)| old.machine.is_like(&new.machine))
 }
 
+fn is_of_detector(line: &Line) -> bool {
+    line.section == detectors::NAME
+}
+
 /// All rows of both, in the order of the old one; what only the new one has comes last.
 fn compare(old: &Set, new: &Set) -> Vec<Comparison> {
     let mut comparisons = Vec::new();
@@ -125,13 +130,16 @@ fn compare(old: &Set, new: &Set) -> Vec<Comparison> {
             comparisons.push(of_one(line, Finding::OnlyOld));
             continue;
         };
-        let is_same = same_machine(old, new, &line.section);
+        // What a detector finds does not depend on it.
+        let is_same = is_of_detector(line) || same_machine(old, new, &line.section);
         let is_relative = matches!(line.basis, Basis::Measured | Basis::Truth);
         if is_relative {
             comparisons.push(of_both(line, other, Figure::Ratio));
         }
         // Without a ratio the value is all that there is; an estimate says nothing without its truth.
-        if line.basis != Basis::Truth && is_same && values.insert((&line.section, &line.name, line.workers, &line.unit))
+        if line.basis != Basis::Truth
+            && is_same
+            && (is_of_detector(line) || values.insert((&line.section, &line.name, line.workers, &line.unit)))
         {
             comparisons.push(of_both(line, other, Figure::Value));
         } else if !is_relative && !is_same {
@@ -149,12 +157,17 @@ fn compare(old: &Set, new: &Set) -> Vec<Comparison> {
 
 impl Measured {
     fn of(line: &Line, figure: Figure) -> Option<Self> {
-        let (figure, low, high) = match figure {
-            Figure::Ratio => (line.ratio?, line.ratio_low?, line.ratio_high?),
-            // Lines of before there were intervals of ours have none.
-            Figure::Value => (line.ours?, line.ours_low?, line.ours_high?),
-        };
-        Some(Self { figure, low, high })
+        Some(match figure {
+            Figure::Ratio => Self { figure: line.ratio?, low: line.ratio_low, high: line.ratio_high },
+            // A detector's figure stands for itself. Chance has other ways with it than an interval of medians says.
+            Figure::Value if is_of_detector(line) => Self { figure: line.peer?, low: None, high: None },
+            Figure::Value => Self { figure: line.ours?, low: line.ours_low, high: line.ours_high },
+        })
+    }
+
+    /// Whether the whole interval is above that of the other.
+    fn is_above(self, other: Self) -> bool {
+        self.low.zip(other.high).is_some_and(|(low, high)| low > high)
     }
 }
 
@@ -163,8 +176,8 @@ fn of_both(old: &Line, new: &Line, figure: Figure) -> Comparison {
     let is_enough = [old, new].iter().all(|line| line.samples >= FEWEST && !line.quick);
     let finding = match before.zip(after) {
         None => Finding::NotComparable,
-        Some((before, after)) if is_enough && after.low > before.high => Finding::Higher,
-        Some((before, after)) if is_enough && after.high < before.low => Finding::Lower,
+        Some((before, after)) if is_enough && after.is_above(before) => Finding::Higher,
+        Some((before, after)) if is_enough && before.is_above(after) => Finding::Lower,
         Some(_) => Finding::NotResolved,
     };
     let change = before.zip(after).map(|(before, after)| after.figure / before.figure);
@@ -218,6 +231,9 @@ fn notes(old: &Set, new: &Set) -> Vec<String> {
             );
         } else if before.machine.kernel != after.machine.kernel {
             say(format!("Different kernels: {} and {}", before.machine.kernel, after.machine.kernel), name);
+        }
+        if before.build != after.build {
+            say(format!("A {} build and a {} build", before.build, after.build), name);
         }
         if before.rustc != after.rustc {
             say(format!("Different compilers: {} and {}", before.rustc, after.rustc), name);
@@ -275,8 +291,8 @@ fn render(comparisons: &[Comparison], notes: &[String]) -> String {
         .collect();
     let _ = write!(
         text,
-        "{}. higher, lower: the two 95 % intervals do not overlap. Otherwise not resolved, as is what is quick or has fewer than \
-         {FEWEST} samples.",
+        "{}. higher, lower: the two 95 % intervals do not overlap. Otherwise not resolved, as is what \
+         is quick, has no interval, or has fewer than {FEWEST} samples.",
         counts.join(", ")
     );
     for note in notes {
@@ -296,13 +312,23 @@ impl Comparison {
             measured.map_or_else(|| "-".to_owned(), |it| format!("{} {unit}", shown(it.figure)).trim_end().to_owned())
         };
         let interval = |measured: Option<Measured>| {
-            measured.map_or_else(String::new, |it| format!("{}..{}", shown(it.low), shown(it.high)))
+            let ends = measured.and_then(|it| it.low.zip(it.high));
+            ends.map_or_else(String::new, |(low, high)| format!("{}..{}", shown(low), shown(high)))
         };
         vec![
             self.name.clone(),
             self.workers.to_string(),
-            if self.figure == Figure::Ratio { self.peer_name.clone() } else { String::new() },
-            if self.figure == Figure::Ratio { "ratio" } else { "ours" }.to_owned(),
+            if self.figure == Figure::Ratio || self.section == detectors::NAME {
+                self.peer_name.clone()
+            } else {
+                String::new()
+            },
+            match self.figure {
+                Figure::Ratio => "ratio",
+                Figure::Value if self.section == detectors::NAME => "its own",
+                Figure::Value => "ours",
+            }
+            .to_owned(),
             of(self.old),
             interval(self.old),
             of(self.new),
@@ -382,6 +408,23 @@ mod tests {
         let both = set(&[go, tokio], "x");
         let figures: Vec<Figure> = findings(&both, &both).iter().map(|found| found.0).collect();
         assert_eq!(figures, [Figure::Ratio, Figure::Value, Figure::Ratio]);
+    }
+
+    #[test]
+    fn detectors_are_shown_beside_themselves_and_not_judged() {
+        let row = |found, detector: &str| Line {
+            peer: Some(found),
+            peer_name: detector.to_owned(),
+            basis: Basis::Nothing,
+            ratio: None,
+            ..line(detectors::NAME, "recall", [1.0, 1.0, 1.0])
+        };
+        let old = set(&[row(0.9, "greenprof"), row(0.8, "go")], "x");
+        let new = set(&[row(0.9, "greenprof"), row(0.4, "go")], "x");
+        let compared = compare(&old, &new);
+        assert_eq!(compared.iter().map(|it| it.change).collect::<Vec<_>>(), [Some(1.0), Some(0.5)]);
+        assert!(compared.iter().all(|it| it.finding == Finding::NotResolved));
+        assert!(render(&compared, &[]).contains("go         its own"), "{}", render(&compared, &[]));
     }
 
     #[test]
@@ -467,7 +510,7 @@ mod tests {
             for comparison in compare(&set(slice::from_ref(&old), "x"), &set(slice::from_ref(&new), "x")) {
                 if matches!(comparison.finding, Finding::Higher | Finding::Lower) {
                     let (before, after) = (comparison.old.unwrap(), comparison.new.unwrap());
-                    prop_assert!(before.high < after.low || after.high < before.low);
+                    prop_assert!(before.high.unwrap() < after.low.unwrap() || after.high.unwrap() < before.low.unwrap());
                     prop_assert!(old.samples >= FEWEST && new.samples >= FEWEST);
                 }
             }

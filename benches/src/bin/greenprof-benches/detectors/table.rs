@@ -76,8 +76,8 @@ pub(crate) fn explanation(runs: usize) -> String {
         text,
         "{runs} runs of each program's forced forms, with the frame that made everything alive and returned. Of each program: the \
          share of the leaked tasks that were reported, and how many others were reported in a run; ok: nothing leaks, and nothing was \
-         reported; empty: the detector does not have it. recall: of all leaked tasks, those reported; precision: of all reported ones, \
-         those leaked; time of a look: of the median program, and in greenprof's of the slower of its forms."
+         reported; empty: the detector does not have it. recall: the mean share of the leaked tasks of a program that was reported; precision: the mean share of those \
+         reported that was leaked; time of a look: of the median program, and in greenprof's of the slower of its forms."
     );
     text
 }
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn every_program_has_a_row_and_every_detector_a_column() {
-        let judged = |expected, found, wrong| Judged { expected, found, wrong, micros: 5.0 };
+        let judged = |expected, found, wrong| Judged { expected, found, returned: (0.0, 0.0), wrong, micros: 5.0 };
         let ours = BTreeMap::from([
             ("a/leaky".to_owned(), judged(2.0, 2.0, 0.0)),
             ("b/sound".to_owned(), judged(0.0, 0.0, 0.0)),

@@ -89,6 +89,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<String> {
     let go = if wants_go { go::build()? } else { None };
     let go_version = go.as_ref().map(|program| program.version.clone());
     let mut notes = Vec::new();
+    if cfg!(debug_assertions) {
+        notes.push("This is a debug build: its figures say nothing of a release build's.".to_owned());
+    }
     match &go {
         Some(program) => notes.push(format!("Go is {}.", program.version)),
         None if wants_go => {
@@ -115,6 +118,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<String> {
     let (samples, failures) = sampling::sample(&plan)?;
     notes.extend(failures);
     let mut lines = Vec::new();
+    // What belongs under their table only.
+    let mut of_detectors = Vec::new();
     for section in &sections {
         for row in section.rows.iter().filter(|row| plan.has(row.case)) {
             for &workers in row.workers {
@@ -123,25 +128,31 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<String> {
         }
     }
     if wants_detectors {
-        // Of a program there is little that chance decides.
-        let runs = (rounds / 3).max(1);
-        lines.extend(detectors::measure(plan.go.as_ref(), runs, options.quick, &mut notes)?);
+        // There is little that chance decides in a program whose interleaving is forced.
+        let runs = (rounds / 8).max(1);
+        lines.extend(detectors::measure(plan.go.as_ref(), runs, options.quick, &mut of_detectors)?);
     }
     let length = Length { rounds, quick: options.quick };
     for section in sections.iter().filter_map(|section| Some((section, options.into.as_ref()?))) {
         let (section, file) = section;
-        document::update(file, section.name, &table::markdown(section.name, &lines, &notes, length))?;
+        let notes = if section.name == detectors::NAME { &of_detectors } else { &notes };
+        document::update(file, section.name, &table::markdown(section.name, &lines, notes, length))?;
     }
     if let Some((set, folder)) = set.as_mut().zip(options.results.as_deref()) {
         let machine = Machine::here();
         let seconds = began.elapsed().as_secs();
         for section in &sections {
-            let run = Run::now(&machine, go_version.as_deref(), (rounds, options.quick), seconds, &notes);
+            let is_detectors = section.name == detectors::NAME;
+            let samples = lines.iter().find(|line| is_detectors && line.section == section.name);
+            let length = (samples.map_or(rounds, |line| line.samples), options.quick);
+            let notes = if is_detectors { &of_detectors } else { &notes };
+            let run = Run::now(&machine, go_version.as_deref(), length, seconds, notes);
             set.replace(section.name, run, &lines);
         }
         let names: Vec<&str> = sections.iter().map(|section| section.name).collect();
         set.write(folder, &names)?;
     }
+    notes.extend(of_detectors);
     if options.json {
         // The notes belong to people; whoever reads the lines sees a missing peer by its null.
         notes.iter().for_each(|note| eprintln!("{note}"));

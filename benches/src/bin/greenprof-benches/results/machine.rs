@@ -34,6 +34,8 @@ pub(crate) struct Run {
     pub(crate) samples: usize,
     pub(crate) quick: bool,
     pub(crate) commit: String,
+    /// `release` or `debug`.
+    pub(crate) build: String,
     /// Seconds that the whole report took, of which this may be a part.
     pub(crate) seconds: u64,
     /// What the report said under its tables.
@@ -81,6 +83,7 @@ impl Run {
             samples: length.0,
             quick: length.1,
             commit: known(&commit),
+            build: if cfg!(debug_assertions) { "debug" } else { "release" }.to_owned(),
             seconds,
             notes: notes.to_vec(),
         }
@@ -100,11 +103,11 @@ impl fmt::Display for Machine {
 
 impl fmt::Display for Run {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { machine, date, samples, commit, seconds, .. } = self;
+        let Self { machine, date, samples, commit, build, seconds, .. } = self;
         let quick = if self.quick { "quick, " } else { "" };
         write!(
             f,
-            "Measured on {date} by commit {commit}, {quick}{samples} samples, in a report of {seconds} seconds.\n\
+            "Measured on {date} by a {build} build of commit {commit}, {quick}{samples} samples, in a report of {seconds} seconds.\n\
              Machine: {machine}. Compilers: {}.",
             self.languages()
         )
@@ -163,6 +166,7 @@ pub(crate) mod tests {
             samples: 9,
             quick: false,
             commit: "abc".to_owned(),
+            build: "release".to_owned(),
             seconds: 60,
             notes: Vec::new(),
         }

@@ -15,7 +15,7 @@ use plotters::{
     },
 };
 
-use super::line::{Bound, Line, Verdict};
+use super::line::{Basis, Bound, Line, Verdict};
 
 const WIDTH: i32 = 1000;
 /// Where the names end and the scale begins.
@@ -79,7 +79,10 @@ where
     }
     for (at, (line, [low, ratio, high])) in rows.iter().enumerate() {
         let y = TOP + ROW * at as i32 + ROW / 2;
-        let name = format!("{}, W {}, to {}", line.name, line.workers, line.peer_name);
+        let name = match line.basis {
+            Basis::Nothing => format!("{}: {}", line.peer_name, line.name),
+            _ => format!("{}, W {}, to {}", line.name, line.workers, line.peer_name),
+        };
         area.draw(&Text::new(name, (LEFT - 10, y), text(12, HPos::Right, VPos::Center)))?;
         if let Some(range) = target(line) {
             let (from, to) = (scale.x(*range.start()), scale.x(*range.end()));

@@ -13,8 +13,8 @@ const DEEP: &str = "CPU of a sample, signal included, 30 functions deep";
 const ONE: &[usize] = &[1];
 
 const ROWS: [Row; 4] = [
-    Row::new(SHALLOW, Case::SampleDepth2, Peer::Go).with_workers(ONE).at_most(0.7),
-    Row::new(SHALLOW, Case::SampleDepth2, Peer::PprofRs).with_workers(ONE),
-    Row::new(DEEP, Case::SampleDepth30, Peer::Go).with_workers(ONE).at_most(0.7),
-    Row::new(DEEP, Case::SampleDepth30, Peer::PprofRs).with_workers(ONE),
+    Row::new(SHALLOW, Case::SampleShallow, Peer::Go).with_workers(ONE).at_most(0.7),
+    Row::new(SHALLOW, Case::SampleShallow, Peer::PprofRs).with_workers(ONE),
+    Row::new(DEEP, Case::SampleDeep, Peer::Go).with_workers(ONE).at_most(0.7),
+    Row::new(DEEP, Case::SampleDeep, Peer::PprofRs).with_workers(ONE),
 ];
