@@ -110,8 +110,8 @@ fn explanation(layout: Layout, Length { rounds, quick }: Length) -> String {
              begins at most {margin:.0} % below it. Otherwise not resolved. A target that begins with >= is met from the other side."
         ),
         Layout::Estimates => format!(
-            "{samples} W: workers; bias: by how much the estimates of a sample are above the truth, in the median one; interval: of \
-             that; error of one: how far a single measurement is from the truth (root of the mean square).\n\
+            "{samples} W: workers; bias: by how much the estimates of a sample are above the truth, on average; interval: of that \
+             mean, by Student's distribution; error of one: how far a single measurement is from the truth (root of the mean square).\n\
              met: the bias is within the target, and so is its interval up to {margin:.0} % of the target. missed: neither is. \
              Otherwise not resolved."
         ),
@@ -198,7 +198,9 @@ pub(crate) fn figure(value: f64) -> String {
     match value.abs() {
         size if size >= 100.0 => format!("{value:.0}"),
         size if size >= 10.0 => format!("{value:.1}"),
-        _ => format!("{value:.2}"),
+        size if size >= 0.1 || size == 0.0 => format!("{value:.2}"),
+        // Down to a millionth.
+        size => format!("{value:.*}", ((2.0 - size.log10().floor()) as usize).min(8)),
     }
 }
 
@@ -280,5 +282,6 @@ mod tests {
     #[test]
     fn figures_have_three_digits() {
         assert_eq!([4812.8, 643.2, 36.44, 4.125, 0.61].map(figure), ["4813", "643", "36.4", "4.12", "0.61"]);
+        assert_eq!([0.0123, 0.00456, -0.05, 0.0].map(figure), ["0.0123", "0.00456", "-0.0500", "0.00"]);
     }
 }

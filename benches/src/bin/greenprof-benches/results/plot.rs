@@ -33,12 +33,15 @@ const MET: RGBColor = RGBColor(0, 114, 178);
 const MISSED: RGBColor = RGBColor(213, 94, 0);
 const OPEN: RGBColor = RGBColor(150, 150, 150);
 
-/// Draws the rows that have a ratio above nothing; says whether there are any.
+/// Draws the rows that have a ratio above nothing; says whether there are any. Where there are estimates, only those are drawn that stand
+/// beside the truth: chi-squares, which can be a thousandth of their limit, would press all others into one line.
 pub(super) fn draw(path: &Path, title: &str, lines: &[&Line]) -> anyhow::Result<bool> {
+    let has_truth = lines.iter().any(|line| line.basis == Basis::Truth);
     let rows: Vec<(&Line, [f64; 3])> = lines
         .iter()
         .filter_map(|line| Some((*line, [line.ratio_low?, line.ratio?, line.ratio_high?])))
         .filter(|(_, ratio)| ratio.iter().all(|ratio| *ratio > 0.0))
+        .filter(|(line, _)| line.basis == Basis::Truth || !has_truth)
         .collect();
     if rows.is_empty() {
         return Ok(false);
