@@ -73,7 +73,7 @@ burning_functions! {
 /// A function that uses CPU time.
 pub type Burn = fn(Duration) -> Duration;
 
-/// Those of [`migrating`], with the labels of the tasks that call them.
+/// Those of tasks that move between threads, with the labels of the tasks that call them.
 pub const WORKS: [(&str, Burn); 6] =
     [("0", work_0), ("1", work_1), ("2", work_2), ("3", work_3), ("4", work_4), ("5", work_5)];
 
