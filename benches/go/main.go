@@ -27,8 +27,16 @@ var timed = map[string]func(operations int) time.Duration{
 }
 
 func main() {
+	if len(os.Args) == 2 && os.Args[1] == "corpus" {
+		listPrograms()
+		return
+	}
+	if len(os.Args) == 3 && os.Args[1] == "corpus" {
+		answer(corpus(os.Args[2]))
+		return
+	}
 	if len(os.Args) != 4 {
-		fail("usage: peer CASE OPERATIONS BATCHES")
+		fail("usage: peer CASE OPERATIONS BATCHES, peer corpus, or peer corpus PROGRAM")
 	}
 	operations, batches := number(os.Args[2]), number(os.Args[3])
 	var values map[string]float64
@@ -48,6 +56,10 @@ func main() {
 		values = traced(operations, batches, func(operations int) { pingPong(operations) })
 	case "trace-service":
 		values = traced(operations, batches, service)
+	case "sample-shallow":
+		values = sampleCost(2, operations, batches)
+	case "sample-deep":
+		values = sampleCost(30, operations, batches)
 	case "leak-own":
 		values = leaks(operations, batches, false)
 	case "leak-shared":
@@ -61,6 +73,10 @@ func main() {
 		}
 		values = map[string]float64{"time": timeBatches(operations, batches, run)}
 	}
+	answer(values)
+}
+
+func answer(values map[string]float64) {
 	if err := json.NewEncoder(os.Stdout).Encode(values); err != nil {
 		fail(err.Error())
 	}

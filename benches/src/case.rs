@@ -34,6 +34,8 @@ pub enum Case {
     HeapInstructions,
     HeapResident,
     StopWorld,
+    SampleShallow,
+    SampleDeep,
     BlockProfile,
     MutexProfile,
     HooksOff,
@@ -49,6 +51,15 @@ pub enum Case {
     OverheadAllocate,
     OverheadPingPong,
     OverheadLock,
+    AccuracyShares,
+    AccuracyFunctions,
+    AccuracyShortTasks,
+    AccuracyMigrating,
+    AccuracyRates,
+    AccuracyHeap,
+    AccuracyBlock,
+    AccuracyMutex,
+    AccuracyTrace,
 }
 
 /// How much of a case a sample does.
@@ -88,6 +99,8 @@ impl Case {
             Self::HeapInstructions => "heap-instructions",
             Self::HeapResident => "heap-resident",
             Self::StopWorld => "stop-world",
+            Self::SampleShallow => "sample-shallow",
+            Self::SampleDeep => "sample-deep",
             Self::BlockProfile => "block-profile",
             Self::MutexProfile => "mutex-profile",
             Self::HooksOff => "hooks-off",
@@ -103,6 +116,15 @@ impl Case {
             Self::OverheadAllocate => "overhead-allocate",
             Self::OverheadPingPong => "overhead-ping-pong",
             Self::OverheadLock => "overhead-lock",
+            Self::AccuracyShares => "accuracy-shares",
+            Self::AccuracyFunctions => "accuracy-functions",
+            Self::AccuracyShortTasks => "accuracy-short-tasks",
+            Self::AccuracyMigrating => "accuracy-migrating",
+            Self::AccuracyRates => "accuracy-rates",
+            Self::AccuracyHeap => "accuracy-heap",
+            Self::AccuracyBlock => "accuracy-block",
+            Self::AccuracyMutex => "accuracy-mutex",
+            Self::AccuracyTrace => "accuracy-trace",
         }
     }
 
@@ -115,6 +137,8 @@ impl Case {
             Self::SpawnJoin | Self::PingPong => (100_000, 11),
             Self::MutexAlone => (1_000_000, 11),
             Self::MutexShared => (400_000, 11),
+            // Signals, no more than the buffers take before they are emptied.
+            Self::SampleShallow | Self::SampleDeep => (100, 15),
             // Pairs so short that most are not preempted: what is looked for is a difference.
             Self::BlockProfile | Self::HooksOff => (2000, 401),
             Self::MutexProfile => (20_000, 401),
@@ -145,6 +169,18 @@ impl Case {
             Self::OverheadAllocate => (2_000_000, 9),
             Self::OverheadPingPong => (200_000, 9),
             Self::OverheadLock => (1_000_000, 9),
+            // Milliseconds of a capture, and captures.
+            Self::AccuracyShares => (800, 4),
+            Self::AccuracyFunctions | Self::AccuracyShortTasks => (600, 4),
+            // Of CPU time, of all tasks; of each thread.
+            Self::AccuracyMigrating => (600, 4),
+            Self::AccuracyRates => (500, 1),
+            // Runs, all of the same size.
+            Self::AccuracyHeap => (1, 8),
+            // Operations of a run, and runs.
+            Self::AccuracyBlock => (10_000, 5),
+            Self::AccuracyMutex => (500, 5),
+            Self::AccuracyTrace => (15, 1),
         };
         Effort { operations, batches }
     }

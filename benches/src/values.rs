@@ -54,6 +54,7 @@ pub const STOP: &str = "stop";
 pub const STOP_FORK: &str = "stop-fork";
 
 /// One value.
+#[cfg(feature = "allocators")]
 pub(crate) fn one(name: &str, value: f64) -> Values {
     Values::from([(name.to_owned(), value)])
 }

@@ -33,11 +33,47 @@ fn the_table_has_every_row() {
 }
 
 #[test]
+fn results_are_written_and_can_be_compared() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().to_str().expect("UTF-8");
+    let output = report(&["--only=tasks", "--quick", "--operations=100", "--results", path]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    for name in ["README.md", "rows.csv", "runs.json", "tasks.md"] {
+        assert!(folder.path().join(name).exists(), "{name}");
+    }
+    let compare = |arguments: &[&str]| {
+        Command::new(env!("CARGO_BIN_EXE_greenprof-benches"))
+            .arg("compare")
+            .args(arguments)
+            .output()
+            .expect("it starts")
+    };
+    let output = compare(&[path, path]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let table = text(&output.stdout);
+    assert!(table.contains("not resolved") && table.contains("A quick run is not judged by"), "{table}");
+    let output = compare(&[path, path, "--json"]);
+    let lines: Vec<serde_json::Value> =
+        text(&output.stdout).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert!(lines.iter().any(|line| line["figure"] == "value" && line["change"] == 1.0), "{lines:?}");
+    let output = compare(&[path, "/nowhere"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(
+        text(&output.stderr),
+        "greenprof-benches: /nowhere could not be read: No such file or directory (os error 2)\n"
+    );
+}
+
+#[test]
 fn errors_are_one_sentence_and_exit_code_2() {
     for (arguments, sentence) in [
         (
-            vec!["--only=cpu"],
-            "greenprof-benches: there is no section `cpu`; there are scheduler, heap, contention, tasks, trace, leak, overhead\n",
+            vec!["--only=nothing"],
+            "greenprof-benches: there is no section `nothing`; there are scheduler, heap, cpu, contention, tasks, trace, leak, overhead, accuracy, detectors\n",
+        ),
+        (
+            vec!["--results=/proc/nowhere"],
+            "greenprof-benches: /proc/nowhere cannot take results: No such file or directory (os error 2)\n",
         ),
         (vec!["--samples=2"], "greenprof-benches: 2 samples are too few to judge by: take 5 at least\n"),
     ] {

@@ -54,6 +54,19 @@ fn what_can_be_woken_is_not_reported() {
     }
 }
 
+/// Without tags, what a moved handle has left behind counts: less is found than with them, and nothing wrongly.
+#[test]
+fn a_scan_without_tags_finds_less_and_nothing_wrong() {
+    let found = |detector: &str| {
+        let settings = ["patterns", "sound/static", "sound/sleeper", "--frame", "alive", "--detector", detector];
+        let report = report(&settings);
+        assert_eq!((&report["defects"], &report["false_positives"]), (&0.into(), &0.into()), "{report:#}");
+        let recalls = programs(&report).iter().filter_map(|program| program["recall"].as_f64());
+        recalls.sum::<f64>()
+    };
+    assert!(found("plain") < found("leak"));
+}
+
 #[test]
 fn leaky_programs_have_no_false_positives() {
     let report = report(&["simple", "patterns", "goker", "--form", "forced", "--form", "natural", "--workers", "2"]);

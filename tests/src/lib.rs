@@ -9,9 +9,10 @@ pub mod leaks;
 #[cfg(target_arch = "x86_64")]
 pub mod machine_code;
 pub mod perfetto;
-pub mod pprof;
 pub mod stress;
 pub mod trace;
+
+pub use greenprof_benches::accuracy::pprof;
 
 use std::sync::{
     Arc,

@@ -8,6 +8,7 @@ use super::of_crowd;
 use crate::values::{ADDED, OFF, ON, P99, TIME, Values, one};
 use crate::{
     case::{Case, Effort},
+    signals,
     workload::{
         self, BATCH, Crowd, Tracing, YIELDERS,
         leaks::{self, Shape},
@@ -24,6 +25,9 @@ pub(super) fn measure(case: Case, workers: usize, effort: Effort) -> anyhow::Res
     if let Some(shape) = shape {
         // In a runtime of their own, with smaller stacks.
         return leaks::detections(shape, workers, effort).map(Some);
+    }
+    if let Some(depth) = signals::depth(case) {
+        return signals::greenprof(depth, effort).map(Some);
     }
     let runtime = Runtime::builder().workers(workers).build().context("greenprof cannot be started")?;
     let time = |run: fn(&Runtime, u64) -> _| one(TIME, effort.time(|operations| run(&runtime, operations)));
@@ -58,7 +62,18 @@ pub(super) fn measure(case: Case, workers: usize, effort: Effort) -> anyhow::Res
             workload::traced(effort, Tracing::Flight, |operations| workload::service(&runtime, operations))
         }
         // Those of instruments are measured elsewhere or above, those of allocators by another program.
-        Case::OverheadOrders
+        Case::SampleShallow
+        | Case::SampleDeep
+        | Case::AccuracyShares
+        | Case::AccuracyFunctions
+        | Case::AccuracyShortTasks
+        | Case::AccuracyMigrating
+        | Case::AccuracyRates
+        | Case::AccuracyHeap
+        | Case::AccuracyBlock
+        | Case::AccuracyMutex
+        | Case::AccuracyTrace
+        | Case::OverheadOrders
         | Case::OverheadCompute
         | Case::OverheadAllocate
         | Case::OverheadPingPong

@@ -18,6 +18,7 @@ use clap::ValueEnum;
 
 use crate::{
     case::{Case, Effort},
+    signals,
     values::{FRESH, RECYCLED, RESIDENT, Values, WAKE},
     workload::Crowd,
 };
@@ -41,6 +42,7 @@ pub enum Peer {
     JemallocProfiling,
     /// jemalloc with its profiling on, one sample in 512 KiB.
     JemallocSampling,
+    PprofRs,
     /// Ours, built without hooks.
     Hookless,
 }
@@ -62,6 +64,7 @@ impl Peer {
             Self::Jemalloc => "jemalloc",
             Self::JemallocProfiling => "jemalloc-profiling",
             Self::JemallocSampling => "jemalloc-sampling",
+            Self::PprofRs => "pprof-rs",
             Self::Hookless => "no hooks",
         }
     }
@@ -87,6 +90,7 @@ impl Peer {
             Self::Std => std::measure(case, workers, effort)?,
             Self::Crossbeam => crossbeam::measure(case, workers, effort)?,
             Self::Flume => flume::measure(case, workers, effort)?,
+            Self::PprofRs => signals::depth(case).map(|depth| signals::pprof_rs(depth, effort)).transpose()?,
         };
         match values {
             Some(values) => Ok(values),

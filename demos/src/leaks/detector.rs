@@ -51,12 +51,17 @@ pub const DETECTORS: &[Entry] = &[
     Entry {
         name: "leak",
         what: "every task that nobody alive can wake: greenprof's own",
-        make: || Box::new(Reachability(Mode::Stop)),
+        make: || Box::new(Reachability { mode: Mode::Stop, ignore_tags: false }),
     },
     Entry {
         name: "leak-fork",
         what: "the same, in a copy of the process",
-        make: || Box::new(Reachability(Mode::Fork)),
+        make: || Box::new(Reachability { mode: Mode::Fork, ignore_tags: false }),
+    },
+    Entry {
+        name: "plain",
+        what: "as leak, but any word that looks like a handle counts: a conservative scan without tags",
+        make: || Box::new(Reachability { mode: Mode::Stop, ignore_tags: true }),
     },
     Entry {
         name: "unfinished",
@@ -98,13 +103,17 @@ pub(super) fn unfinished_tasks(runtime_id: u32) -> Vec<TaskInfo> {
     tasks.iter().filter(of_program).cloned().collect()
 }
 
-struct Reachability(Mode);
+struct Reachability {
+    mode: Mode,
+    ignore_tags: bool,
+}
 
 impl Detector for Reachability {
     fn look(&self, runtime_id: u32) -> Report {
         let mut options = leak::Options::default();
         options.runtime = Some(runtime_id);
-        options.mode = self.0;
+        options.mode = self.mode;
+        options.ignore_tags = self.ignore_tags;
         match leak::detect_with(&options) {
             Ok(report) => Report {
                 leaked: report.leaked().iter().map(|leak| (name_of(&leak.task), leak.task.state)).collect(),

@@ -315,7 +315,7 @@ impl Cell {
 
 /// The commit that is checked out, and whether there are changes, but for those of documents: the table is one. Empty outside of a
 /// repository.
-fn commit() -> String {
+pub fn commit() -> String {
     let git = |arguments: &[&str]| {
         let output = Command::new("git").args(arguments).stderr(Stdio::null()).output().ok()?;
         let text = output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())?;

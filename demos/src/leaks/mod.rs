@@ -35,7 +35,7 @@ use scene::Frame;
 use crate::table::Table;
 
 pub use explain::explain;
-pub use runner::{LeaksError, Settings, Sort, run};
+pub use runner::{LeaksError, Outcome, Settings, Sort, judge, run};
 
 /// What the files of the programs need.
 mod prelude {

@@ -116,6 +116,50 @@ pub fn run(settings: &Settings) -> Result<bool, LeaksError> {
     Ok(summary.ok)
 }
 
+/// What a detector made of one form of a program, over all runs.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The program's id.
+    pub program: &'static str,
+    /// Its form and the state of its frame.
+    pub form: String,
+    /// See the form.
+    pub frame: Frame,
+    /// Tasks that were leaked.
+    pub expected: u32,
+    /// Those of them that were reported.
+    pub found: u32,
+    /// Tasks that were reported and not leaked.
+    pub false_positives: u32,
+    /// Runs in which the program was not what it should be: no detector's fault, and nothing to judge by. Why, of the first.
+    pub defect: Option<String>,
+    /// Microseconds of the median look.
+    pub micros: u64,
+}
+
+/// As [`run`], but shows nothing, and gives what came out instead.
+///
+/// # Errors
+/// See [`LeaksError`].
+pub fn judge(settings: &Settings) -> Result<Vec<Outcome>, LeaksError> {
+    let programs = select(&settings.programs).map_err(LeaksError::NoProgram)?;
+    let cases: Vec<Case> = programs.into_iter().flat_map(cases_of).filter(|case| settings.wants(case)).collect();
+    if cases.is_empty() {
+        return Err(LeaksError::NoForm);
+    }
+    let outcome = |row: Row| Outcome {
+        program: row.program.id,
+        form: row.form.name(),
+        frame: row.frame,
+        expected: row.expected.total(),
+        found: row.found.total(),
+        false_positives: row.false_positives.total(),
+        defect: row.defects.into_iter().next(),
+        micros: row.micros,
+    };
+    Ok(run_all(&cases, settings)?.into_iter().map(outcome).collect())
+}
+
 fn cases_of(program: &'static Program) -> impl Iterator<Item = Case> {
     let with_frames = move |form: &'static Form| frames(form).iter().map(move |&frame| Case { program, form, frame });
     program.forms.iter().flat_map(with_frames)

@@ -158,6 +158,14 @@ impl Session {
     }
 }
 
+/// What the timer of the calling thread sends along with its signals; nothing if it has none. For the benches, which send such signals
+/// themselves; no part of the API.
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub fn signal_value() -> Option<usize> {
+    slot::own_number().map(signal::value_for)
+}
+
 /// The handler's part when a timer has expired, and as many times more as `overrun` says.
 pub(crate) fn tick(number: u32, overrun: u32, registers: &Registers) {
     if let Some(slot) = slot::by_number(number)

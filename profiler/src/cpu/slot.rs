@@ -110,6 +110,16 @@ pub(super) fn by_number(number: u32) -> Option<&'static Slot> {
     unsafe { TABLE.get(number as usize)?.load(Ordering::Acquire).as_ref() }
 }
 
+/// The number of the calling thread's slot.
+#[cfg(feature = "bench")]
+pub(super) fn own_number() -> Option<u32> {
+    let numbers = 0..MAX_SLOTS as u32;
+    numbers
+        .map_while(|number| Some((number, by_number(number)?)))
+        .find(|(_, slot)| slot.is_mine())
+        .map(|(number, _)| number)
+}
+
 /// A slot that belongs to a thread while it is sampled.
 pub(super) struct Lease {
     number: u32,

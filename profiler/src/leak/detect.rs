@@ -58,13 +58,15 @@ pub(super) struct Tables {
     /// The index of a primitive, and a leaked task that has a word of it.
     pub(super) held: Vec<(u32, TaskId)>,
     ended: Vec<u32>,
+    /// See [`Options::ignore_tags`].
+    ignores_tags: bool,
     /// If it is to be told why a task is alive.
     trail: Option<(Trail, Roots)>,
     pub(super) links: Vec<Link>,
 }
 
 impl Tables {
-    fn new(scale: usize, explains: bool, mode: Mode) -> io::Result<Self> {
+    fn new(scale: usize, explains: bool, mode: Mode, ignores_tags: bool) -> io::Result<Self> {
         let (blocks, population) = (Blocks::new(scale)?, Population::new(scale)?);
         let trail = || Ok::<_, io::Error>((Trail::new(&blocks, &population)?, mark::room_for_roots()?));
         Ok(Self {
@@ -74,6 +76,7 @@ impl Tables {
             held: Vec::with_capacity(4 * population.slots.len()),
             modules: Modules::list()?,
             ended: world::ended_runtimes(),
+            ignores_tags,
             helpers: Helpers::new(helpers(mode))?,
             trail: explains.then(trail).transpose()?,
             links: if explains { why::room() } else { Vec::new() },
@@ -137,7 +140,8 @@ fn detect(options: &Options, caller: Caller, explain: Option<TaskId>) -> Result<
     let mut copied = if options.mode == Mode::Fork { Ok(()) } else { Err(None) };
     loop {
         let mode = if copied.is_ok() { Mode::Fork } else { Mode::Stop };
-        let mut tables = Tables::new(scale, explain.is_some(), mode).map_err(DetectError::Memory)?;
+        let tables = Tables::new(scale, explain.is_some(), mode, options.ignore_tags);
+        let mut tables = tables.map_err(DetectError::Memory)?;
         let began = Instant::now();
         let (mut looked, mode) = match copied {
             Ok(()) => match copy::look_at_copy(options, &mut tables, caller, explain) {
@@ -225,7 +229,8 @@ pub(super) fn look(world: &Stopped<'_>, tables: &mut Tables, caller: Caller, exp
         looked.incomplete = Some(Incomplete::Busy);
         return looked;
     };
-    let Tables { blocks, population, woken, helpers, modules, found, on, held, ended, trail, links } = tables;
+    let Tables { blocks, population, woken, helpers, modules, found, on, held, ended, ignores_tags, trail, links } =
+        tables;
     if !blocks.enter(&view) || !population.enter(world, helpers, ended) {
         looked.incomplete = Some(Incomplete::Table);
         return looked;
@@ -235,7 +240,7 @@ pub(super) fn look(world: &Stopped<'_>, tables: &mut Tables, caller: Caller, exp
     let collected = Instant::now();
     looked.cost.collecting = collected - began;
     let (trail, mut roots) = trail.as_mut().map(|(trail, roots)| (&*trail, roots)).unzip();
-    let shared = Shared::new(world, blocks, population, woken, trail);
+    let shared = Shared::new(world, blocks, population, woken, *ignores_tags, trail);
     let mut marker = Marker::new(&shared, world, roots.as_deref_mut());
     looked.incomplete = roots::mark(world, &mut marker, modules, &caller);
     marker.root_tasks();

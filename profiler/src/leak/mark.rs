@@ -194,6 +194,8 @@ pub(super) struct Shared<'s> {
     population: &'s Population,
     /// Slots of tasks that are live and whose stacks were not looked at.
     woken: &'s Queue,
+    /// Whether a word counts whatever its tag.
+    ignores_tags: bool,
     /// Filled if it is there.
     trail: Option<&'s Trail>,
     /// Their indices.
@@ -214,6 +216,7 @@ impl<'s> Shared<'s> {
         blocks: &'s Blocks,
         population: &'s Population,
         woken: &'s Queue,
+        ignores_tags: bool,
         trail: Option<&'s Trail>,
     ) -> Self {
         let (low, high) =
@@ -222,6 +225,7 @@ impl<'s> Shared<'s> {
             blocks,
             population,
             woken,
+            ignores_tags,
             trail,
             primitives: Primitive::FIRST..Primitive::bound(),
             cores: Primitive::region(),
@@ -457,7 +461,11 @@ impl<'m> Marker<'m> {
 
     #[inline(never)]
     fn handle(&mut self, at: usize, word: usize) {
-        if let Some(primitive) = self.world.primitive_of(word as u64) {
+        let found = match self.shared.ignores_tags {
+            true => Primitive::with_index(Primitive::index_in(word as u64)),
+            false => self.world.primitive_of(word as u64),
+        };
+        if let Some(primitive) = found {
             self.primitive(primitive, Cause::Word(at));
         }
     }

@@ -77,6 +77,9 @@ pub struct Options {
     pub mode: Mode,
     /// How many detections are made, one after another; 0 counts as 1. What all of them say is reported.
     pub passes: u32,
+    /// Takes every word that may be a handle for one, whatever its tag. A handle that was moved or dropped then counts as long as its
+    /// word is still somewhere, so less is found: it is what tags are measured against.
+    pub ignore_tags: bool,
 }
 
 /// Finds the leaked tasks of the process. May be called on a task or on a plain thread; stops all others meanwhile.

@@ -3,11 +3,17 @@
 //! 1. `sections` says what is compared with what, and what must come out.
 //! 2. [`report`] takes the samples. Each is a process of its own: this program again, as `measure`, the Go peer, which
 //!    [`go`] builds, or `heap-cost`, of which [`heap`] has two builds. All peers of a case run directly after each other, so a disturbance meets them alike.
+//!    The corpus of leaks is run by [`detectors`].
 //! 3. It divides the samples of one round by each other, and judges.
+//! 4. [`results`] keeps what came out, if asked, and [`compare`] holds two such sets against each other.
 
+mod columns;
+mod compare;
+mod detectors;
 mod go;
 mod heap;
 mod report;
+mod results;
 mod sections;
 
 use std::process::ExitCode;
@@ -15,10 +21,12 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use greenprof_benches::{
+    accuracy,
     case::{Case, Effort},
     overhead,
     peers::Peer,
 };
+use greenprof_demos::leaks;
 
 /// What a program that wants heap profiles uses. All Rust peers are measured with it; Go has its own.
 #[global_allocator]
@@ -36,6 +44,8 @@ struct Options {
 enum Command {
     /// Measure greenprof and its peers in one run, and print the table
     Report(report::Options),
+    /// Say which differences between two result sets are real
+    Compare(compare::Options),
     /// Take one sample in this process, and print it as JSON
     Measure(Measure),
 }
@@ -56,8 +66,13 @@ struct Measure {
 }
 
 fn main() -> ExitCode {
+    // Programs of the corpus of leaks run in processes of their own, which are this program again.
+    if let Some(code) = leaks::child::main() {
+        return code;
+    }
     let output = match Options::parse().command {
         Command::Report(options) => report::run(&options),
+        Command::Compare(options) => compare::run(&options),
         Command::Measure(options) => measure(&options),
     };
     match output {
@@ -77,7 +92,10 @@ fn measure(options: &Measure) -> anyhow::Result<String> {
     anyhow::ensure!(workers > 0, "at least one worker is needed");
     anyhow::ensure!(effort.operations > 0 && effort.batches > 0, "at least one operation is needed");
     let values = match peer {
-        Peer::Greenprof => overhead::measure(workload, workers, effort)?,
+        Peer::Greenprof => match accuracy::measure(workload, workers, effort)? {
+            None => overhead::measure(workload, workers, effort)?,
+            values => values,
+        },
         _ => None,
     };
     let values = values.map_or_else(|| peer.measure(workload, workers, effort), Ok)?;

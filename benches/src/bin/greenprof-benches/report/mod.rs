@@ -1,31 +1,41 @@
-//! The report: plan, samples, lines, table.
+//! The report: plan, samples, lines, table, result set.
 
 mod document;
-mod line;
 mod sampling;
-mod table;
+pub(crate) mod table;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Instant};
 
 use anyhow::ensure;
 use greenprof_benches::{builds, case::Case, peers::Peer};
 
 use crate::{
-    go, heap,
+    detectors, go, heap,
+    results::{
+        Set,
+        line::Line,
+        machine::{Machine, Run},
+    },
     sections::{self, Section},
 };
-use line::Line;
 use sampling::{Job, Plan};
+pub(crate) use sampling::{Samples, output_in_time};
+use table::Length;
 
 /// Samples of each peer: with nine, an interval can leave one outlier out at each end.
 const SAMPLES: usize = 9;
 /// The fewest that may be judged by.
-const FEWEST: usize = 5;
+pub(crate) const FEWEST: usize = 5;
 const QUICK_SAMPLES: usize = 3;
+/// With so many, an interval leaves a third of them out, and is about half as wide as with nine.
+const FULL_SAMPLES: usize = 25;
+
+/// Where the project's own results are.
+const RESULTS: &str = "docs/results";
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Only this section: scheduler, heap, contention, tasks, trace, leak, overhead
+    /// Only this section: scheduler, heap, cpu, contention, tasks, trace, leak, overhead, accuracy, detectors
     #[arg(long, value_name = "SECTION")]
     only: Option<String>,
     /// Only these cases, of those that the section has
@@ -34,8 +44,11 @@ pub(crate) struct Options {
     /// Three short samples instead of nine: to look, not to judge
     #[arg(long)]
     quick: bool,
-    /// Samples of each peer, instead of nine; five at least
+    /// Twenty-five samples instead of nine, for narrower intervals
     #[arg(long, conflicts_with = "quick")]
+    full: bool,
+    /// Samples of each peer, instead of nine; five at least
+    #[arg(long, conflicts_with_all = ["quick", "full"])]
     samples: Option<usize>,
     /// Print a line of JSON for each row instead of a table
     #[arg(long)]
@@ -43,22 +56,42 @@ pub(crate) struct Options {
     /// Also put the tables into this Markdown file, each below the line that names its section
     #[arg(long, value_name = "FILE", conflicts_with_all = ["quick", "cases"])]
     into: Option<PathBuf>,
+    /// Also write tables, rows and plots into this folder; what it has of other sections stays [default folder: docs/results]
+    #[arg(long, value_name = "DIR", num_args = 0..=1, default_missing_value = RESULTS, conflicts_with = "cases")]
+    results: Option<PathBuf>,
     /// Operations of a batch, instead of each case's own number
     #[arg(long, hide = true)]
     operations: Option<u64>,
 }
 
+impl Options {
+    fn rounds(&self) -> usize {
+        match (self.quick, self.full) {
+            (true, _) => QUICK_SAMPLES,
+            (_, true) => FULL_SAMPLES,
+            _ => self.samples.unwrap_or(SAMPLES),
+        }
+    }
+}
+
 /// Takes all samples and returns what is to be printed.
 pub(crate) fn run(options: &Options) -> anyhow::Result<String> {
+    let began = Instant::now();
     let sections = chosen(options.only.as_deref())?;
-    let rounds = if options.quick { QUICK_SAMPLES } else { options.samples.unwrap_or(SAMPLES) };
+    let rounds = options.rounds();
     ensure!(options.quick || rounds >= FEWEST, "{rounds} samples are too few to judge by: take {FEWEST} at least");
+    let mut set = options.results.as_deref().map(Set::prepare).transpose()?;
 
     let mut jobs = jobs(&sections, &options.cases);
-    ensure!(!jobs.is_empty(), "no section that was asked for has such a case");
-    let wants_go = jobs.iter().any(|job| job.peers.contains(&Peer::Go));
+    let wants_detectors = options.cases.is_empty() && sections.iter().any(|section| section.name == detectors::NAME);
+    ensure!(!jobs.is_empty() || wants_detectors, "no section that was asked for has such a case");
+    let wants_go = wants_detectors || jobs.iter().any(|job| job.peers.contains(&Peer::Go));
     let go = if wants_go { go::build()? } else { None };
+    let go_version = go.as_ref().map(|program| program.version.clone());
     let mut notes = Vec::new();
+    if cfg!(debug_assertions) {
+        notes.push("This is a debug build: its figures say nothing of a release build's.".to_owned());
+    }
     match &go {
         Some(program) => notes.push(format!("Go is {}.", program.version)),
         None if wants_go => {
@@ -85,6 +118,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<String> {
     let (samples, failures) = sampling::sample(&plan)?;
     notes.extend(failures);
     let mut lines = Vec::new();
+    // What belongs under their table only.
+    let mut of_detectors = Vec::new();
     for section in &sections {
         for row in section.rows.iter().filter(|row| plan.has(row.case)) {
             for &workers in row.workers {
@@ -92,17 +127,39 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<String> {
             }
         }
     }
+    if wants_detectors {
+        // There is little that chance decides in a program whose interleaving is forced.
+        let runs = (rounds / 8).max(1);
+        lines.extend(detectors::measure(plan.go.as_ref(), runs, options.quick, &mut of_detectors)?);
+    }
+    let length = Length { rounds, quick: options.quick };
     for section in sections.iter().filter_map(|section| Some((section, options.into.as_ref()?))) {
         let (section, file) = section;
-        document::update(file, section.name, &table::markdown(section.name, &lines, &notes, rounds))?;
+        let notes = if section.name == detectors::NAME { &of_detectors } else { &notes };
+        document::update(file, section.name, &table::markdown(section.name, &lines, notes, length))?;
     }
+    if let Some((set, folder)) = set.as_mut().zip(options.results.as_deref()) {
+        let machine = Machine::here();
+        let seconds = began.elapsed().as_secs();
+        for section in &sections {
+            let is_detectors = section.name == detectors::NAME;
+            let samples = lines.iter().find(|line| is_detectors && line.section == section.name);
+            let length = (samples.map_or(rounds, |line| line.samples), options.quick);
+            let notes = if is_detectors { &of_detectors } else { &notes };
+            let run = Run::now(&machine, go_version.as_deref(), length, seconds, notes);
+            set.replace(section.name, run, &lines);
+        }
+        let names: Vec<&str> = sections.iter().map(|section| section.name).collect();
+        set.write(folder, &names)?;
+    }
+    notes.extend(of_detectors);
     if options.json {
         // The notes belong to people; whoever reads the lines sees a missing peer by its null.
         notes.iter().for_each(|note| eprintln!("{note}"));
         let lines: Result<Vec<String>, _> = lines.iter().map(serde_json::to_string).collect();
         return Ok(lines?.join("\n"));
     }
-    Ok(table::render(&lines, &notes, rounds, options.quick))
+    Ok(table::render(&lines, &notes, length))
 }
 
 fn chosen(only: Option<&str>) -> anyhow::Result<Vec<&'static Section>> {
@@ -148,10 +205,11 @@ mod tests {
 
     #[test]
     fn an_unknown_section_is_an_error_that_names_the_others() {
-        let error = chosen(Some("cpu")).err().unwrap();
+        let error = chosen(Some("nothing")).err().unwrap();
         assert_eq!(
             error.to_string(),
-            "there is no section `cpu`; there are scheduler, heap, contention, tasks, trace, leak, overhead"
+            "there is no section `nothing`; there are scheduler, heap, cpu, contention, tasks, trace, leak, overhead, accuracy, \
+             detectors"
         );
     }
 }

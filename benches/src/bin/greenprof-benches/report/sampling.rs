@@ -46,7 +46,7 @@ pub(super) struct Plan {
 
 /// The samples of each peer, one of each round. A peer that has failed is not there.
 #[derive(Default)]
-pub(super) struct Samples(HashMap<(Case, usize, Peer), Vec<Values>>);
+pub(crate) struct Samples(HashMap<(Case, usize, Peer), Vec<Values>>);
 
 impl Plan {
     pub(super) fn has(&self, case: Case) -> bool {
@@ -62,12 +62,12 @@ impl Plan {
 
 impl Samples {
     /// A value in every round; nothing if the peer did not run, or has no such value.
-    pub(super) fn get(&self, case: Case, workers: usize, peer: Peer, value: &str) -> Option<Vec<f64>> {
+    pub(crate) fn get(&self, case: Case, workers: usize, peer: Peer, value: &str) -> Option<Vec<f64>> {
         self.0.get(&(case, workers, peer))?.iter().map(|values| values.get(value).copied()).collect()
     }
 
     #[cfg(test)]
-    pub(super) fn put(&mut self, case: Case, workers: usize, peer: Peer, values: Values) {
+    pub(crate) fn put(&mut self, case: Case, workers: usize, peer: Peer, values: Values) {
         self.0.entry((case, workers, peer)).or_default().push(values);
     }
 }
@@ -148,7 +148,7 @@ fn one_build(plan: &Plan, workers: usize, effort: Effort, peer: Peer) -> anyhow:
 }
 
 /// Runs a program that prints less than a pipe holds.
-fn output_in_time(command: &mut Command, patience: Duration) -> anyhow::Result<String> {
+pub(crate) fn output_in_time(command: &mut Command, patience: Duration) -> anyhow::Result<String> {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let deadline = Instant::now() + patience;
     let status = loop {

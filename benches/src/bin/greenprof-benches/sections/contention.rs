@@ -6,9 +6,10 @@ use greenprof_benches::{
     values::{ADDED, OFF, ON, TIME},
 };
 
-use super::{Against, Row, Section};
+use super::{Against, Layout, Row, Section, Target};
 
-pub(super) const SECTION: Section = Section { name: "contention", title: "Contention profiles", rows: &ROWS };
+pub(super) const SECTION: Section =
+    Section { name: "contention", title: "Contention profiles", layout: Layout::Costs, rows: &ROWS };
 
 const BOTH: &[usize] = &[1, 2];
 
@@ -21,7 +22,8 @@ const ROWS: [Row; 4] = [
         unit: "ns",
         workers: BOTH,
         against: Against::Peer(Peer::Go),
-        target: Some(0.4),
+        target: Some(Target::AtMost(0.4)),
+        error: None,
     },
     Row {
         name: "rendezvous round trip, block rate 1",
@@ -31,6 +33,7 @@ const ROWS: [Row; 4] = [
         workers: BOTH,
         against: Against::Own { name: "off", value: OFF },
         target: None,
+        error: None,
     },
     Row {
         name: "mutex, 8 tasks, fraction 1",
@@ -39,7 +42,8 @@ const ROWS: [Row; 4] = [
         unit: "ns",
         workers: BOTH,
         against: Against::Own { name: "off", value: OFF },
-        target: Some(1.02),
+        target: Some(Target::AtMost(1.02)),
+        error: None,
     },
     Row {
         name: "rendezvous round trip, all off",
@@ -48,6 +52,7 @@ const ROWS: [Row; 4] = [
         unit: "ns",
         workers: BOTH,
         against: Against::Peer(Peer::Hookless),
-        target: Some(1.005),
+        target: Some(Target::AtMost(1.005)),
+        error: None,
     },
 ];

@@ -6,9 +6,9 @@ use greenprof_benches::{
     values::{ADDED, INSTRUCTIONS, OFF, P50, P99, PEAK, RESIDENT},
 };
 
-use super::{Row, Section};
+use super::{Layout, Row, Section};
 
-pub(super) const SECTION: Section = Section { name: "heap", title: "Heap", rows: &ROWS };
+pub(super) const SECTION: Section = Section { name: "heap", title: "Heap", layout: Layout::Costs, rows: &ROWS };
 
 const ONE: &[usize] = &[1];
 

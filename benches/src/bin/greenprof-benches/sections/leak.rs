@@ -10,9 +10,10 @@ use greenprof_benches::{
     values::{FOUND, SCAN, STOP, STOP_FORK},
 };
 
-use super::{Row, Section};
+use super::{Layout, Row, Section};
 
-pub(super) const SECTION: Section = Section { name: "leak", title: "Leak detection", rows: &ROWS };
+pub(super) const SECTION: Section =
+    Section { name: "leak", title: "Leak detection", layout: Layout::Costs, rows: &ROWS };
 
 const OWN: Row = Row::new("100 000 blocked tasks, 10 000 leaked, 109 MB of pointers", Case::LeakOwn, Peer::Go)
     .of(SCAN, "ms")

@@ -6,10 +6,10 @@ use greenprof_benches::{
     values::{FRESH, P99, RECYCLED, RESIDENT, WAKE},
 };
 
-use super::{Row, Section};
+use super::{Layout, Row, Section};
 
 pub(super) const SECTION: Section =
-    Section { name: "scheduler", title: "Scheduler, stacks, primitives, time", rows: &ROWS };
+    Section { name: "scheduler", title: "Scheduler, stacks, primitives, time", layout: Layout::Costs, rows: &ROWS };
 
 const SWITCH: &str = "context switch alone";
 const YIELD: &str = "yield_now";

@@ -6,9 +6,10 @@ use greenprof_benches::{
     values::{FILE, STOPS, TEXT},
 };
 
-use super::{Row, Section};
+use super::{Layout, Row, Section};
 
-pub(super) const SECTION: Section = Section { name: "tasks", title: "Task profile", rows: &ROWS };
+pub(super) const SECTION: Section =
+    Section { name: "tasks", title: "Task profile", layout: Layout::Costs, rows: &ROWS };
 
 const PROFILE: Row =
     Row::new("goroutine profile of 100 000 tasks", Case::TaskProfile, Peer::Go).of(FILE, "ms").at_most(0.3);

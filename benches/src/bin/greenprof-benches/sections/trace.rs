@@ -6,9 +6,10 @@ use greenprof_benches::{
     values::{BYTES, COST, EVENT, LOST, TIME},
 };
 
-use super::{Row, Section};
+use super::{Layout, Row, Section};
 
-pub(super) const SECTION: Section = Section { name: "trace", title: "Execution tracer", rows: &ROWS };
+pub(super) const SECTION: Section =
+    Section { name: "trace", title: "Execution tracer", layout: Layout::Costs, rows: &ROWS };
 
 const SERVICE: &str = "service, 10 us a request, traced";
 const FLIGHT: &str = "service, 10 us a request, flight recorder";

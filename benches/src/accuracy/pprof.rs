@@ -1,4 +1,4 @@
-//! Profiles as the tests look at them: samples with their functions and labels by name.
+//! Profiles as black-box tests look at them: samples with their functions and labels by name.
 
 use std::collections::HashMap;
 
@@ -28,6 +28,9 @@ impl Sample {
 }
 
 /// Decodes a profile as it came over the wire.
+///
+/// # Panics
+/// If it is none.
 pub fn samples(bytes: &[u8]) -> Vec<Sample> {
     resolve(&encode::decode(bytes).expect("a gzipped profile"))
 }
