@@ -14,7 +14,8 @@ use super::{
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Clock {
-    /// Timers up to the rate of the kernel's tick, perf events above it where they are permitted.
+    /// Timers below the rate of the kernel's tick, perf events from there on where they are permitted. (At the tick's own rate a
+    /// timer misses some ticks by a little, and one stack stands for two expiries.)
     #[default]
     Auto,
     /// `timer_create` on each thread's CPU clock. At high rates one stack stands for several expiries.
@@ -58,7 +59,7 @@ impl Source {
 
 /// The clock for a rate, and why it is not perf events if they would have been better.
 pub(super) fn choose(asked: Clock, hz: u32) -> Result<(Source, Option<String>), StartError> {
-    if asked == Clock::Timers || (asked == Clock::Auto && hz <= ticks_per_second()) {
+    if asked == Clock::Timers || (asked == Clock::Auto && hz < ticks_per_second()) {
         return Ok((Source::Timers, None));
     }
     match perf::permitted() {
@@ -111,10 +112,10 @@ mod tests {
 
     #[test]
     fn low_rates_and_who_asks_for_them_get_timers() {
-        for (asked, hz) in [(Clock::Auto, 1), (Clock::Auto, 100), (Clock::Timers, 1000)] {
+        for (asked, hz) in [(Clock::Auto, 1), (Clock::Auto, ticks_per_second() - 1), (Clock::Timers, 1000)] {
             assert_eq!(choose(asked, hz).unwrap(), (Source::Timers, None));
         }
         let (source, why) = choose(Clock::Auto, 4000).unwrap();
-        assert_eq!(source == Source::Timers, why.is_some(), "timers above the tick have a reason");
+        assert_eq!(source == Source::Timers, why.is_some(), "timers from the tick on have a reason");
     }
 }

@@ -1,7 +1,7 @@
 //! The CPU profiler: where the process spends its processor time, by stack and by task labels.
 //!
 //! Every thread of the process gets a timer on its own CPU clock (`timer_create` on the thread's clock with
-//! `SIGEV_THREAD_ID`), as Go does for its threads since 1.18, or a perf event where the rate is above the kernel's tick
+//! `SIGEV_THREAD_ID`), as Go does for its threads since 1.18, or a perf event where the rate is that of the kernel's tick or above
 //! ([`Clock`]). At each expiry the kernel interrupts that very thread; the handler walks the interrupted stack into
 //! the thread's `ring`, and the `collector` thread sums equal stacks. Nothing is symbolized before the profile is written.
 //!
