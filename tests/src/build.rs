@@ -11,11 +11,19 @@ use std::{
 /// # Panics
 /// If it does not build.
 pub fn release_binary(package: &str, binary: &str) -> PathBuf {
+    binary_in("release", package, binary)
+}
+
+/// Builds a binary of a package in a profile, and gives its path.
+///
+/// # Panics
+/// If it does not build.
+pub fn binary_in(profile: &str, package: &str, binary: &str) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace's folder");
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
         .current_dir(root)
-        .args(["build", "--release", "--quiet", "--message-format=json", "-p", package, "--bin", binary])
+        .args(["build", "--profile", profile, "--quiet", "--message-format=json", "-p", package, "--bin", binary])
         .output()
         .expect("cargo starts");
     assert!(output.status.success(), "{binary} does not build: {}", String::from_utf8_lossy(&output.stderr));

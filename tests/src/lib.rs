@@ -6,8 +6,6 @@ pub mod build;
 pub mod client;
 pub mod go;
 pub mod leaks;
-#[cfg(target_arch = "x86_64")]
-pub mod machine_code;
 pub mod perfetto;
 pub mod stress;
 pub mod trace;

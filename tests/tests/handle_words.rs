@@ -1,5 +1,5 @@
 //! The exact word of every handle and guard is in the machine while a function holds it across a wait, whatever the
-//! compiler does. `src/bin/held-words.rs` tells how that is seen.
+//! compiler does. `held-words/` tells how that is seen.
 #![cfg(target_arch = "x86_64")]
 
 use std::{path::Path, process::Command};
@@ -15,11 +15,11 @@ fn assert_words_are_held(program: &Path) {
 }
 
 #[test]
-fn in_the_profile_of_this_test() {
-    assert_words_are_held(Path::new(env!("CARGO_BIN_EXE_held-words")));
+fn in_a_debug_build() {
+    assert_words_are_held(&build::binary_in("dev", "greenprof-held-words", "greenprof-held-words"));
 }
 
 #[test]
 fn in_a_release_build() {
-    assert_words_are_held(&build::release_binary("greenprof-tests", "held-words"));
+    assert_words_are_held(&build::release_binary("greenprof-held-words", "greenprof-held-words"));
 }

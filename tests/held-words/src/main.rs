@@ -11,6 +11,8 @@
 //! Which words are alive is asked of the primitives' own tables ([`world::handle_words`]), so the functions under test are
 //! not disturbed. It is a program, not a test, so that it can be built in each build profile.
 
+mod machine_code;
+
 use std::{arch::naked_asm, cell::RefCell, process::ExitCode, sync::LazyLock};
 
 use greenprof_runtime::{
@@ -18,7 +20,7 @@ use greenprof_runtime::{
     sync::{Chan, Condvar, Mutex, RwLock, WaitGroup},
     world, yield_now,
 };
-use greenprof_tests::machine_code::{Frame, Place, used_after};
+use machine_code::{Frame, Place, used_after};
 
 /// What a call preserves, as `wait_here` pushes it, and the return address above.
 #[repr(C)]
