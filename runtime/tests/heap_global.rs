@@ -294,8 +294,10 @@ static HOOKS: sampling::Hooks = sampling::Hooks {
         }
         let before = LIVE.lock().unwrap().insert(sample.address, sample.size);
         assert_eq!(before, None, "a block that is alive is not allocated");
+        !sample.address as u64
     },
-    freed: |address, size| {
+    freed: |address, size, kept| {
+        assert_eq!(kept, !address as u64, "what was returned for this block");
         if size == MARKED_BLOCK {
             FREED.fetch_add(1, Ordering::Relaxed);
         }
@@ -356,6 +358,64 @@ fn samples_are_told_and_their_frees_too() {
     drop((0..100).map(|_| Vec::<u8>::with_capacity(MARKED)).collect::<Vec<_>>());
     thread::spawn(|| drop(Vec::<u8>::with_capacity(MARKED))).join().unwrap();
     assert_eq!(SAMPLED.load(Ordering::Relaxed), 0);
+}
+
+/// Threads allocate and free each other's blocks while spans get their first sample and lose their last: every sample is told
+/// when it is freed, with what was kept.
+#[test]
+fn samples_come_and_go_in_spans_that_threads_share() {
+    survives(&mut child("child_that_samples_on_several_threads"));
+}
+
+#[test]
+#[ignore = "run by `samples_come_and_go_in_spans_that_threads_share`"]
+fn child_that_samples_on_several_threads() {
+    static TAKEN: AtomicU64 = AtomicU64::new(0);
+    static GONE: AtomicU64 = AtomicU64::new(0);
+    static COUNTING: sampling::Hooks = sampling::Hooks {
+        allocated: |sample| {
+            TAKEN.fetch_add(1, Ordering::Relaxed);
+            !sample.address as u64
+        },
+        freed: |address, _, kept| {
+            assert_eq!(kept, !address as u64, "what was returned for this block");
+            GONE.fetch_add(1, Ordering::Relaxed);
+        },
+    };
+    sampling::install(&COUNTING);
+    // A block in some dozens: so most spans have none, one or two samples at a time.
+    sampling::set_rate(4 << 10);
+    let exchange: Vec<Mutex<Vec<Vec<u8>>>> = (0..8).map(|_| Mutex::new(Vec::new())).collect();
+    thread::scope(|scope| {
+        for thread in 0..4_usize {
+            let exchange = &exchange;
+            scope.spawn(move || {
+                let mut random = thread as u64 + 1;
+                let mut mine: Vec<Vec<u8>> = Vec::new();
+                for step in 0..200_000_usize {
+                    random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    let at = (random >> 33) as usize;
+                    match at % 4 {
+                        0 | 1 => mine.push(Vec::with_capacity(16 << (at / 4 % 5))),
+                        2 if !mine.is_empty() => drop(mine.swap_remove(at / 4 % mine.len())),
+                        _ => std::mem::swap(&mut *exchange[at / 4 % exchange.len()].lock().unwrap(), &mut mine),
+                    }
+                    if step % 1000 == 0 {
+                        mine.truncate(100);
+                    }
+                }
+            });
+        }
+    });
+    drop(exchange);
+    sampling::set_rate(0);
+    let (taken, gone) = (TAKEN.load(Ordering::Relaxed), GONE.load(Ordering::Relaxed));
+    println!("{taken} samples");
+    assert!(taken > 1000, "{taken}");
+    // What the threads and the harness hold on to.
+    assert!(gone <= taken && taken - gone < 50, "{gone} of {taken}");
+    assert_eq!(sampling::lost(), 0);
+    println!("survived");
 }
 
 /// The figures are the process's, and the harness ends threads and frees what they have printed at any moment.

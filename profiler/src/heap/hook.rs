@@ -1,19 +1,18 @@
 //! What happens when the allocator has chosen a sample, on the thread that allocates, within the allocation.
 //!
-//! The hooks run in an untracked scope, and the allocator does not sample what they do themselves. They take a lock of
-//! a shard for some ten nanoseconds, twice, and never two at a time; while one is held, memory may be allocated in the
-//! untracked arena, never in the program's. The locks are std's, which neither allocate nor keep anything in
-//! thread-locals with destructors: an allocation may come from a thread that is about to end.
+//! The hooks run in an untracked scope, and the allocator does not sample what they do themselves. Each takes the lock of
+//! one shard for some ten nanoseconds; while it is held, memory may be allocated in the untracked arena, never in the
+//! program's. The locks are std's, which neither allocate nor keep anything in thread-locals with destructors: an
+//! allocation may come from a thread that is about to end.
+//!
+//! The allocator keeps a word with each sample ([`Kept`]), so nothing has to be looked up when its block is freed.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use greenprof_runtime::heap::sampling::{self, Hooks, Sample};
 
-use super::{
-    live,
-    weight::{Sum, Weight},
-};
-use crate::records::{self, Frames, Table, forked};
+use super::weight::{Sum, Weight};
+use crate::records::{self, Frames, RecordId, Table, forked};
 
 /// Records that are kept: some 40 MiB with their stacks. Go keeps any number.
 const MAX_RECORDS: usize = 1 << 18;
@@ -59,10 +58,28 @@ pub(super) fn cut() -> u64 {
     CUT.load(Ordering::Relaxed)
 }
 
+/// What the allocator keeps for us with a sample: the record that it went into, and its weight.
+#[derive(Clone, Copy)]
+pub(super) struct Kept(pub(super) u64);
+
+impl Kept {
+    /// Of a sample that was not recorded. No weight is 0.
+    const NOTHING: Self = Self(0);
+
+    fn new(RecordId(record): RecordId, weight: Weight) -> Self {
+        Self(u64::from(record) << 32 | u64::from(weight.bits()))
+    }
+
+    /// The record and the weight, unless the sample was not recorded.
+    pub(super) fn parts(self) -> Option<(RecordId, Weight)> {
+        Some((RecordId((self.0 >> 32) as u32), Weight::from_bits(self.0 as u32)?))
+    }
+}
+
 #[inline(never)]
-fn allocated(sample: &Sample) {
+fn allocated(sample: &Sample) -> u64 {
     if forked() {
-        return;
+        return Kept::NOTHING.0;
     }
     let mut room = Frames::new();
     let stack = records::capture(&mut room);
@@ -70,24 +87,22 @@ fn allocated(sample: &Sample) {
         CUT.fetch_add(1, Ordering::Relaxed);
     }
     let weight = Weight::of(sample.requested, sample.rate);
-    let Some(record) = TABLE.record(&stack, sample.size, |sums| sums.allocated.add(weight)) else {
-        LOST.fetch_add(1, Ordering::Relaxed);
-        return;
-    };
-    if !live::insert(sample.address, record, weight) {
-        // Nobody would notice when it is freed; so it counts as freed, rather than as a leak.
-        LOST.fetch_add(1, Ordering::Relaxed);
-        TABLE.update(record, |sums| sums.freed.add(weight));
+    match TABLE.record(&stack, sample.size, |sums| sums.allocated.add(weight)) {
+        Some(record) => Kept::new(record, weight).0,
+        None => {
+            LOST.fetch_add(1, Ordering::Relaxed);
+            Kept::NOTHING.0
+        }
     }
 }
 
 #[inline(never)]
-fn freed(address: usize, _: usize) {
+fn freed(_: usize, _: usize, kept: u64) {
     if forked() {
         return;
     }
-    // Nothing is found for a sample that was lost, or taken before these hooks were installed.
-    if let Some((record, weight)) = live::remove(address) {
+    // Nothing for a sample that was lost.
+    if let Some((record, weight)) = Kept(kept).parts() {
         TABLE.update(record, |sums| sums.freed.add(weight));
     }
 }

@@ -15,13 +15,12 @@
 //!
 //! # Costs
 //! With the default mean of 512 KiB, nothing that can be measured. With a rate of 1, some 100 ns for an allocation and
-//! its free, and 24 to 64 bytes for each block in use. Records stay for ever, up to a quarter of a million; samples
+//! its free, and 8 bytes for each block. Records stay for ever, up to a quarter of a million; samples
 //! beyond that are counted in the profile's comments.
 
 mod endpoint;
 mod export;
 mod hook;
-mod live;
 mod weight;
 
 use std::sync::{
@@ -99,7 +98,8 @@ pub fn set_rate(bytes: u64) {
 
 /// The return addresses of where a block was allocated, if it was sampled and is in use.
 pub(crate) fn allocation(address: usize) -> Option<Vec<usize>> {
-    live::find(address).map(|record| hook::TABLE.stack(record))
+    let (record, _) = hook::Kept(sampling::kept(address)?).parts()?;
+    Some(hook::TABLE.stack(record))
 }
 
 /// The mean number of bytes between two samples.

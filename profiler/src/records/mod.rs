@@ -102,14 +102,15 @@ pub(crate) struct StackHash(u64);
 impl StackHash {
     pub(crate) const EMPTY: Self = Self(0x51_7c_c1_b7_27_22_0a_95);
 
+    /// Two cycles: it is done while the stack is walked, whose next frame is known five cycles after the one before.
     #[inline]
     pub(crate) fn push(&mut self, address: usize) {
-        self.0 = mix(self.0, address as u64);
+        self.0 = self.0.rotate_left(13).wrapping_add(address as u64);
     }
 
     #[inline]
     pub(crate) fn value(self) -> u64 {
-        self.0
+        mix(self.0, self.0 >> 32)
     }
 }
 
@@ -149,7 +150,7 @@ impl<S: Sums> Table<S> {
     /// is no room for a new record.
     #[inline]
     pub(crate) fn record(&self, stack: &Captured<'_>, kind: usize, add: impl FnOnce(&mut S)) -> Option<RecordId> {
-        let StackHash(hash) = stack.hash;
+        let hash = stack.hash.value();
         let number = (hash as usize + own_copy()) % SHARDS;
         let mut shard = self.shard(number);
         let record_hash = mix(mix(hash, kind as u64), u64::from(stack.labels.index())) >> SHARD_BITS;
@@ -252,7 +253,7 @@ impl<S: Sums> Shard<S> {
     }
 
     fn try_add(&mut self, captured: &Captured<'_>, kind: usize, record_hash: u64) -> Option<usize> {
-        let (StackHash(hash), frames) = (captured.hash, captured.frames);
+        let (hash, frames) = (captured.hash.value(), captured.frames);
         let stack_hash = hash >> SHARD_BITS;
         let known =
             self.stack_index.find(stack_hash, |at| self.stacks[at].hash == hash && self.stack(at as u32) == frames);

@@ -11,7 +11,7 @@ use super::{
     classes::{CLASSES, MAX_BATCH},
     lock::{Guard, Locked},
     pages::PAGE_HEAP,
-    purge, range,
+    purge, range, samples,
     span::{Arena, KINDS, NONE, Span, State, class_of_kind, head_of},
 };
 
@@ -104,6 +104,7 @@ impl List {
     fn leave(&mut self, page: usize, span: &Span, leaving: &mut u32) {
         self.empty -= 1;
         self.remove(page);
+        samples::abandon(span);
         span.set_state(State::Transit);
         span.next.store(*leaving, Ordering::Relaxed);
         *leaving = page as u32;
@@ -122,7 +123,7 @@ impl Central {
         }
     }
 
-    /// The lock, for forking, and for what a span notes about its sampled blocks.
+    /// The lock, for forking, and for what spans note about their samples.
     pub(super) fn raw(&self) -> &super::lock::RawLock {
         self.list.raw()
     }

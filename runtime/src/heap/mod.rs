@@ -39,6 +39,7 @@ pub(crate) mod lock;
 mod pages;
 mod purge;
 mod range;
+mod samples;
 pub mod sampling;
 mod scope;
 mod span;

@@ -6,9 +6,8 @@
 //! came before it; dividing by that gives an unbiased estimate. The rate is told with each sample, as it may change.
 //! (Go's and TCMalloc's method. Go counts sizes of blocks, we count what was asked for.)
 //!
-//! A block that is sampled has a bit in its span's bitmap, and its span has another kind, so that freeing a block of a
-//! span without samples costs nothing. The hooks are called in an untracked scope and may allocate; what a hook itself
-//! does is not sampled.
+//! Which blocks are samples is kept by `samples.rs`. The hooks are called in an untracked scope and may allocate; what a
+//! hook itself does is not sampled.
 
 use std::{
     cell::Cell,
@@ -18,11 +17,11 @@ use std::{
 
 use super::{
     cache::{self, Cache, Half},
-    central::central,
+    classes::PAGE,
     local::{count_down, local},
-    purge, range,
+    purge, samples,
     scope::Entered,
-    span::{Arena, KINDS, LARGE, SAMPLED, Span, class_of_kind, head_of},
+    span::{Arena, Span, class_of_kind},
 };
 
 /// Mean bytes between two samples, as Go has it.
@@ -60,8 +59,11 @@ pub struct Sample {
 ///
 /// static BYTES: AtomicU64 = AtomicU64::new(0);
 /// static HOOKS: sampling::Hooks = sampling::Hooks {
-///     allocated: |sample| _ = BYTES.fetch_add(sample.requested as u64, Ordering::Relaxed),
-///     freed: |_, _| {},
+///     allocated: |sample| {
+///         BYTES.fetch_add(sample.requested as u64, Ordering::Relaxed);
+///         sample.rate
+///     },
+///     freed: |_, _, rate| assert_eq!(rate, 1, "what was given back then"),
 /// };
 ///
 /// sampling::install(&HOOKS);
@@ -71,10 +73,10 @@ pub struct Sample {
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Hooks {
-    /// A block was allocated, and is about to be given to the program.
-    pub allocated: fn(&Sample),
-    /// A block that was a sample is about to be freed: its address and size.
-    pub freed: fn(usize, usize),
+    /// A block was allocated, and is about to be given to the program. What is returned is kept with it.
+    pub allocated: fn(&Sample) -> u64,
+    /// A block that was a sample is about to be freed: its address, its size, and what `allocated` has returned.
+    pub freed: fn(usize, usize, u64),
 }
 
 static HOOKS: AtomicPtr<Hooks> = AtomicPtr::new(ptr::null_mut());
@@ -121,6 +123,18 @@ pub fn rate() -> u64 {
 /// How many samples and frees were not told because they happened in a hook.
 pub fn lost() -> u64 {
     LOST.load(Ordering::Relaxed)
+}
+
+/// What [`Hooks::allocated`] has returned for the block that an address points into; nothing if that is not in use, or no
+/// sample. The world must not be stopped: it takes a lock of the allocator.
+///
+/// ```
+/// use greenprof_runtime::heap::sampling;
+///
+/// assert_eq!(sampling::kept(&raw const *Box::new(1) as usize), None, "nothing is sampled");
+/// ```
+pub fn kept(address: usize) -> Option<u64> {
+    samples::look(address)
 }
 
 /// Draws the first gap of a thread that has got this cache.
@@ -183,84 +197,56 @@ pub(super) fn crossed(block: *mut u8, size: usize) -> *mut u8 {
     let rate = local.rate.get();
     draw(&half.remaining);
     if rate != 0 && !HOOKS.load(Ordering::Relaxed).is_null() {
-        let usable = mark(block);
-        let sample = Sample { address: block as usize, requested: size, size: usable, rate };
-        tell(|hooks| (hooks.allocated)(&sample));
+        sampled(block, size, rate);
     }
     block
 }
 
-/// Notes that a block is sampled; returns its size.
-fn mark(block: *mut u8) -> usize {
-    let kind = range::kind_of(block).load(Ordering::Relaxed);
-    let page = head_of(block);
-    let span = range::span(page);
-    if kind == LARGE {
-        span.sampled.store(1, Ordering::Relaxed);
-        return span.length() * super::classes::PAGE;
-    }
-    let class = span.class();
-    let kind = kind as usize % KINDS;
-    let index = class.index(block as usize - range::address(page));
-    let lock = central(kind).raw();
-    lock.lock();
-    let word = &range::sample_bits(page, index / 64 + 1)[index / 64];
-    word.store(word.load(Ordering::Relaxed) | 1 << (index % 64), Ordering::Relaxed);
-    let sampled = span.sampled.load(Ordering::Relaxed);
-    span.sampled.store(sampled + 1, Ordering::Relaxed);
-    if sampled == 0 {
-        // Relaxed: whoever frees the block has got it from this thread, in an order that includes this.
-        span.set_kinds(page, SAMPLED + kind as u8);
-    }
-    lock.unlock();
-    class.size as usize
-}
-
-/// A block is about to be freed whose span has samples; it may be one.
-pub(super) fn small_freed(block: *mut u8, kind: usize) {
-    let page = head_of(block);
-    let span = range::span(page);
-    let index = class_of_kind(kind).index(block as usize - range::address(page));
-    let word = &range::sample_bits(page, index / 64 + 1)[index / 64];
-    let bit = 1 << (index % 64);
-    if word.load(Ordering::Relaxed) & bit == 0 {
+fn sampled(block: *mut u8, requested: usize, rate: u64) {
+    if local().in_hook.get() {
+        LOST.fetch_add(1, Ordering::Relaxed);
         return;
     }
-    let lock = central(kind).raw();
-    lock.lock();
-    word.store(word.load(Ordering::Relaxed) & !bit, Ordering::Relaxed);
-    let sampled = span.sampled.load(Ordering::Relaxed) - 1;
-    span.sampled.store(sampled, Ordering::Relaxed);
-    if sampled == 0 {
-        span.set_kinds(page, kind as u8);
+    let Some(size) = samples::enter(block) else {
+        LOST.fetch_add(1, Ordering::Relaxed);
+        return;
+    };
+    let sample = Sample { address: block as usize, requested, size, rate };
+    if let Some(kept) = tell(|hooks| (hooks.allocated)(&sample)) {
+        samples::keep(block, kept);
     }
-    lock.unlock();
-    tell(|hooks| (hooks.freed)(block as usize, class_of_kind(kind).size as usize));
+}
+
+/// A block is about to be freed whose span may have samples; it may be one.
+pub(super) fn small_freed(block: *mut u8, kind: usize) {
+    if let Some(kept) = samples::leave(block, kind) {
+        tell(|hooks| (hooks.freed)(block as usize, class_of_kind(kind).size as usize, kept));
+    }
 }
 
 /// A large block is about to be freed.
 pub(super) fn large_freed(block: *mut u8, span: &Span) {
-    if span.sampled.load(Ordering::Relaxed) != 0 {
-        span.sampled.store(0, Ordering::Relaxed);
-        tell(|hooks| (hooks.freed)(block as usize, span.length() * super::classes::PAGE));
+    if let Some(kept) = samples::leave_large(span) {
+        tell(|hooks| (hooks.freed)(block as usize, span.length() * PAGE, kept));
     }
 }
 
 /// Calls a hook, if there is one and this is not within another.
-fn tell(what: impl FnOnce(&'static Hooks)) {
+fn tell<R>(what: impl FnOnce(&'static Hooks) -> R) -> Option<R> {
     // Acquire: pairs with the Release in `install`.
     let hooks = HOOKS.load(Ordering::Acquire);
     if hooks.is_null() {
-        return;
+        return None;
     }
     if local().in_hook.replace(true) {
         LOST.fetch_add(1, Ordering::Relaxed);
-        return;
+        return None;
     }
     let _entered = Entered::new(Arena::Untracked);
     // SAFETY: `install` got it as a static reference.
-    what(unsafe { &*hooks });
+    let answer = what(unsafe { &*hooks });
     local().in_hook.set(false);
+    Some(answer)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! page. A free run is a span, too. `README.md` says in which order records change, so that a reader who stops a thread
 //! anywhere finds them in order.
 
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, compiler_fence};
+use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering, compiler_fence};
 
 use super::{
     classes::{CLASSES, Class, PAGE_SHIFT, TABLE},
@@ -81,10 +81,12 @@ pub(super) struct Span {
     pub younger: AtomicU32,
     pub older: AtomicU32,
     pub since: AtomicU32,
-    /// How many blocks are sampled. Guarded by its kind's lock; of a large span, by whoever owns the block.
+    /// Whether there are samples: `samples.rs` says what it means, and who may write it. Of a large span, whoever owns the block.
     pub sampled: AtomicU32,
     /// The bytes that were asked for, of a large span. Written by whoever owns the block.
     pub requested: AtomicU64,
+    /// What is kept about the samples: an array with a word for each block; of a large span, the word itself. As `sampled`.
+    pub words: AtomicPtr<AtomicU64>,
 }
 
 const _: () = assert!(size_of::<Span>() == 64, "a cache line a span");
@@ -117,7 +119,12 @@ impl Span {
     }
 
     pub(super) fn class(&self) -> &'static Class {
-        &TABLE[self.class.load(Ordering::Relaxed) as usize]
+        &TABLE[self.number_of_class()]
+    }
+
+    /// Of a small span, the class's place in the table.
+    pub(super) fn number_of_class(&self) -> usize {
+        self.class.load(Ordering::Relaxed) as usize
     }
 
     pub(super) fn length(&self) -> usize {
@@ -131,6 +138,7 @@ impl Span {
         self.class.store(class as u8, Ordering::Relaxed);
         self.free.store(about.blocks, Ordering::Relaxed);
         self.hint.store(0, Ordering::Relaxed);
+        // A large block may have lain here.
         self.sampled.store(0, Ordering::Relaxed);
         let mut left = about.blocks;
         for word in range::free_bits(page, (about.blocks as usize).div_ceil(64)) {

@@ -14,12 +14,25 @@
 //! Why nothing is lost: 1 is "queue, fence, look at the word"; 3 is "change the word, fence, look at the queues". In any
 //! order of the two fences one of them sees the other: the queuer sees the sleeper and wakes it, or the sleeper sees the
 //! task and stays up. A queuer that sees a searcher instead relies on it: the searcher has not made its step 3 yet.
+//!
+//! # Next slots
+//!
+//! A task in a worker's next slot is run by that worker, as soon as the task that runs there waits. That is mostly at once, and to wake
+//! another worker for it would cost more than both tasks do. So while others work, a worker that has found nothing *naps* a few times
+//! before it sleeps: it looks at the next slots after each nap, and nobody wakes it for them meanwhile. If it naps when the task is
+//! put there, it looks later; if it has ended its nap, and said so in the order of sequentially consistent operations, the
+//! queuer wakes somebody. Whoever does not nap because another does relies on that one in the same way.
+//!
+//! A task is put into a next slot by an exchange, which costs as much as a fence and makes it unneeded ([`Idle::notify_of_next`]): the
+//! exchange, the look at the word after it, and the change of the word in 3 are sequentially consistent, so they have one order
+//! that everybody agrees on. If the exchange comes before the change, it comes before the fence behind that, and the sleeper sees the
+//! task; otherwise the queuer's look comes after the change.
 
 use std::time::Duration;
 
 use super::sysmon::Dormancy;
 use crate::sys::{
-    atomic::{AtomicU32, AtomicU64, Ordering, full_fence},
+    atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, full_fence},
     futex,
     lock::Mutex,
 };
@@ -33,6 +46,8 @@ pub(crate) struct Idle {
     /// Indices of the workers that sleep; the last one in is the first to be woken. Guards the SLEEPING count as well.
     sleepers: Mutex<Vec<usize>>,
     beds: Box<[Bed]>,
+    /// Whether a worker naps. SeqCst, all uses: see above.
+    napping: AtomicBool,
     /// The number of ordinary workers.
     workers: usize,
     dormancy: Dormancy,
@@ -48,6 +63,11 @@ fn searching(counts: u64) -> u64 {
     counts % SLEEPING
 }
 
+/// Whether nobody searches, and somebody sleeps who could.
+fn wants_one(counts: u64) -> bool {
+    searching(counts) == 0 && counts >= SLEEPING
+}
+
 impl Idle {
     /// For so many ordinary workers, and so many threads at the most.
     pub(crate) fn new(workers: usize, most_threads: usize) -> Self {
@@ -55,6 +75,7 @@ impl Idle {
             counts: AtomicU64::new(0),
             sleepers: Mutex::new(Vec::with_capacity(workers)),
             beds: (0..most_threads.max(workers)).map(|_| Bed { woken: AtomicU32::new(0) }).collect(),
+            napping: AtomicBool::new(false),
             workers,
             dormancy: Dormancy::new(),
         }
@@ -65,8 +86,21 @@ impl Idle {
     pub(crate) fn notify(&self) {
         // SeqCst fence: between the queueing and the look at the word; pairs with the fence in `enter`.
         full_fence();
-        let counts = self.counts.load(Ordering::Relaxed);
-        if searching(counts) == 0 && counts >= SLEEPING {
+        // Relaxed: behind the fence.
+        if wants_one(self.counts.load(Ordering::Relaxed)) {
+            self.wake_one();
+        }
+    }
+
+    /// To be called after a task was put into an empty next slot by a SeqCst exchange.
+    #[inline]
+    pub(crate) fn notify_of_next(&self) {
+        // Loom's SeqCst operations are weaker than the language's.
+        if cfg!(loom) {
+            full_fence();
+        }
+        // SeqCst: after the exchange, in the order of all.
+        if wants_one(self.counts.load(Ordering::SeqCst)) && !self.napping.load(Ordering::SeqCst) {
             self.wake_one();
         }
     }
@@ -174,6 +208,24 @@ impl Idle {
         }
     }
 
+    /// Whether some worker has a task, as far as the caller, which is in the list, can tell.
+    pub(crate) fn is_somebody_at_work(&self) -> bool {
+        // Relaxed: a hint.
+        let counts = self.counts.load(Ordering::Relaxed);
+        counts / SLEEPING + searching(counts) < self.workers as u64
+    }
+
+    /// Sleeps until woken, for `time` at the most; after that the caller must look at the next slots. Only one worker does so: for
+    /// the others it is a sleep without an end. The worker counts as searching afterwards.
+    pub(crate) fn nap(&self, worker: usize, time: Duration) {
+        if self.napping.swap(true, Ordering::SeqCst) {
+            return self.sleep(worker, None);
+        }
+        self.sleep(worker, Some(time));
+        // A swap and not a store for the sake of the model, as in `Bed::wake`.
+        self.napping.swap(false, Ordering::SeqCst);
+    }
+
     /// Workers asleep at the moment.
     pub(crate) fn sleeping(&self) -> usize {
         // SeqCst: part of the monitor's look before it goes dormant; pairs with `Dormancy::end`.
@@ -240,7 +292,7 @@ mod model {
     use super::*;
     use crate::{
         scheduler::queue::Ring,
-        sys::{atomic::AtomicBool, model::check},
+        sys::{clock, model::check},
         task::control::Control,
     };
     use loom::{sync::Arc, thread};
@@ -319,6 +371,63 @@ mod model {
             pool.queue();
             workers.into_iter().for_each(|worker| worker.join().unwrap());
             assert_eq!(pool.idle.counts.load(Ordering::SeqCst), 0);
+        });
+    }
+
+    /// A task is put into the next slot of a worker that never gets to it. One of the others finds it, on its way to bed or from nap
+    /// to nap; who finds it shuts down.
+    #[test]
+    fn a_task_in_a_next_slot_while_others_nap() {
+        struct Naps {
+            idle: Idle,
+            next: AtomicU32,
+            shutdown: AtomicBool,
+        }
+
+        impl Naps {
+            /// As `Worker::find`.
+            fn find(&self, worker: usize) {
+                let (mut seen, mut naps) = (0, 0);
+                let mut searching = self.idle.begin_search();
+                loop {
+                    if searching
+                        && seen != 0
+                        && self.next.compare_exchange(seen, 0, Ordering::Acquire, Ordering::Relaxed).is_ok()
+                    {
+                        self.idle.end_search();
+                        self.shutdown.store(true, Ordering::SeqCst);
+                        return self.idle.wake_all();
+                    }
+                    self.idle.enter(worker, searching);
+                    searching = true;
+                    if self.shutdown.load(Ordering::SeqCst) {
+                        self.idle.leave(worker);
+                        return self.idle.end_search();
+                    }
+                    seen = self.next.load(Ordering::SeqCst);
+                    if seen != 0 || naps == 0 {
+                        self.idle.nap(worker, Duration::from_micros(50));
+                        naps += 1;
+                    } else {
+                        self.idle.sleep(worker, None);
+                        naps = 0;
+                    }
+                }
+            }
+        }
+
+        check(2, 1_000, || {
+            clock::set(1, 1_000); // a nap ends at once
+            let (idle, next, shutdown) = (Idle::new(3, 3), AtomicU32::new(0), AtomicBool::new(false));
+            let naps = Arc::new(Naps { idle, next, shutdown });
+            let others = [1, 2].map(|worker| {
+                let naps = naps.clone();
+                thread::spawn(move || naps.find(worker))
+            });
+            assert_eq!(naps.next.swap(1, Ordering::SeqCst), 0);
+            naps.idle.notify_of_next();
+            others.into_iter().for_each(|other| other.join().unwrap());
+            assert_eq!((naps.idle.counts.load(Ordering::SeqCst), naps.next.load(Ordering::SeqCst)), (0, 0));
         });
     }
 

@@ -57,6 +57,9 @@ const MIN_STEAL: usize = 32;
 /// How long a worker naps when the only work in sight is in another's next slot. If it is still there afterwards, with
 /// the same task running, it is taken.
 const NAP: Duration = Duration::from_micros(50);
+/// So often a worker that sees no work naps before it sleeps, if others have work, twice as long each time: as long as a task may lie
+/// in the next slot of a worker that does not get to it.
+const NAPS: u32 = 3;
 
 /// Task ids that a worker takes at once.
 const ID_BATCH: u64 = 64;
@@ -320,12 +323,13 @@ impl Worker {
 
     /// Queues a task that was woken here: it runs next, while what it was given is in the caches.
     pub(crate) fn queue_next(&self, task: NonNull<Control>) {
-        // AcqRel: Release pairs with the Acquire of whoever takes the task, Acquire with the Release of who put the old.
-        let old = self.processor().next.swap(task.as_ptr(), Ordering::AcqRel);
-        if let Some(old) = NonNull::new(old) {
-            self.push(old);
+        // SeqCst: Release pairs with the Acquire of whoever takes the task, Acquire with the Release of who put the old, and it is
+        // in the order of `notify_of_next`.
+        let old = self.processor().next.swap(task.as_ptr(), Ordering::SeqCst);
+        match NonNull::new(old) {
+            None => self.shared.idle.notify_of_next(),
+            Some(old) => self.queue_last(old),
         }
-        self.shared.idle.notify();
     }
 
     /// Queues a task behind the others here, for whoever is free first.
@@ -363,8 +367,9 @@ impl Worker {
         if !processor.next.load(Ordering::Relaxed).is_null() {
             // Acquire: pairs with the Release in `queue_next`.
             if let Some(task) = NonNull::new(processor.next.swap(ptr::null_mut(), Ordering::Acquire)) {
-                if self.next_slot_runs.get() < NEXT_SLOT_CAP {
-                    self.next_slot_runs.set(self.next_slot_runs.get() + 1);
+                // Relaxed, in `length`: the owner knows its own tail, and a thief can only make it shorter.
+                if self.next_slot_runs.get() < NEXT_SLOT_CAP || processor.ring.length() == 0 {
+                    self.next_slot_runs.set(self.next_slot_runs.get().saturating_add(1));
                     return Some(task);
                 }
                 self.push(task);
@@ -391,7 +396,7 @@ impl Worker {
         hooks::worker_searching(self.thread);
         let idle = &self.shared.idle;
         let mut searching = idle.begin_search();
-        let mut stuck = None;
+        let (mut stuck, mut naps) = (None, 0);
         loop {
             if let Some(task) = self.processor().pinned.pop() {
                 if searching {
@@ -399,7 +404,8 @@ impl Worker {
                 }
                 return Some(task);
             }
-            if searching && let Some(task) = self.search(&mut stuck) {
+            let rounds = if naps == 0 { SEARCH_ROUNDS } else { 1 };
+            if searching && let Some(task) = self.search(rounds, &mut stuck) {
                 idle.end_search();
                 return Some(task);
             }
@@ -412,26 +418,28 @@ impl Worker {
             }
             if self.shared.has_work() || !self.processor().pinned.is_empty() {
                 idle.leave(self.index);
-            } else if self.shared.has_next() {
-                stuck = self.look_at_next_slots(stuck);
-                self.sleep(Some(NAP));
             } else {
-                stuck = None;
-                self.sleep(None);
+                hooks::worker_sleeping(self.thread);
+                stuck = self.look_at_next_slots(stuck);
+                if stuck.is_some() {
+                    idle.nap(self.index, NAP);
+                    naps = naps.max(1);
+                } else if naps < NAPS && idle.is_somebody_at_work() {
+                    idle.nap(self.index, NAP * (1 << naps));
+                    naps += 1;
+                } else {
+                    idle.sleep(self.index, None);
+                    naps = 0;
+                }
+                hooks::worker_woke(self.thread);
             }
         }
     }
 
-    fn sleep(&self, timeout: Option<Duration>) {
-        hooks::worker_sleeping(self.thread);
-        self.shared.idle.sleep(self.index, timeout);
-        hooks::worker_woke(self.thread);
-    }
-
-    /// Looks at all queues a few times.
-    fn search(&self, stuck: &mut Option<Stuck>) -> Option<NonNull<Control>> {
+    /// Looks at all queues so many times.
+    fn search(&self, rounds: u32, stuck: &mut Option<Stuck>) -> Option<NonNull<Control>> {
         let processors = &self.shared.processors;
-        for round in 0..SEARCH_ROUNDS {
+        for round in 0..rounds {
             if let Some(task) = self.take_injected() {
                 return Some(task);
             }
@@ -441,14 +449,14 @@ impl Worker {
                 let victim = (start.wrapping_add(i)) % count;
                 let ring = &processors.get(victim).ring;
                 if victim != self.index
-                    && (ring.length() >= MIN_STEAL || round + 1 == SEARCH_ROUNDS)
+                    && (ring.length() >= MIN_STEAL || round + 1 == rounds)
                     && let Some(task) = ring.steal_into(&self.processor().ring)
                 {
                     bump(&self.processor().steals);
                     return Some(task);
                 }
             }
-            if round + 1 < SEARCH_ROUNDS {
+            if round + 1 < rounds {
                 pool::open_ahead(self.shared.stack);
                 (0..SEARCH_PAUSES).for_each(|_| std::hint::spin_loop());
             }
@@ -462,14 +470,15 @@ impl Worker {
         taken.then(|| bump(&self.processor().steals)).and(NonNull::new(task))
     }
 
-    /// Remembers an occupied next slot, to be taken if it is the same after a nap.
+    /// Remembers an occupied next slot, to be taken if it is the same after a nap. Part of the last look before a sleep.
     fn look_at_next_slots(&self, before: Option<Stuck>) -> Option<Stuck> {
         let start = before.map_or(0, |stuck| stuck.victim + 1);
         let count = self.shared.processors.len();
         (0..count).map(|i| (start + i) % count).find_map(|victim| {
             let processor = self.shared.processors.get(victim);
             let ticks = processor.ticks.load(Ordering::Relaxed);
-            let task = processor.next.load(Ordering::Relaxed);
+            // SeqCst: pairs with the fence in `Idle::enter`, and is in the order of `Idle::nap`.
+            let task = processor.next.load(Ordering::SeqCst);
             (!task.is_null()).then_some(Stuck { victim, task, ticks })
         })
     }
