@@ -16,7 +16,7 @@ use super::{
     local::{self, count_down, half},
     range, sampling,
     scope::Entered,
-    span::{Arena, KINDS, LARGE, SAMPLED, class_of_kind},
+    span::{Arena, LARGE, SAMPLED, arena_of_kind, class_of_kind},
 };
 
 /// Allocates; null if there is no memory.
@@ -89,9 +89,8 @@ pub(super) fn free(block: *mut u8) {
 fn free_other(block: *mut u8, kind: usize) {
     let kind = match kind {
         kind if kind == LARGE as usize => return large::free(block),
-        kind if kind >= SAMPLED as usize => {
-            let kind = kind - SAMPLED as usize;
-            sampling::small_freed(block, kind);
+        kind if kind >= SAMPLED => {
+            sampling::freed(block, class_of_kind(kind).size as usize);
             kind
         }
         kind => kind,
@@ -134,13 +133,13 @@ pub(super) unsafe fn reallocate(block: *mut u8, size: usize, align: usize, new: 
         }
         large::arena(block)
     } else {
-        let kind = kind as usize % KINDS;
+        let kind = kind as usize;
         let usable = class_of_kind(kind).size as usize;
         let class = kind % CLASSES;
         if new <= usable && (new >= usable - usable / 4 || class_of(new, align) == Some(class)) {
             return in_place(block, kind, new);
         }
-        if kind < CLASSES { Arena::Tracked } else { Arena::Untracked }
+        arena_of_kind(kind)
     };
     let moved = allocate_in(arena, new, align);
     if !moved.is_null() {
@@ -153,15 +152,15 @@ pub(super) unsafe fn reallocate(block: *mut u8, size: usize, align: usize, new: 
 
 /// Notes that a block was freed and allocated with another size: that is what it counts as, for samples, too.
 fn in_place(block: *mut u8, kind: usize, size: usize) -> *mut u8 {
-    if range::kind_of(block).load(Ordering::Relaxed) >= SAMPLED {
-        sampling::small_freed(block, kind);
+    if kind >= SAMPLED {
+        sampling::freed(block, class_of_kind(kind).size as usize);
     }
     let Some(cache) = cache::own() else { return block };
     let bin = cache.bin(kind);
     bin.allocated.store(bin.allocated.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     compiler_fence(Ordering::SeqCst);
-    if kind < CLASSES && count_down(&cache.half(Arena::Tracked).remaining, size) < 0 {
-        return sampling::crossed(block, size);
+    if arena_of_kind(kind) == Arena::Tracked && count_down(&cache.half(Arena::Tracked).remaining, size) < 0 {
+        return sampling::crossed_in_place(block, size);
     }
     block
 }

@@ -17,8 +17,8 @@ use super::{
     fork,
     local::local,
     lock::Locked,
-    purge, range, sampling,
-    span::{Arena, KINDS, class_of_kind, kind},
+    purge, range, samples, sampling,
+    span::{Arena, KINDS, SAMPLED, class_of_kind, kind},
 };
 
 /// Blocks of one kind. Only the owner writes.
@@ -45,7 +45,8 @@ pub(super) struct Half {
 
 #[repr(C, align(64))]
 pub(super) struct Cache {
-    pub halves: [Half; 2],
+    /// Of the kinds of the arenas, and those of samples.
+    pub halves: [Half; KINDS / CLASSES],
     /// `allocated` of each bin at the last look, to find the idle ones. The owner's.
     seen: [AtomicU64; KINDS],
     /// Its number, plus one.
@@ -114,7 +115,7 @@ impl Half {
 impl Cache {
     #[expect(clippy::declare_interior_mutable_const, reason = "only a value to start from")]
     const NONE: Self = Self {
-        halves: [Half::NONE; 2],
+        halves: [Half::NONE; KINDS / CLASSES],
         seen: [const { AtomicU64::new(0) }; KINDS],
         number: AtomicU32::new(0),
         next: AtomicU32::new(0),
@@ -176,7 +177,7 @@ pub(super) const CACHE_BYTES: usize = {
         slots += TABLE[class].cached as usize;
         class += 1;
     }
-    (size_of::<Cache>() + 2 * slots * size_of::<Slot>()).next_multiple_of(4096)
+    (size_of::<Cache>() + KINDS / CLASSES * slots * size_of::<Slot>()).next_multiple_of(4096)
 };
 
 /// Guards which caches are free, and the making of new ones and of the key.
@@ -297,7 +298,8 @@ pub(super) fn refill(cache: &'static Cache, kind: usize) -> bool {
     let class = class_of_kind(kind);
     let bin = cache.bin(kind);
     bin.raise_limit(class.cached);
-    let wanted = (bin.limit.load(Ordering::Relaxed) / 2).clamp(1, class.batch) as usize;
+    let least = if kind >= SAMPLED { samples::PER_LINE } else { 1 }.min(class.batch);
+    let wanted = (bin.limit.load(Ordering::Relaxed) / 2).clamp(least, class.batch) as usize;
     let taken = central(kind).take(kind, bin.slots(wanted));
     // The slots are written before anything in them counts as free.
     compiler_fence(Ordering::SeqCst);

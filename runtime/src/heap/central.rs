@@ -8,11 +8,11 @@
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering, compiler_fence};
 
 use super::{
-    classes::{CLASSES, MAX_BATCH},
+    classes::MAX_BATCH,
     lock::{Guard, Locked},
     pages::PAGE_HEAP,
     purge, range, samples,
-    span::{Arena, KINDS, NONE, Span, State, class_of_kind, head_of},
+    span::{KINDS, NONE, SAMPLED, Span, State, class_of_kind, head_of},
 };
 
 /// Batches in transit at most.
@@ -123,7 +123,7 @@ impl Central {
         }
     }
 
-    /// The lock, for forking, and for what spans note about their samples.
+    /// The lock, for forking, and for looking at a span from outside.
     pub(super) fn raw(&self) -> &super::lock::RawLock {
         self.list.raw()
     }
@@ -251,9 +251,13 @@ pub(super) fn is_unsettled() -> bool {
 }
 
 fn new_span(kind: usize) -> Option<usize> {
-    let (arena, class) = if kind < CLASSES { (Arena::Tracked, kind) } else { (Arena::Untracked, kind - CLASSES) };
     let (page, _) = take_pages(class_of_kind(kind).pages as usize, 1)?;
-    range::span(page).become_small(page, arena, class);
+    let span = range::span(page);
+    if kind >= SAMPLED && !samples::prepare(span, kind) {
+        PAGE_HEAP.lock().give(page);
+        return None;
+    }
+    span.become_small(page, kind);
     Some(page)
 }
 

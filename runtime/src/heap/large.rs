@@ -67,7 +67,7 @@ pub(super) fn allocate(size: usize, align: usize, zeroed: bool) -> *mut u8 {
     let arena = cache::current_arena();
     let span = range::span(page);
     span.set_arena(arena);
-    span.sampled.store(0, Ordering::Relaxed);
+    span.kept.store(0, Ordering::Relaxed);
     span.set_heads(page, 0);
     range::kind(page).store(LARGE, Ordering::Relaxed);
     let block = range::address(page) as *mut u8;
@@ -102,7 +102,7 @@ pub(super) fn arena(block: *mut u8) -> Arena {
 pub(super) fn free(block: *mut u8) {
     let (page, span) = span_of(block);
     debug_assert_eq!(span.state(), State::Large, "freed twice, or not at its start");
-    sampling::large_freed(block, span);
+    sampling::freed(block, span.length() << PAGE_SHIFT);
     counters(span.arena()).freed(span.length() << PAGE_SHIFT);
     // First of all: from here on it does not resolve.
     span.set_state(State::Transit);
@@ -134,7 +134,7 @@ pub(super) fn resize(block: *mut u8, align: usize, size: usize) -> bool {
         drop(heap);
         purge::relieve(&figures);
     }
-    sampling::large_freed(block, span);
+    sampling::freed(block, span.length() << PAGE_SHIFT);
     let counters = counters(span.arena());
     counters.freed(old << PAGE_SHIFT);
     counters.allocated(new << PAGE_SHIFT);

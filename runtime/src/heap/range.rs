@@ -1,7 +1,7 @@
 //! The reserved range: the heap's pages, and the tables about them, all in one mapping.
 //!
 //! ```text
-//! heap pages | spans | heads | kinds | free bits | marks | sample bits | thread caches
+//! heap pages | spans | heads | kinds | free bits | marks | thread caches
 //! ```
 //!
 //! Everything is reserved at once and committed by touch, so no table ever grows, moves or has to be looked up under a
@@ -27,7 +27,7 @@ const RANGE_ALIGN: usize = 2 << 20;
 const BITS: usize = PAGE / GRAIN;
 pub(super) const WORDS: usize = BITS / 64;
 /// Bytes in the tables for a page of the heap.
-const PER_PAGE: usize = size_of::<Span>() + size_of::<AtomicU32>() + 1 + 3 * BITS / 8;
+const PER_PAGE: usize = size_of::<Span>() + size_of::<AtomicU32>() + 1 + 2 * BITS / 8;
 
 /// Thread caches at most, and how many bytes of the heap there must be for each.
 const MAX_CACHES: usize = 1 << 15;
@@ -43,7 +43,6 @@ static HEADS: AtomicPtr<AtomicU32> = AtomicPtr::new(std::ptr::null_mut());
 static KINDS: AtomicUsize = AtomicUsize::new(0);
 static FREE_BITS: AtomicPtr<AtomicU64> = AtomicPtr::new(std::ptr::null_mut());
 static MARKS: AtomicPtr<AtomicU64> = AtomicPtr::new(std::ptr::null_mut());
-static SAMPLE_BITS: AtomicPtr<AtomicU64> = AtomicPtr::new(std::ptr::null_mut());
 static CACHE_AREA: AtomicUsize = AtomicUsize::new(0);
 /// Bytes of the mapping.
 static RESERVED: AtomicUsize = AtomicUsize::new(0);
@@ -93,7 +92,7 @@ fn reserve(bits: u32) -> bool {
     SPANS.store(table(pages * size_of::<Span>()) as *mut Span, Ordering::Relaxed);
     HEADS.store(table(pages * size_of::<AtomicU32>()) as *mut AtomicU32, Ordering::Relaxed);
     KINDS.store(table(pages).wrapping_sub(base >> PAGE_SHIFT), Ordering::Relaxed);
-    for bits in [&FREE_BITS, &MARKS, &SAMPLE_BITS] {
+    for bits in [&FREE_BITS, &MARKS] {
         bits.store(table(pages * BITS / 8) as *mut AtomicU64, Ordering::Relaxed);
     }
     let caches_at = next.next_multiple_of(memory::PAGE);
@@ -193,10 +192,4 @@ pub(super) fn free_bits(page: usize, words: usize) -> &'static [AtomicU64] {
 #[inline]
 pub(super) fn marks(page: usize, words: usize) -> &'static [AtomicU64] {
     bits(&MARKS, page, words)
-}
-
-/// The same for the blocks that are sampled.
-#[inline]
-pub(super) fn sample_bits(page: usize, words: usize) -> &'static [AtomicU64] {
-    bits(&SAMPLE_BITS, page, words)
 }

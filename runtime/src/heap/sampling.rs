@@ -6,7 +6,7 @@
 //! came before it; dividing by that gives an unbiased estimate. The rate is told with each sample, as it may change.
 //! (Go's and TCMalloc's method. Go counts sizes of blocks, we count what was asked for.)
 //!
-//! Which blocks are samples is kept by `samples.rs`. The hooks are called in an untracked scope and may allocate; what a
+//! A sample lies in a span of samples: `samples.rs`. The hooks are called in an untracked scope and may allocate; what a
 //! hook itself does is not sampled.
 
 use std::{
@@ -16,12 +16,13 @@ use std::{
 };
 
 use super::{
+    blocks,
     cache::{self, Cache, Half},
     classes::PAGE,
     local::{count_down, local},
-    purge, samples,
+    purge, range, samples,
     scope::Entered,
-    span::{Arena, Span, class_of_kind},
+    span::{Arena, LARGE, class_of_kind, head_of},
 };
 
 /// Mean bytes between two samples, as Go has it.
@@ -73,9 +74,10 @@ pub struct Sample {
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Hooks {
-    /// A block was allocated, and is about to be given to the program. What is returned is kept with it.
+    /// A block was allocated, and is about to be given to the program. What is returned is kept with it; 0 says that nobody
+    /// has to be told when it is freed.
     pub allocated: fn(&Sample) -> u64,
-    /// A block that was a sample is about to be freed: its address, its size, and what `allocated` has returned.
+    /// A block that is a sample is about to be freed: its address, its size, and what `allocated` has returned.
     pub freed: fn(usize, usize, u64),
 }
 
@@ -179,55 +181,74 @@ fn random(state: &Cell<u64>) -> u64 {
     x.wrapping_mul(0x2545_f491_4f6c_dd1d)
 }
 
-/// Called when the countdown has passed zero with this allocation of `size` bytes. Gives the block back, so that the fast
-/// path ends with a jump.
+/// Called when the countdown has passed zero with this allocation of `size` bytes. Gives the block for it, which may be
+/// another one, so that the fast path ends with a jump.
 #[cold]
 #[inline(never)]
 pub(super) fn crossed(block: *mut u8, size: usize) -> *mut u8 {
+    sample(block, size, |_| {})
+}
+
+/// As [`crossed`], for a block that the program has and that counts as allocated anew: its bytes go with it.
+#[cold]
+#[inline(never)]
+pub(super) fn crossed_in_place(block: *mut u8, size: usize) -> *mut u8 {
+    sample(block, size, |other| {
+        // SAFETY: two blocks of the same class, hence the same size.
+        unsafe { ptr::copy_nonoverlapping(block, other, usable(block)) }
+    })
+}
+
+fn sample(block: *mut u8, requested: usize, copy: impl FnOnce(*mut u8)) -> *mut u8 {
     let local = local();
-    let half: &Half = local.cache.get().half(Arena::Tracked);
+    let cache = local.cache.get();
+    let half: &Half = cache.half(Arena::Tracked);
     // Acquire: as in `draw`.
     if local.generation.get() != GENERATION.load(Ordering::Acquire) {
         // The rate has changed: this allocation is the first that counts towards the new one.
         draw(&half.remaining);
-        if count_down(&half.remaining, size) >= 0 {
+        if count_down(&half.remaining, requested) >= 0 {
             return block;
         }
     }
     let rate = local.rate.get();
     draw(&half.remaining);
-    if rate != 0 && !HOOKS.load(Ordering::Relaxed).is_null() {
-        sampled(block, size, rate);
+    if rate == 0 || HOOKS.load(Ordering::Relaxed).is_null() {
+        return block;
     }
-    block
-}
-
-fn sampled(block: *mut u8, requested: usize, rate: u64) {
-    if local().in_hook.get() {
+    if local.in_hook.get() {
         LOST.fetch_add(1, Ordering::Relaxed);
-        return;
+        return block;
     }
-    let Some(size) = samples::enter(block) else {
+    let sampled = if samples::has_word(block) { block } else { samples::instead_of(block, cache) };
+    if sampled.is_null() {
         LOST.fetch_add(1, Ordering::Relaxed);
-        return;
-    };
-    let sample = Sample { address: block as usize, requested, size, rate };
+        return block;
+    }
+    if sampled != block {
+        copy(sampled);
+        blocks::free(block);
+    }
+    let sample = Sample { address: sampled as usize, requested, size: usable(sampled), rate };
     if let Some(kept) = tell(|hooks| (hooks.allocated)(&sample)) {
-        samples::keep(block, kept);
+        samples::keep(sampled, kept);
+    }
+    sampled
+}
+
+/// Bytes of a block.
+fn usable(block: *mut u8) -> usize {
+    match range::kind_of(block).load(Ordering::Relaxed) {
+        LARGE => range::span(head_of(block)).length() * PAGE,
+        kind => class_of_kind(kind.into()).size as usize,
     }
 }
 
-/// A block is about to be freed whose span may have samples; it may be one.
-pub(super) fn small_freed(block: *mut u8, kind: usize) {
-    if let Some(kept) = samples::leave(block, kind) {
-        tell(|hooks| (hooks.freed)(block as usize, class_of_kind(kind).size as usize, kept));
-    }
-}
-
-/// A large block is about to be freed.
-pub(super) fn large_freed(block: *mut u8, span: &Span) {
-    if let Some(kept) = samples::leave_large(span) {
-        tell(|hooks| (hooks.freed)(block as usize, span.length() * PAGE, kept));
+/// A block of `size` bytes that may be a sample is about to be freed.
+pub(super) fn freed(block: *mut u8, size: usize) {
+    let kept = samples::take(block);
+    if kept != 0 {
+        tell(|hooks| (hooks.freed)(block as usize, size, kept));
     }
 }
 

@@ -36,17 +36,26 @@ pub(super) enum Arena {
 
 /// What the table of kinds says about a page: one byte that tells `dealloc` all it needs in the common case.
 ///
-/// Below `CLASSES`: blocks of that class. Then the same for the untracked arena, then for spans of which a block is
-/// sampled. [`LARGE`] is a span that is one block.
-pub(super) const SAMPLED: u8 = 2 * CLASSES as u8;
+/// Below `CLASSES`: blocks of that class. Then the same for the untracked arena, then for the program's blocks that are
+/// samples. [`LARGE`] is a span that is one block.
+pub(super) const SAMPLED: usize = 2 * CLASSES;
 pub(super) const LARGE: u8 = 255;
-const _: () = assert!(3 * CLASSES < LARGE as usize);
 
-/// The number of kinds of small spans without the sampled ones: classes of both arenas.
-pub(super) const KINDS: usize = 2 * CLASSES;
+/// The number of kinds of small spans.
+pub(super) const KINDS: usize = 3 * CLASSES;
+const _: () = assert!(KINDS < LARGE as usize);
 
 pub(super) fn kind(arena: Arena, class: usize) -> usize {
     arena as usize * CLASSES + class
+}
+
+pub(super) fn arena_of_kind(kind: usize) -> Arena {
+    if kind / CLASSES == Arena::Untracked as usize { Arena::Untracked } else { Arena::Tracked }
+}
+
+/// The kinds of the program's blocks.
+pub(super) fn tracked_kinds() -> impl Iterator<Item = usize> {
+    (0..CLASSES).chain(SAMPLED..KINDS)
 }
 
 pub(super) fn class_of_kind(kind: usize) -> &'static Class {
@@ -81,11 +90,9 @@ pub(super) struct Span {
     pub younger: AtomicU32,
     pub older: AtomicU32,
     pub since: AtomicU32,
-    /// Whether there are samples: `samples.rs` says what it means, and who may write it. Of a large span, whoever owns the block.
-    pub sampled: AtomicU32,
-    /// The bytes that were asked for, of a large span. Written by whoever owns the block.
-    pub requested: AtomicU64,
-    /// What is kept about the samples: an array with a word for each block; of a large span, the word itself. As `sampled`.
+    /// Of a large span: what an instrument keeps about it as a sample; 0 if it is none. Written by whoever owns the block.
+    pub kept: AtomicU64,
+    /// Of a span of samples: the same of each block, see `samples.rs`. Written before the first block is given out.
     pub words: AtomicPtr<AtomicU64>,
 }
 
@@ -119,12 +126,7 @@ impl Span {
     }
 
     pub(super) fn class(&self) -> &'static Class {
-        &TABLE[self.number_of_class()]
-    }
-
-    /// Of a small span, the class's place in the table.
-    pub(super) fn number_of_class(&self) -> usize {
-        self.class.load(Ordering::Relaxed) as usize
+        &TABLE[self.class.load(Ordering::Relaxed) as usize]
     }
 
     pub(super) fn length(&self) -> usize {
@@ -132,20 +134,20 @@ impl Span {
     }
 
     /// Makes a span in transit one of small blocks, all free.
-    pub(super) fn become_small(&self, page: usize, arena: Arena, class: usize) {
-        let about = &TABLE[class];
-        self.set_arena(arena);
-        self.class.store(class as u8, Ordering::Relaxed);
+    pub(super) fn become_small(&self, page: usize, kind: usize) {
+        let about = class_of_kind(kind);
+        self.set_arena(arena_of_kind(kind));
+        self.class.store((kind % CLASSES) as u8, Ordering::Relaxed);
         self.free.store(about.blocks, Ordering::Relaxed);
         self.hint.store(0, Ordering::Relaxed);
-        // A large block may have lain here.
-        self.sampled.store(0, Ordering::Relaxed);
         let mut left = about.blocks;
         for word in range::free_bits(page, (about.blocks as usize).div_ceil(64)) {
             word.store(if left >= 64 { u64::MAX } else { (1 << left) - 1 }, Ordering::Relaxed);
             left = left.saturating_sub(64);
         }
-        self.set_kinds(page, kind(arena, class) as u8);
+        for number in 0..self.length() {
+            range::kind(page + number).store(kind as u8, Ordering::Relaxed);
+        }
         self.set_heads(page, 0);
         self.set_state(State::Small);
     }
@@ -154,12 +156,6 @@ impl Span {
     pub(super) fn set_heads(&self, page: usize, from: usize) {
         for number in from..self.length() {
             range::head(page + number).store(page as u32, Ordering::Relaxed);
-        }
-    }
-
-    pub(super) fn set_kinds(&self, page: usize, kind: u8) {
-        for number in 0..self.length() {
-            range::kind(page + number).store(kind, Ordering::Relaxed);
         }
     }
 

@@ -9,7 +9,7 @@ use super::{
     large,
     pages::PAGE_HEAP,
     range,
-    span::{Arena, kind},
+    span::{Arena, SAMPLED, kind},
 };
 
 /// Blocks and bytes, of blocks: what was asked for may be less.
@@ -104,7 +104,8 @@ pub fn stats() -> Stats {
     let mut untracked = (Total::default(), Total::default());
     for (class, about) in TABLE.iter().enumerate() {
         let size = u64::from(about.size);
-        let (allocated, freed) = small(kind(Arena::Tracked, class));
+        let (program, samples) = (small(kind(Arena::Tracked, class)), small(SAMPLED + class));
+        let (allocated, freed) = (program.0 + samples.0, program.1 + samples.1);
         stats.by_size[class] = SizeStats { size: about.size as usize, allocated, freed };
         stats.allocated.add(allocated, size);
         stats.freed.add(freed, size);

@@ -14,9 +14,9 @@ use std::{
 use super::{
     cache,
     central::{Slot, central},
-    classes::{CLASSES, PAGE, PAGE_SHIFT},
+    classes::{PAGE, PAGE_SHIFT},
     pages, range,
-    span::{Arena, Span, State},
+    span::{self, Arena, Span, State},
 };
 
 /// A block that is allocated.
@@ -207,9 +207,9 @@ fn mark_cached(set: bool) -> usize {
     if range::base() == 0 {
         return 0;
     }
-    let cached = cache::all().flat_map(|cache| (0..CLASSES).map(|kind| cache.bin(kind).blocks()));
-    // The untracked kinds come behind, and do not resolve anyway.
-    let transit = (0..CLASSES).map(|kind| central(kind).transit());
+    let cached = cache::all().flat_map(|cache| span::tracked_kinds().map(|kind| cache.bin(kind).blocks()));
+    // The untracked kinds do not resolve anyway.
+    let transit = span::tracked_kinds().map(|kind| central(kind).transit());
     cached.chain(transit).flatten().filter(|slot| mark(slot, set)).count()
 }
 
