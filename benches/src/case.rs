@@ -152,7 +152,8 @@ impl Case {
             // Pairs, of which many are needed to tell a hundredth.
             Self::HeapSampling => (2_000_000, 25),
             Self::HeapEvery => (200_000, 11),
-            Self::HeapInstructions => (1_000_000, 1),
+            // Under valgrind, and the same each time.
+            Self::HeapInstructions => (200_000, 1),
             Self::HeapResident => (1_000_000, 1),
             Self::StopWorld => (2000, 1),
             // Tasks that wait, and profiles of them.
@@ -198,6 +199,11 @@ impl Case {
                 | Self::HeapInstructions
                 | Self::HeapResident
         )
+    }
+
+    /// Whether its figures are counts that are the same each time, so that one sample says all.
+    pub fn is_counted(self) -> bool {
+        self == Self::HeapInstructions
     }
 
     /// Whether less effort gives the same figure with more noise; false where the number of operations is the question.

@@ -162,14 +162,17 @@ impl Generation {
         }
         let delta = time.saturating_sub(batch.last);
         batch.last += delta;
-        // Gathered here first: a check of the vector's room for each byte costs more than the copy.
+        // Gathered here first: a check of the vector's room for each byte costs more than the copy. Of all bytes, whose number
+        // is known, for the same reason.
         let mut bytes = [0; EVENT_ROOM];
         bytes[0] = kind;
         let mut end = wire::put_at(&mut bytes, 1, delta);
         for value in arguments {
             end = wire::put_at(&mut bytes, end, value);
         }
-        batch.bytes.extend_from_slice(&bytes[..end]);
+        let before = batch.bytes.len();
+        batch.bytes.extend_from_slice(&bytes);
+        batch.bytes.truncate(before + end);
     }
 
     #[cold]

@@ -66,6 +66,15 @@ impl Samples {
         self.0.get(&(case, workers, peer))?.iter().map(|values| values.get(value).copied()).collect()
     }
 
+    /// Takes the last sample once more.
+    fn repeat(&mut self, key: (Case, usize, Peer)) {
+        if let Some(samples) = self.0.get_mut(&key)
+            && let Some(last) = samples.last().cloned()
+        {
+            samples.push(last);
+        }
+    }
+
     #[cfg(test)]
     pub(crate) fn put(&mut self, case: Case, workers: usize, peer: Peer, values: Values) {
         self.0.entry((case, workers, peer)).or_default().push(values);
@@ -86,7 +95,10 @@ pub(super) fn sample(plan: &Plan) -> anyhow::Result<(Samples, Vec<String>)> {
                 let peer = job.peers[(round + turn) % job.peers.len()];
                 progress.set_message(format!("{}: {peer}, workers: {}", job.case, job.workers));
                 let key = (job.case, job.workers, peer);
-                if !failed.contains(&key) {
+                if round > 0 && job.case.is_counted() {
+                    // As many as of the others, so that the rounds can be compared.
+                    samples.repeat(key);
+                } else if !failed.contains(&key) {
                     match one_sample(plan, job, peer) {
                         Ok(values) => samples.0.entry(key).or_default().push(values),
                         Err(error) if peer == Peer::Greenprof => return Err(error),

@@ -105,7 +105,7 @@ fn explanation(layout: Layout, Length { rounds, quick }: Length) -> String {
     let margin = MARGIN * 100.0;
     match layout {
         Layout::Costs => format!(
-            "{samples} W: workers; ratio: of the medians; interval: of the ratios of one round.\n\
+            "{samples} Instructions are counted once. W: workers; ratio: of the medians; interval: of the ratios of one round.\n\
              met: ratio <= target, and the interval ends at most {margin:.0} % above it. missed: ratio > target, and the interval \
              begins at most {margin:.0} % below it. Otherwise not resolved. A target that begins with >= is met from the other side."
         ),
