@@ -2,8 +2,7 @@
 //!
 //! The hooks run in an untracked scope, and the allocator does not sample what they do themselves. Each takes the lock of
 //! one shard for some ten nanoseconds; while it is held, memory may be allocated in the untracked arena, never in the
-//! program's. The locks are std's, which neither allocate nor keep anything in thread-locals with destructors: an
-//! allocation may come from a thread that is about to end.
+//! program's.
 //!
 //! The allocator keeps a word with each sample ([`Kept`]), so nothing has to be looked up when its block is freed.
 

@@ -13,13 +13,14 @@ pub(crate) mod index;
 use std::{
     cell::Cell,
     collections::HashSet,
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
-use greenprof_runtime::{heap, labels::LabelSet};
+use greenprof_runtime::{
+    heap,
+    hooks::{Lock, LockGuard},
+    labels::LabelSet,
+};
 
 pub(crate) use capture::{Captured, Frames, capture, forbid_in_forked_child, forked};
 use index::Index;
@@ -67,10 +68,9 @@ struct Shard<S> {
 }
 
 /// Each lock guards its shard, and is held for one operation, or for copying the shard. Aligned, so that shards do not
-/// share cache lines. The locks are std's, which neither allocate nor keep anything in thread-locals with destructors:
-/// a sample may come from a thread that is about to end.
+/// share cache lines.
 #[repr(align(64))]
-struct Locked<S>(Mutex<Shard<S>>);
+struct Locked<S>(Lock<Shard<S>>);
 
 /// The records of one profile.
 pub(crate) struct Table<S> {
@@ -138,12 +138,12 @@ impl<S> Copied<S> {
 impl<S: Sums> Table<S> {
     /// An empty table for at most so many records.
     pub(crate) const fn new(most: usize) -> Self {
-        let shards = [const { Locked(Mutex::new(Shard::EMPTY)) }; SHARDS];
+        let shards = [const { Locked(Lock::new(Shard::EMPTY)) }; SHARDS];
         Self { shards, count: AtomicUsize::new(0), most }
     }
 
-    fn shard(&self, number: usize) -> MutexGuard<'_, Shard<S>> {
-        self.shards[number % SHARDS].0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn shard(&self, number: usize) -> LockGuard<'_, Shard<S>> {
+        self.shards[number % SHARDS].0.lock()
     }
 
     /// Lets `add` change the sums of the record of a stack, made by the caller's labels, and a kind. Nothing if there
@@ -249,7 +249,11 @@ impl<S: Sums> Shard<S> {
     #[inline]
     fn is(&self, at: usize, stack: &Captured<'_>, kind: usize) -> bool {
         let record = &self.records[at];
-        record.kind == kind && record.labels == stack.labels && self.stack(record.stack) == stack.frames
+        // Word by word: a stack is shorter than what a call for the comparison is good for.
+        let same = |kept: &[usize]| {
+            kept.len() == stack.frames.len() && kept.iter().zip(stack.frames).all(|(kept, frame)| kept == frame)
+        };
+        record.kind == kind && record.labels == stack.labels && same(self.stack(record.stack))
     }
 
     fn try_add(&mut self, captured: &Captured<'_>, kind: usize, record_hash: u64) -> Option<usize> {

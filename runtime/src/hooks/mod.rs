@@ -25,7 +25,7 @@
 //!
 //! A hook that may not allocate may still do so in an [`untracked`](crate::heap::untracked) scope.
 //!
-//! "Its own" means a lock that no code takes which could call into the runtime while holding it. A hook must not wait on
+//! "Its own" means a lock, such as [`Lock`], that no code takes which could call into the runtime while holding it. A hook must not wait on
 //! a primitive of this crate, must not spawn, and must not panic: it would unwind through the scheduler, so the process
 //! aborts.
 //!
@@ -50,6 +50,7 @@
 
 #[cfg(feature = "hooks")]
 mod delays;
+mod lock;
 #[cfg(not(feature = "hooks"))]
 mod mock;
 #[cfg(feature = "hooks")]
@@ -73,6 +74,7 @@ pub(crate) use imp::{
     worker_woke, world_released, world_stopping,
 };
 pub use imp::{Installed, install};
+pub use lock::{Lock, LockGuard};
 
 pub use crate::world::threads::WorkerThread;
 use crate::{

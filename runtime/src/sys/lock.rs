@@ -6,6 +6,8 @@ pub(crate) use parking_lot::Mutex;
 #[cfg(loom)]
 pub(crate) use mock::Mutex;
 
+use super::atomic::const_unless_loom;
+
 /// A lock without a value and without a guard, for what is done in a fraction of a microsecond.
 pub(crate) struct RawLock(imp::Raw);
 
@@ -16,9 +18,10 @@ use real as imp;
 use mock as imp;
 
 impl RawLock {
-    #[inline]
-    pub(crate) fn new() -> Self {
-        Self(imp::Raw::new())
+    const_unless_loom! {
+        pub(crate) const fn new() -> Self {
+            Self(imp::Raw::new())
+        }
     }
 
     #[inline]
@@ -63,8 +66,7 @@ mod real {
     pub(super) struct Raw(AtomicU8);
 
     impl Raw {
-        #[inline]
-        pub(super) fn new() -> Self {
+        pub(super) const fn new() -> Self {
             Self(AtomicU8::new(FREE))
         }
 
