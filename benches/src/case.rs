@@ -43,6 +43,7 @@ pub enum Case {
     TracePingPong,
     TraceService,
     FlightService,
+    TraceEdges,
     LeakOwn,
     LeakShared,
     LeakChain,
@@ -108,6 +109,7 @@ impl Case {
             Self::TracePingPong => "trace-ping-pong",
             Self::TraceService => "trace-service",
             Self::FlightService => "flight-service",
+            Self::TraceEdges => "trace-edges",
             Self::LeakOwn => "leak-own",
             Self::LeakShared => "leak-shared",
             Self::LeakChain => "leak-chain",
@@ -147,8 +149,8 @@ impl Case {
             Self::Parked => (100_000, 3),
             Self::Sleepers => (100_000, 1),
             Self::SleepersBesideLoop => (1000, 1),
-            Self::HeapImmediate | Self::HeapRing => (4_000_000, 5),
-            Self::HeapCrossing | Self::HeapCrowd => (2_000_000, 5),
+            Self::HeapImmediate | Self::HeapRing => (2_000_000, 5),
+            Self::HeapCrossing | Self::HeapCrowd => (1_000_000, 5),
             // Pairs, of which many are needed to tell a hundredth.
             Self::HeapSampling => (2_000_000, 25),
             Self::HeapEvery => (200_000, 11),
@@ -159,10 +161,12 @@ impl Case {
             // Tasks that wait, and profiles of them.
             Self::TaskProfile => (100_000, 11),
             // Pairs; a trace's beginning and end take some milliseconds.
-            Self::TracePingPong => (200_000, 11),
-            Self::TraceService | Self::FlightService => (20_000, 11),
+            Self::TracePingPong => (200_000, 7),
+            Self::TraceService | Self::FlightService => (20_000, 7),
+            // Traces that begin and end.
+            Self::TraceEdges => (50, 1),
             // Tasks that wait, and detections among them.
-            Self::LeakOwn | Self::LeakShared => (100_000, 5),
+            Self::LeakOwn | Self::LeakShared => (100_000, 3),
             Self::LeakChain => (1001, 11),
             // Pairs for each setting, of batches of some 30 ms.
             Self::OverheadOrders => (1000, 9),

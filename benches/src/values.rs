@@ -17,8 +17,11 @@ pub const WAKE: &str = "wake";
 pub const RESIDENT: &str = "resident";
 /// Resident bytes of the process at most.
 pub const PEAK: &str = "peak";
-/// Milliseconds of lateness that 99 of 100 sleepers do not exceed; of stops: milliseconds until all threads were stopped.
+/// Milliseconds of lateness that 99 of 100 sleepers do not exceed; of stops: milliseconds until all threads were stopped;
+/// of traces: the longest standstill around a beginning and an end.
 pub const P99: &str = "p99";
+/// What [`P99`] is while nothing is switched on or off.
+pub const P99_OFF: &str = "p99-off";
 /// Milliseconds until all threads were stopped, half of the time.
 pub const P50: &str = "p50";
 /// Milliseconds of a profile of all tasks, compressed.

@@ -101,7 +101,7 @@ pub fn render(summary: &Summary, paint: Paint) -> String {
 }
 
 /// What a group waited for, the longest first.
-fn reasons(group: &TaskSummary) -> String {
+pub fn reasons(group: &TaskSummary) -> String {
     let mut reasons: Vec<_> = group.blocked.iter().collect();
     reasons.sort_by_key(|(_, (time, _))| std::cmp::Reverse(*time));
     let reason = |(name, (waited, _)): &(&std::sync::Arc<str>, &(u64, u64))| {

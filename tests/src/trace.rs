@@ -1,6 +1,7 @@
 //! `go tool trace`, as far as tests look at its answers.
 
 use std::{
+    collections::{HashSet, VecDeque},
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -58,6 +59,57 @@ pub fn pages(file: &Path, paths: &[&str]) -> Vec<String> {
         String::from_utf8_lossy(&answer.body).into_owned()
     };
     paths.iter().map(page).collect()
+}
+
+/// The pages from which all others are reached, and those to which nothing links.
+const ROOTS: [&str; 10] = [
+    "/",
+    "/trace",
+    "/jsontrace",
+    "/jsontrace?view=thread",
+    "/goroutines",
+    "/usertasks",
+    "/userregions",
+    "/mmu",
+    "/mmu?mode=plot",
+    "/sched?raw=1",
+];
+
+/// Asks for all pages, those that they link to included, until there are none that were not seen or `most` have been.
+///
+/// # Panics
+/// If one does not answer, or the tool logs an error.
+pub fn assert_pages_answer(file: &Path, most: usize) {
+    let server = Server::start(file);
+    let address = server.address.parse().expect("an address");
+    let mut pages: VecDeque<String> = ROOTS.map(str::to_owned).into();
+    let mut seen: HashSet<String> = pages.iter().cloned().collect();
+    let mut asked = 0;
+    while let Some(page) = pages.pop_front()
+        && asked < most
+    {
+        asked += 1;
+        let answer = crate::client::get(address, &page);
+        assert_eq!(answer.status, 200, "{page}: {}", String::from_utf8_lossy(&answer.body));
+        let text = String::from_utf8_lossy(&answer.body);
+        let links = text.split("href=\"").skip(1).filter_map(|rest| rest.split_once('"')).map(|(link, _)| link);
+        for link in links.filter(|link| link.starts_with('/') && !link.starts_with("/static/")) {
+            let link = link.replace("&amp;", "&").replace("&#43;", "+").replace(' ', "%20");
+            // Pictures of profiles need Graphviz, the profiles themselves do not. The viewer's data is what it asks for.
+            let is_profile = ["/io", "/block", "/syscall", "/sched", "/region"].iter().any(|it| link.starts_with(it));
+            let link = match link.strip_prefix("/trace?") {
+                Some(query) => format!("/jsontrace?{query}"),
+                None if is_profile => format!("{link}{}raw=1", if link.contains('?') { '&' } else { '?' }),
+                None => link,
+            };
+            let link = link.split_once('#').map_or(link.clone(), |(page, _)| page.to_owned());
+            if seen.insert(link.clone()) {
+                pages.push_back(link);
+            }
+        }
+    }
+    let said = server.end();
+    assert!(!said.contains("Encountered error") && !said.contains("Lost"), "{said}");
 }
 
 /// The web server of the tool on a file; ended when it is dropped.

@@ -10,7 +10,7 @@ use std::{
 
 use greenprof_profiler::{http::DebugServer, registry};
 use greenprof_runtime::{Runtime, sync::Chan};
-use greenprof_tests::{build, client, cpu_profiler, go};
+use greenprof_tests::{build, client, cpu_profiler, go, trace};
 
 /// The function of `orders` that takes most of the time.
 const HOT: &str = "greenprof_demos::orders::price::price_order";
@@ -169,6 +169,10 @@ fn pprof_reads_the_files_of_a_tour_and_the_live_port() {
     assert_task_profile_is_read(&file("goroutine.pb.gz"));
     assert_heap_profiles_are_read(&file("heap.pb.gz"), &file("allocs.pb.gz"));
     assert_contention_profiles_are_read(&file("block.pb.gz"), &file("mutex.pb.gz"));
+
+    let traced = out.path().join("trace.out");
+    trace::debug(&traced, "parsed");
+    trace::assert_pages_answer(&traced, 60);
 
     let url = |path: &str| format!("http://{}/debug/pprof/{path}", tour.address);
     assert_cpu_profile_is_read(&url("profile?seconds=3"));

@@ -1,7 +1,6 @@
 //! `go tool trace` reads what the tracer writes, of many programs, started and stopped at any moment.
 
 use std::{
-    collections::{HashSet, VecDeque},
     io::Write,
     path::Path,
     sync::{
@@ -94,7 +93,7 @@ fn captures_of_a_random_program_are_valid_whenever_they_begin_and_end() {
             assert!(stats.lost > 0 || stats.repaired * 50 <= stats.events, "{stats:?}");
             // The server takes seconds on a loaded machine.
             if capture % 4 == 0 {
-                assert_pages_answer(&file, 25);
+                trace::assert_pages_answer(&file, 25);
             }
         }
     }
@@ -176,7 +175,7 @@ fn the_profiles_of_the_tool_name_the_functions_that_wait_and_every_page_answers(
         assert!(!sync.contains(internal) && !sched.contains(internal), "{internal}:\n{sync}\n{sched}");
     }
     assert!(!sync.contains("catch_unwind"), "stacks of tasks begin with their closure: {sync}");
-    assert_pages_answer(&file, 200);
+    trace::assert_pages_answer(&file, 200);
     let named = trace::pages(&file, &["/goroutines"]);
     assert!(named[0].contains("early"), "tasks have their names");
 }
@@ -214,60 +213,12 @@ fn a_flight_recorder_and_a_cpu_profile_do_not_disturb_captures_that_overlap_them
         let file = save(folder.path(), &format!("{i}.trace"), dump);
         trace::debug(&file, "parsed");
         assert_counts_agree(&file, dump);
-        assert_pages_answer(&file, 40);
+        trace::assert_pages_answer(&file, 40);
     }
     let totals = |dump: &[u8]| greenprof_tracer::reader::read(dump, |_| ()).expect("valid");
     let last = &dumps[dumps.len() - 2];
     assert!((2..=6).contains(&totals(last).generations), "the window, in what the captures have cut it into");
 }
-
-/// Asks for all pages, those that they link to included, until there are none that were not seen or `most` have been.
-fn assert_pages_answer(file: &Path, most: usize) {
-    let server = trace::Server::start(file);
-    let address = server.address.parse().expect("an address");
-    let mut pages: VecDeque<String> = ROOTS.map(str::to_owned).into();
-    let mut seen: HashSet<String> = pages.iter().cloned().collect();
-    let mut asked = 0;
-    while let Some(page) = pages.pop_front()
-        && asked < most
-    {
-        asked += 1;
-        let answer = greenprof_tests::client::get(address, &page);
-        assert_eq!(answer.status, 200, "{page}: {}", String::from_utf8_lossy(&answer.body));
-        let text = String::from_utf8_lossy(&answer.body);
-        let links = text.split("href=\"").skip(1).filter_map(|rest| rest.split_once('"')).map(|(link, _)| link);
-        for link in links.filter(|link| link.starts_with('/') && !link.starts_with("/static/")) {
-            let link = link.replace("&amp;", "&").replace("&#43;", "+").replace(' ', "%20");
-            // Pictures of profiles need Graphviz, the profiles themselves do not. The viewer's data is what it asks for.
-            let is_profile = ["/io", "/block", "/syscall", "/sched", "/region"].iter().any(|it| link.starts_with(it));
-            let link = match link.strip_prefix("/trace?") {
-                Some(query) => format!("/jsontrace?{query}"),
-                None if is_profile => format!("{link}{}raw=1", if link.contains('?') { '&' } else { '?' }),
-                None => link,
-            };
-            let link = link.split_once('#').map_or(link.clone(), |(page, _)| page.to_owned());
-            if seen.insert(link.clone()) {
-                pages.push_back(link);
-            }
-        }
-    }
-    let said = server.end();
-    assert!(!said.contains("Encountered error") && !said.contains("Lost"), "{said}");
-}
-
-/// The pages from which all others are reached, and those to which nothing links.
-const ROOTS: [&str; 10] = [
-    "/",
-    "/trace",
-    "/jsontrace",
-    "/jsontrace?view=thread",
-    "/goroutines",
-    "/usertasks",
-    "/userregions",
-    "/mmu",
-    "/mmu?mode=plot",
-    "/sched?raw=1",
-];
 
 /// A Go program with goroutines, a lock, channels, system calls, garbage collections, user tasks and regions.
 const GO_PROGRAM: &str = r#"package main

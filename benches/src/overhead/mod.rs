@@ -4,6 +4,9 @@
 //! meets both alike. The time is the processor time of the whole process: what an instrument's own threads use is in it, and what other
 //! programs take away is not. Starting an instrument, and writing its file, happens between batches and is not counted.
 //!
+//! Of `orders`, also the latency of an order is measured: of all that were handled in batches with the instrument on, beside those with it
+//! off. The service has as many orders at a time as it can take, so this is how long they wait for their turn, too.
+//!
 //! A scan for leaks has a row as if one were made every second: each batch that it is on for has one scan, and what that adds is
 //! spread over a second of the program.
 
@@ -12,6 +15,7 @@ mod settings;
 
 use std::{cell::Cell, time::Duration};
 
+use greenprof_demos::orders::latency::Times;
 use nix::time::{ClockId, clock_gettime};
 
 use crate::{
@@ -25,6 +29,9 @@ pub fn off(setting: &str) -> String {
     format!("{setting}, off")
 }
 
+/// The quantiles of an order's latency, and how their values' names end. Milliseconds.
+pub const LATENCIES: [(f64, &str); 3] = [(0.5, ", p50"), (0.99, ", p99"), (0.999, ", p99.9")];
+
 /// Runs a case with each setting; nothing if it is not one of this module's.
 ///
 /// # Errors
@@ -35,9 +42,11 @@ pub fn measure(case: Case, workers: usize, effort: Effort) -> anyhow::Result<Opt
     let mut values = Values::new();
     for (name, setting) in SETTINGS {
         let is_on = Cell::new(false);
+        let mut times = [Times::default(), Times::default()];
         let mut run = |operations: u64| {
             let on = is_on.get().then(|| setting.switch_on());
-            let before = cpu();
+            program.settle();
+            let (before, times_before) = (cpu(), program.times());
             let done = match is_on.get() && *setting == Setting::Labels {
                 true => program.run_labelled(operations),
                 false => program.run(operations),
@@ -46,6 +55,9 @@ pub fn measure(case: Case, workers: usize, effort: Effort) -> anyhow::Result<Opt
                 settings::scan();
             }
             let used = cpu() - before;
+            if let Some((now, before)) = program.times().zip(times_before) {
+                times[usize::from(is_on.get())].add(&now.since(&before));
+            }
             drop(on);
             used.mul_f64(operations as f64 / done as f64)
         };
@@ -57,6 +69,11 @@ pub fn measure(case: Case, workers: usize, effort: Effort) -> anyhow::Result<Opt
         }
         values.insert((*name).to_owned(), with);
         values.insert(off(name), without);
+        for (quantile, ending) in LATENCIES.iter().filter(|_| program.times().is_some()) {
+            let [without, with] = times.each_ref().map(|times| times.quantile(*quantile).as_secs_f64() * 1e3);
+            values.insert(format!("{name}{ending}"), with);
+            values.insert(format!("{}{ending}", off(name)), without);
+        }
     }
     program.end()?;
     Ok(Some(values))

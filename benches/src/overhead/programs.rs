@@ -11,7 +11,7 @@
 use std::{hint::black_box, thread, time::Duration};
 
 use anyhow::Context;
-use greenprof_demos::orders::Service;
+use greenprof_demos::orders::{Service, latency::Times, load::IN_FLIGHT};
 use greenprof_runtime::{Runtime, labels, spawn};
 
 use crate::{case::Case, workload};
@@ -63,6 +63,21 @@ impl Program {
                     }
                 }
             }
+        }
+    }
+
+    /// Lets what was begun before come to its end, for what is in the works would be counted half.
+    pub(super) fn settle(&mut self) {
+        if let Self::Orders(_) = self {
+            self.run(IN_FLIGHT as u64);
+        }
+    }
+
+    /// How long orders took so far; nothing if the program has none.
+    pub(super) fn times(&self) -> Option<Times> {
+        match self {
+            Self::OnRuntime(..) => None,
+            Self::Orders(service) => Some(service.times()),
         }
     }
 

@@ -61,6 +61,7 @@ pub(super) fn measure(case: Case, workers: usize, effort: Effort) -> anyhow::Res
         Case::FlightService => {
             workload::traced(effort, Tracing::Flight, |operations| workload::service(&runtime, operations))
         }
+        Case::TraceEdges => workload::trace_edges(&runtime, effort.operations),
         // Those of instruments are measured elsewhere or above, those of allocators by another program.
         Case::SampleShallow
         | Case::SampleDeep

@@ -35,7 +35,7 @@ pub use stops::stops;
 #[cfg(feature = "allocators")]
 pub use task_profile::task_profiles;
 #[cfg(feature = "peers")]
-pub use tracing::{Tracing, service, traced};
+pub use tracing::{Tracing, edges as trace_edges, service, traced};
 pub use tree::{CHILDREN, skynet, sum_of};
 
 /// Tasks spawned before the first of them is joined. Large enough that a batch overflows the run queue (256 tasks) and

@@ -6,19 +6,23 @@
 use std::{
     hint::black_box,
     io,
-    sync::OnceLock,
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
     time::{Duration, Instant},
 };
 
-use greenprof_runtime::{Runtime, spawn, sync::Chan};
+use greenprof_runtime::{Runtime, spawn, sync::Chan, task, yield_now};
 use greenprof_tracer::{FlightRecorder, Trace};
 use nix::time::{ClockId, clock_gettime};
 
 use super::finished;
 use crate::{
     case::Effort,
-    statistics::Summary,
-    values::{BYTES, COST, EVENT, LOST, OFF, ON, Values},
+    statistics::{Summary, quantile_of},
+    values::{BYTES, COST, EVENT, LOST, OFF, ON, P99, P99_OFF, Values},
 };
 
 /// Requests that are in the works at a time.
@@ -172,6 +176,60 @@ pub fn traced(effort: Effort, tracing: Tracing, run: impl Fn(u64)) -> Values {
     values.into_iter().map(|(name, values)| (name.to_owned(), Summary::of(&values).median)).collect()
 }
 
+/// From before a trace's beginning until after its end.
+const AROUND: Duration = Duration::from_millis(2);
+
+/// An operation is a trace that begins and ends beside tasks that yield all the time, one for each worker. Gives the 99th percentile
+/// of the milliseconds in which a task did not get on for longest, around a trace and without one.
+pub fn edges(runtime: &Runtime, operations: u64) -> Values {
+    let (end, longest) = (AtomicBool::new(false), AtomicU64::new(0));
+    let workers = runtime.handle().workers();
+    let [with, without] = thread::scope(|scope| {
+        let tracing = scope.spawn(|| {
+            let longest_around = |work: &dyn Fn()| {
+                thread::sleep(AROUND);
+                // Relaxed, as all here: nothing else depends on it.
+                longest.store(0, Ordering::Relaxed);
+                work();
+                thread::sleep(AROUND);
+                longest.load(Ordering::Relaxed) as f64 / 1e6
+            };
+            let trace = || {
+                let trace = greenprof_tracer::start(Count(0)).expect("hooks are built in");
+                thread::sleep(AROUND);
+                trace.stop().expect("a whole trace");
+            };
+            let (with, without): (Vec<f64>, Vec<f64>) = (0..operations)
+                .map(|_| {
+                    let began = Instant::now();
+                    let with = longest_around(&trace);
+                    let took = began.elapsed().saturating_sub(2 * AROUND);
+                    (with, longest_around(&|| thread::sleep(took)))
+                })
+                .unzip();
+            end.store(true, Ordering::Relaxed);
+            [with, without]
+        });
+        runtime.run(|| {
+            task::scope(|tasks| {
+                for _ in 0..workers {
+                    tasks.spawn(|| {
+                        let mut before = Instant::now();
+                        while !end.load(Ordering::Relaxed) {
+                            let now = Instant::now();
+                            longest.fetch_max((now - before).as_nanos() as u64, Ordering::Relaxed);
+                            before = now;
+                            yield_now();
+                        }
+                    });
+                }
+            });
+        });
+        tracing.join().expect("no panic")
+    });
+    [(P99, with), (P99_OFF, without)].map(|(name, times)| (name.to_owned(), quantile_of(&times, 0.99))).into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -185,5 +243,7 @@ mod tests {
         assert!(values[BYTES] > 1.0 && values[COST] > 0.0, "{values:?}");
         let values = traced(effort, Tracing::Flight, |operations| service(&runtime, operations));
         assert!(values[COST] > 0.0 && !values.contains_key(EVENT), "{values:?}");
+        let values = edges(&runtime, 2);
+        assert!(values[P99] > 0.0 && values[P99_OFF] > 0.0, "{values:?}");
     }
 }

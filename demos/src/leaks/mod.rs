@@ -44,6 +44,12 @@ mod prelude {
         scene::Scene,
     };
     pub(super) use greenprof_runtime::task::WaitReason::*;
+
+    /// How the programs share what they share.
+    #[cfg(feature = "shared")]
+    pub(super) use greenprof_runtime::sync::Shared as Arc;
+    #[cfg(not(feature = "shared"))]
+    pub(super) use std::sync::Arc;
 }
 
 /// All programs, in the order in which they are shown.

@@ -6,6 +6,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, atomic::Ordering},
+    time::Instant,
 };
 
 use greenprof_runtime::{labels, sync::Chan, task};
@@ -24,7 +25,7 @@ pub const BUSY_TENANT: &str = "acme";
 pub const BUSY_TURNS: usize = 3;
 
 /// Orders in the service at a time: enough to keep every worker of a large machine busy.
-const IN_FLIGHT: usize = 256;
+pub const IN_FLIGHT: usize = 256;
 
 /// An order to be sent, and what is known of it beforehand.
 #[derive(Clone, Debug)]
@@ -95,11 +96,16 @@ impl Schedule {
 }
 
 /// Frees a place when an order has been handled, or its task has panicked.
-struct Place(Chan<()>);
+struct Place {
+    places: Chan<()>,
+    shared: Arc<Shared>,
+    sent: Instant,
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let _ = self.0.try_recv();
+        self.shared.latencies.record(self.sent.elapsed());
+        let _ = self.places.try_recv();
     }
 }
 
@@ -113,13 +119,10 @@ pub fn generate(shared: &Arc<Shared>, mut schedule: Schedule) {
         if places.send(()).is_err() {
             break;
         }
-        let place = Place(places.clone());
+        let place = Place { places: places.clone(), shared: shared.clone(), sent: Instant::now() };
         labels::with(&[("tenant", request.tenant.as_str()), ("route", request.route.as_str())], || {
-            let (shared, request) = (shared.clone(), request.clone());
-            let order = move || {
-                let _place = place;
-                handle(&shared, &request);
-            };
+            let request = request.clone();
+            let order = move || handle(&place.shared, &request);
             task::Builder::new().name("order").spawn(order).unwrap_or_else(|error| panic!("{error}"))
         });
     }

@@ -13,6 +13,7 @@
 pub mod document;
 pub mod forgotten;
 mod handle;
+pub mod latency;
 pub mod load;
 pub mod parked;
 pub mod price;
@@ -30,6 +31,7 @@ use std::{
 use greenprof_runtime::{BuildError, JoinHandle, Runtime, SpawnError, sync::Chan, task};
 use thiserror::Error;
 
+use latency::{Latencies, Times};
 use load::Schedule;
 use store::{Handled, Mismatch, Store};
 use tally::{Counts, Tally};
@@ -57,6 +59,7 @@ pub struct Shared {
     store: Store,
     audit: Chan<Handled>,
     tally: Tally,
+    latencies: Latencies,
     /// What each order of the file costs.
     prices: BTreeMap<u64, u64>,
 }
@@ -99,6 +102,7 @@ impl Service {
             store: Store::default(),
             audit: Chan::with_capacity(AUDIT_QUEUE),
             tally,
+            latencies: Latencies::new(),
             prices: requests.iter().map(|request| (request.id, request.expected)).collect(),
         });
         let schedule = Schedule::new(requests);
@@ -117,6 +121,11 @@ impl Service {
     /// What has been done so far.
     pub fn counts(&self) -> Counts {
         self.shared.tally.read()
+    }
+
+    /// How long orders took so far.
+    pub fn times(&self) -> Times {
+        self.shared.latencies.read()
     }
 
     /// Whether everything that is stored is right; gives how many orders that is.

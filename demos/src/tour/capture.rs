@@ -15,7 +15,7 @@ use thiserror::Error;
 
 use super::{
     client::{self, ClientError},
-    leaks,
+    leaks, trace,
 };
 use crate::{console::Step, table};
 
@@ -126,6 +126,14 @@ impl<'a> Capturer<'a> {
     /// See [`CaptureError`].
     pub fn cpu(&mut self, seconds: u64) -> Result<(), CaptureError> {
         self.fetch(&cpu_query(seconds), "cpu.pb.gz", Some(Duration::from_secs(seconds)))
+    }
+
+    /// Captures the execution trace of the next seconds.
+    ///
+    /// # Errors
+    /// See [`CaptureError`].
+    pub fn trace(&mut self) -> Result<(), CaptureError> {
+        self.fetch(&trace::asked(), "trace.out", Some(Duration::from_secs(trace::SECONDS)))
     }
 
     /// What was captured.

@@ -3,7 +3,8 @@
 //! 1. The port is opened and the directory made: what can be refused is refused before anything runs.
 //! 2. The service starts, and works until the end.
 //! 3. Every profile is captured through the port ([`capture`]), by a plain thread that knows no more than a tool outside.
-//! 4. The files are read back ([`profile`]) and summed up ([`cpu`], [`tasks`], [`heap`], [`contention`], [`leaks`]), and judged ([`checks`]).
+//! 4. The files are read back ([`profile`]) and summed up ([`cpu`], [`tasks`], [`heap`], [`contention`], [`leaks`],
+//!    [`trace`]), and judged ([`checks`]).
 
 pub mod capture;
 pub mod checks;
@@ -15,6 +16,7 @@ pub mod leaks;
 pub mod profile;
 pub mod report;
 pub mod tasks;
+pub mod trace;
 
 use std::{
     path::PathBuf,
@@ -29,7 +31,11 @@ use crate::{
     console::{self, Paint},
     interrupt::Interrupt,
     orders::{
-        Service, StopError, forgotten, load::BUSY_TENANT, parked::LABEL, price::HOT_FUNCTION, store::WRITER_FUNCTION,
+        Service, StopError, forgotten,
+        load::BUSY_TENANT,
+        parked::{LABEL, PARKED},
+        price::HOT_FUNCTION,
+        store::WRITER_FUNCTION,
         tally::Counts,
     },
     serve,
@@ -42,6 +48,7 @@ use heap::HeapReport;
 use leaks::LeakReport;
 use profile::{Profile, ReadError};
 use report::Report;
+use trace::TraceReport;
 
 /// How long the service works before it is looked at: the tasks that wait are in place then.
 const WARM_UP: Duration = Duration::from_millis(300);
@@ -83,6 +90,14 @@ pub enum TourError {
         /// What is wrong.
         source: ReadError,
     },
+    /// The trace could not be read.
+    #[error("{asked}: {source}")]
+    Trace {
+        /// What was asked for.
+        asked: String,
+        /// What is wrong.
+        source: greenprof_tracer::reader::ReadError,
+    },
     /// The port does not have what the tour is about.
     #[error("the port does not offer {0}")]
     NotOffered(String),
@@ -120,6 +135,7 @@ pub fn run(settings: &Settings, interrupt: &Interrupt) -> Result<bool, TourError
     let (before, start) = (service.counts(), Instant::now());
     capturer.cpu(settings.seconds)?;
     let (counts, elapsed) = (service.counts().since(&before), start.elapsed());
+    capturer.trace()?;
     let captured = capturer.finish();
 
     let seen = Seen::read(&captured, settings.seconds)?;
@@ -156,6 +172,7 @@ struct Seen {
     block: Profile,
     mutex: Profile,
     leaks: LeakReport,
+    trace: TraceReport,
     /// Bytes allocated as the allocator has counted, after `allocs` was captured and before `heap` was.
     counted: Option<u64>,
 }
@@ -168,6 +185,8 @@ impl Seen {
         };
         let text = |asked: &str| captured.text(asked).ok_or_else(|| TourError::NotOffered(asked.to_owned()));
         let cpu = profile(&cpu_query(seconds))?;
+        let traced = trace::asked();
+        let trace = captured.body(&traced).ok_or_else(|| TourError::NotOffered(traced.clone()))?;
         Ok(Self {
             values: Values::of(&cpu).ok_or(TourError::NoCpu)?,
             cpu,
@@ -180,6 +199,7 @@ impl Seen {
             mutex: profile("mutex")?,
             leaks: LeakReport::read(&text(leaks::ASKED)?)
                 .ok_or_else(|| TourError::NotOffered(leaks::ASKED.to_owned()))?,
+            trace: TraceReport::read(trace).map_err(|source| TourError::Trace { asked: traced, source })?,
             // The profiles are captured in the order of their names.
             counted: heap::figure(&text("allocs?debug=1")?, "TotalAlloc"),
         })
@@ -205,6 +225,7 @@ impl Seen {
             contention::types_are_gos(&self.block, &self.mutex),
             contention::waits_are_seen(&self.block),
             self.leaks.forgotten_are_found(forgotten::NAME, forgotten::COUNT as u64),
+            self.trace.parked_wait(&PARKED),
         ];
         Report {
             address: ([127, 0, 0, 1], 0).into(),
@@ -217,6 +238,7 @@ impl Seen {
             heap: HeapReport::new(&self.heap, &self.allocs),
             contention: ContentionReport::new(&self.block, &self.mutex),
             leaks: self.leaks.clone(),
+            trace: self.trace.clone(),
             task_notes: self.tasks.comments.clone(),
             passed: checks.iter().all(|check| check.passed),
             checks,

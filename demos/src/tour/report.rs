@@ -12,6 +12,7 @@ use super::{
     heap::HeapReport,
     leaks::LeakReport,
     tasks::ReasonRow,
+    trace::{self, TraceReport},
 };
 use crate::{
     console::{BOLD, Paint},
@@ -49,6 +50,8 @@ pub struct Report {
     pub contention: ContentionReport,
     /// The leak report.
     pub leaks: LeakReport,
+    /// The execution trace.
+    pub trace: TraceReport,
     /// Remarks of the task profile on itself.
     pub task_notes: Vec<String>,
     /// Whether what was found is what was done.
@@ -96,6 +99,8 @@ impl Report {
         }
         let _ = writeln!(text, "\n{}", paint.text(BOLD, "Leaked tasks: nobody alive can wake them"));
         text.push_str(&self.leaks.render());
+        let _ = writeln!(text, "\n{}", paint.text(BOLD, &self.trace.heading()));
+        text.push_str(&self.trace.render());
         let _ = writeln!(text, "\n{}", paint.text(BOLD, "What was found, against what was done"));
         text.push_str(&self.checks_table(paint));
         let _ = writeln!(text, "\n{}", paint.text(BOLD, "To look yourself"));
@@ -225,6 +230,8 @@ fn commands(captured: &Captured, address: SocketAddr, length: u64, serve: bool) 
         format!("go tool pprof -top {}", file("allocs")),
         format!("go tool pprof -top {}", file("heap")),
         format!("go tool pprof -top -cum {}", file("block")),
+        format!("go tool trace {}", file(&trace::asked())),
+        format!("greenprof-demos trace-report {}", file(&trace::asked())),
         format!("go tool pprof -http=: {cpu}"),
     ];
     if serve {
@@ -311,6 +318,7 @@ mod tests {
             heap: HeapReport::default(),
             contention: ContentionReport::default(),
             leaks: LeakReport::default(),
+            trace: TraceReport::default(),
             task_notes: vec![],
             checks,
             passed: false,

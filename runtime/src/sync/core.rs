@@ -47,10 +47,12 @@ pub enum Kind {
     Once = 8,
     /// A [`Semaphore`](super::Semaphore).
     Semaphore = 9,
+    /// A [`Shared`](super::Shared) value, on which nobody waits.
+    Shared = 10,
 }
 
 impl Kind {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Chan,
         Self::Mutex,
         Self::WaitGroup,
@@ -60,6 +62,7 @@ impl Kind {
         Self::Condvar,
         Self::Once,
         Self::Semaphore,
+        Self::Shared,
     ];
 }
 

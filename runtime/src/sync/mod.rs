@@ -23,7 +23,7 @@
 //! runnable. Tasks that one call wakes run in the order in which they came, as far as one worker runs them.
 //!
 //! Shareable primitives are handles to a *core* that lies in memory of its own, made so that a leak scan can tell a live
-//! handle from the bytes that a moved one has left behind.
+//! handle from the bytes that a moved one has left behind. [`Shared`] gives such handles to any value.
 
 mod broadcast;
 mod chan;
@@ -41,6 +41,7 @@ mod raw;
 mod rwlock;
 pub mod select;
 mod semaphore;
+mod shared;
 mod wait_group;
 pub(crate) mod waiter;
 pub(crate) mod withdraw;
@@ -76,5 +77,6 @@ pub use primitive::Primitive;
 pub use raw::{RawMutex, RawRwLock};
 pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use semaphore::{Permit, Semaphore};
+pub use shared::Shared;
 pub use wait_group::WaitGroup;
 pub(crate) use waiter::Waiter;

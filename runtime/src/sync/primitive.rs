@@ -9,7 +9,7 @@ use super::{
     chan,
     core::{self, Core, Kind},
     handle::{exclusive, word::Word},
-    mutex, once, rwlock,
+    mutex, once, rwlock, shared,
 };
 
 /// A primitive that is in use, known by its core. Another one may take its place once it is gone.
@@ -115,10 +115,12 @@ impl Primitive {
         self.core().aliased.load(Ordering::Relaxed)
     }
 
-    /// The address of what a channel keeps: a block of the heap, or no address of memory. 0 for other primitives.
+    /// The address of what it keeps, the buffer of a channel or a shared value: a block of the heap, or no address of memory. 0 for
+    /// other primitives.
     pub fn buffer(self) -> usize {
         match self.kind() {
             Some(Kind::Chan) => chan::state::buffer(self.core()),
+            Some(Kind::Shared) => shared::value(self.core()),
             _ => 0,
         }
     }

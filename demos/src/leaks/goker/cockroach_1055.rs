@@ -6,10 +6,7 @@
 //! Leaks: a: `owner`: chan receive, 2 x `worker`: chan receive, `closer`: sync.WaitGroup.Wait. b: one of the workers waits
 //! at sync.Mutex.Lock instead. In Rust: yes; the lock is held across the wait on purpose.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use greenprof_runtime::sync::{
     Chan, Mutex, RawMutex, WaitGroup,

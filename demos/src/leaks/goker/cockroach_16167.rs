@@ -5,8 +5,6 @@
 //!
 //! Leaks: `session`: sync.RWMutex.RLock, `updater`: sync.RWMutex.Lock. In Rust: yes, with guards as well.
 
-use std::sync::Arc;
-
 use greenprof_runtime::{
     sync::{RawRwLock, RwLock},
     yield_now,

@@ -6,10 +6,7 @@
 //! Leaks: `parent`: sync.WaitGroup.Wait, `worker`: sync.RWMutex.Lock, 2 x `worker`: sync.RWMutex.RLock. In Rust: yes, with
 //! guards as well.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
-};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use greenprof_runtime::{
     sync::{RawRwLock, RwLock, WaitGroup},

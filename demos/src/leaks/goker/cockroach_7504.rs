@@ -5,8 +5,6 @@
 //!
 //! Leaks: `acquirer`: sync.Mutex.Lock, `releaser`: sync.Mutex.Lock. In Rust: yes, with guards as well.
 
-use std::sync::Arc;
-
 use greenprof_runtime::{
     sync::{Mutex, RawMutex},
     yield_now,

@@ -5,8 +5,6 @@
 //!
 //! Leaks: `closer`: sync.RWMutex.Lock. In Rust: no: the guard is dropped by the return.
 
-use std::sync::Arc;
-
 use greenprof_runtime::{
     sync::{RawRwLock, RwLock},
     yield_now,

@@ -5,8 +5,6 @@
 //!
 //! Leaks: `syncer`: sync.RWMutex.RLock. In Rust: yes, with guards as well.
 
-use std::sync::Arc;
-
 use greenprof_runtime::sync::{RawRwLock, RwLock};
 
 use crate::leaks::prelude::*;

@@ -6,8 +6,6 @@
 //! Leaks: `stopper`: chan receive, `broadcaster`: sync.Mutex.Lock. In Rust: yes; the lock is held across the wait on
 //! purpose.
 
-use std::sync::Arc;
-
 use greenprof_runtime::{
     select,
     sync::{Chan, Mutex, RawMutex, channel},

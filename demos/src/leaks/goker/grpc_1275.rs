@@ -4,7 +4,7 @@
 //!
 //! Leaks: `reader`: chan receive. In Rust: no, if the closer owns the writing half.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use greenprof_runtime::{
     select,

@@ -5,10 +5,7 @@
 //!
 //! Leaks: `keepalive`: chan receive, `stream`: sync.Mutex.Lock. In Rust: yes; the lock is held across the wait on purpose.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
-};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use greenprof_runtime::{
     select,

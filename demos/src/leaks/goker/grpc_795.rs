@@ -4,10 +4,7 @@
 //!
 //! Leaks: `tester`: sync.Mutex.Lock, `server`: sync.Mutex.Lock. In Rust: no: there is no unlock to mistype.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use greenprof_runtime::sync::{Mutex, RawMutex};
 

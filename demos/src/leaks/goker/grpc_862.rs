@@ -5,7 +5,7 @@
 //!
 //! Leaks: `reset`: chan receive. In Rust: no, with a guard that cancels when it is dropped.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use greenprof_runtime::context::{Cancel, Context};
 

@@ -6,7 +6,7 @@
 //! Leaks: `parent`: sync.WaitGroup.Wait, `worker`: sync.RWMutex.RLock, `worker`: sync.Mutex.Lock; with more workers, the
 //! others at sync.RWMutex.Lock. In Rust: yes: the guard of the URL is kept, and the order stays.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
 
 use greenprof_runtime::{
     sync::{Mutex, RawMutex, RawRwLock, RwLock, WaitGroup},

@@ -6,7 +6,7 @@
 //! Leaks: `builder`: sync.WaitGroup.Wait; of the three `renderer`s one at sync.Mutex.Lock, inside the once, and two waiting
 //! for the once, which Go calls sync.Mutex.Lock, too. In Rust: yes, with guards as well.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use greenprof_runtime::{
     context::Context,

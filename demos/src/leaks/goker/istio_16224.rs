@@ -6,8 +6,6 @@
 //! Leaks: held: `tester`: sync.Mutex.Lock, `monitor`: chan send. passed: `monitor`: chan receive. In Rust: the first yes,
 //! the second no.
 
-use std::sync::Arc;
-
 use greenprof_runtime::{
     select,
     sync::{Chan, Mutex, RawMutex, channel},

@@ -5,7 +5,7 @@
 //!
 //! Leaks: `loop`: chan receive, `processor`: chan send. In Rust: yes: the loop owns the timer, and the receiver is alive.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use greenprof_runtime::{
     context::Context,

@@ -5,8 +5,6 @@
 //!
 //! Leaks: `syncer`: sync.RWMutex.Lock, `setter`: chan send. In Rust: yes; the lock is held across the send on purpose.
 
-use std::sync::Arc;
-
 use greenprof_runtime::{
     sync::{Chan, RawRwLock, RwLock, channel},
     yield_now,

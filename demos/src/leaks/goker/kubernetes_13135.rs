@@ -6,7 +6,7 @@
 //! Leaks: `lister`: sync.RWMutex.Lock, `adder`: sync.Mutex.Lock. In Rust: yes: the guard can be moved into the callback,
 //! and the order stays.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use greenprof_runtime::{
     sync::{self, Chan, Mutex, RawMutex, RawRwLock, RwLock, TryRecvError, WaitGroup},

@@ -5,7 +5,7 @@
 //!
 //! Leaks: `distributor`: chan send, `watcher`: sync.Mutex.Lock. In Rust: yes; the lock is held across the send on purpose.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
 
 use greenprof_runtime::{
     sync::{Chan, Mutex, RawMutex, channel},

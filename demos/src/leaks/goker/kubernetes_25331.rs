@@ -4,8 +4,6 @@
 //!
 //! Leaks: `runner`: chan send. In Rust: no, if the client owns the receiver of the results.
 
-use std::sync::Arc;
-
 use greenprof_runtime::{
     context::{Cancel, Context},
     select,

@@ -6,10 +6,7 @@
 //! Leaks: `tester`: chan receive, `pop`: chan receive, `locker`: sync.RWMutex.Lock. In Rust: yes; the lock is held across
 //! the wait on purpose.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
-};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use greenprof_runtime::{
     sync::{Chan, RawRwLock, RwLock, channel},

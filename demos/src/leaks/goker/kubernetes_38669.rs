@@ -5,8 +5,6 @@
 //!
 //! Leaks: `process`: chan send. In Rust: no, if the creator owns the receiver of the results.
 
-use std::sync::Arc;
-
 use greenprof_runtime::sync::{Chan, Mutex, channel};
 
 use crate::leaks::prelude::*;

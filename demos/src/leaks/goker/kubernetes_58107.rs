@@ -6,8 +6,6 @@
 //! Leaks: `worker`: sync.Cond.Wait, `syncer`: sync.RWMutex.Lock, `worker`: sync.RWMutex.RLock. In Rust: yes; the lock is
 //! held across the wait on purpose.
 
-use std::sync::Arc;
-
 use greenprof_runtime::sync::{Condvar, Mutex, RawRwLock, RwLock};
 
 use crate::leaks::prelude::*;

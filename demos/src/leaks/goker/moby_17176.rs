@@ -5,7 +5,7 @@
 //!
 //! Leaks: `child`: sync.Mutex.Lock. In Rust: no: the guard is dropped by the return.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use greenprof_runtime::{
     select,

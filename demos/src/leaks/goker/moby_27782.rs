@@ -8,8 +8,6 @@
 //!
 //! Leaks: `reader`: sync.Cond.Wait, `source`: select. In Rust: yes: the reader owns the receiver, and is alive.
 
-use std::sync::Arc;
-
 use greenprof_runtime::{
     select,
     sync::{Chan, Condvar, Mutex, channel},

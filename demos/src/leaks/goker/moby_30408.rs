@@ -4,8 +4,6 @@
 //!
 //! Leaks: `activator`: sync.Cond.Wait, `tester`: chan receive. In Rust: yes: a missing notification is missing.
 
-use std::sync::Arc;
-
 use greenprof_runtime::sync::{Chan, Condvar, Mutex, channel};
 
 use crate::leaks::prelude::*;

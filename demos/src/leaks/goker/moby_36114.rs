@@ -4,8 +4,6 @@
 //!
 //! Leaks: `service`: sync.Mutex.Lock. In Rust: yes, with guards as well.
 
-use std::sync::Arc;
-
 use greenprof_runtime::sync::{Mutex, RawMutex};
 
 use crate::leaks::prelude::*;

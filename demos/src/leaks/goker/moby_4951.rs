@@ -5,7 +5,7 @@
 //!
 //! Leaks: 2 x `deleter`: sync.Mutex.Lock. In Rust: yes, with guards as well.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use greenprof_runtime::{
     sync::{Mutex, RawMutex},

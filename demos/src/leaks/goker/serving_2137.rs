@@ -6,8 +6,6 @@
 //! Leaks: `tester`: chan receive, `first`: chan send, `second`: sync.Mutex.Lock. In Rust: yes, with guards and a semaphore
 //! as well.
 
-use std::sync::Arc;
-
 use greenprof_runtime::sync::{self, Chan, Mutex, RawMutex, WaitGroup, channel};
 
 use crate::leaks::prelude::*;

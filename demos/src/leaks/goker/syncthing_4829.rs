@@ -4,7 +4,7 @@
 //!
 //! Leaks: `service`: sync.RWMutex.RLock. In Rust: yes, with guards as well.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
 
 use greenprof_runtime::sync::{RawRwLock, RwLock};
 

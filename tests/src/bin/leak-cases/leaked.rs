@@ -5,7 +5,7 @@ use std::{collections::HashMap, mem, sync::Arc, thread, time::Duration};
 use greenprof_runtime::{
     context::Context,
     select, sleep, spawn,
-    sync::{Chan, Condvar, Mutex, Once, RawMutex, RwLock, Semaphore, WaitGroup, channel},
+    sync::{Chan, Condvar, Mutex, Once, RawMutex, RwLock, Semaphore, Shared, WaitGroup, channel},
     task, time,
 };
 
@@ -40,6 +40,7 @@ cases! {
     range_over_channel: ["leak"],
     full_buffer: ["leak"],
     channel_in_arc: ["leak"],
+    channel_in_shared: ["leak"],
     channel_in_map: ["leak"],
     channel_in_box_dyn: ["leak"],
     select_on_abandoned: ["leak"],
@@ -156,6 +157,16 @@ struct Service {
 #[inline(never)]
 fn channel_in_arc(lab: &Lab, here: bool) {
     let service = Arc::new(Service { requests: Chan::new(), _name: "service".to_owned() });
+    let other = service.clone();
+    go("leak", move || other.requests.recv());
+    sleep(Duration::from_millis(1));
+    drop(service);
+    look(lab, here);
+}
+
+#[inline(never)]
+fn channel_in_shared(lab: &Lab, here: bool) {
+    let service = Shared::new(Service { requests: Chan::new(), _name: "service".to_owned() });
     let other = service.clone();
     go("leak", move || other.requests.recv());
     sleep(Duration::from_millis(1));

@@ -18,8 +18,8 @@ use std::{
 use greenprof_runtime::{
     JoinHandle, Runtime,
     context::Context,
-    select, sleep,
-    sync::{Chan, Condvar, Mutex, Once, OnceCell, RawMutex, RwLock, Semaphore, WaitGroup, channel},
+    select, sleep, spawn,
+    sync::{Chan, Condvar, Mutex, Once, OnceCell, RawMutex, RwLock, Semaphore, Shared, WaitGroup, channel},
     task, task_local, time, yield_now,
 };
 
@@ -39,6 +39,9 @@ cases! {
     in_a_static,
     in_a_thread_local_of_a_thread,
     nested_in_boxes_and_maps,
+    in_a_shared_value,
+    borrowed_from_a_shared_value,
+    shared_value_that_is_handed_on,
     behind_a_leaked_box,
     in_flight_in_a_channel,
     in_a_blocked_message,
@@ -177,6 +180,57 @@ fn nested_in_boxes_and_maps(lab: &Lab) {
         wakes.wake();
     });
     drop(deep);
+    lab.detect();
+    assert_eq!(task.join().unwrap(), Some(7));
+}
+
+fn in_a_shared_value(lab: &Lab) {
+    let (chan, task) = receiver();
+    let inner = Shared::new(HashMap::from([("x", vec![None, Some(Box::new(chan))])]));
+    let outer = Shared::new(Some(inner));
+    let other = outer.clone();
+    go("sleeper", move || {
+        sleep(NAP);
+        let map = other.as_ref().as_ref().expect("it is there");
+        map["x"][1].as_ref().expect("it is there").send(7).expect("open");
+    });
+    drop(outer);
+    lab.detect();
+    assert_eq!(task.join().unwrap(), Some(7));
+}
+
+/// The only owner lies on the stack of the task that waits; a thread has a reference to what it owns.
+fn borrowed_from_a_shared_value(lab: &Lab) {
+    let task = go("receiver", || {
+        let chan = Shared::new(Chan::new());
+        thread::scope(|scope| {
+            let lent: &Chan<u32> = &chan;
+            scope.spawn(move || {
+                thread::sleep(NAP);
+                lent.send(7).expect("open");
+            });
+            chan.recv()
+        })
+    });
+    lab.detect();
+    assert_eq!(task.join().unwrap(), Some(7));
+}
+
+/// From task to task, used by each: every move makes the word before it a stale one.
+fn shared_value_that_is_handed_on(lab: &Lab) {
+    let (chan, task) = receiver();
+    let mut owner = Shared::new(chan);
+    for _ in 0..20 {
+        let hand_on = move || {
+            assert!(owner.is_empty());
+            owner
+        };
+        owner = spawn(hand_on).join().unwrap();
+    }
+    go("sleeper", move || {
+        sleep(NAP);
+        owner.send(7).expect("open");
+    });
     lab.detect();
     assert_eq!(task.join().unwrap(), Some(7));
 }

@@ -12,14 +12,14 @@ fn mark(section: &str) -> String {
 const END: &str = "<!-- end of report -->";
 
 /// Puts a section's table into a file.
-pub(super) fn update(file: &Path, section: &str, table: &str) -> anyhow::Result<()> {
+pub(crate) fn update(file: &Path, section: &str, table: &str) -> anyhow::Result<()> {
     let before = fs::read_to_string(file).with_context(|| format!("{} could not be read", file.display()))?;
     let after = replace(&before, section, table).with_context(|| format!("{} was not changed", file.display()))?;
     fs::write(file, after).with_context(|| format!("{} could not be written", file.display()))
 }
 
 /// The document with another table in the place of the section's.
-pub(super) fn replace(document: &str, section: &str, table: &str) -> anyhow::Result<String> {
+pub(crate) fn replace(document: &str, section: &str, table: &str) -> anyhow::Result<String> {
     let mark = mark(section);
     let Some((before, rest)) = document.split_once(&mark) else {
         bail!("it has no line `{mark}` for the table to stand below");

@@ -1,6 +1,6 @@
 //! The report: plan, samples, lines, table, result set.
 
-mod document;
+pub(crate) mod document;
 mod sampling;
 pub(crate) mod table;
 
@@ -12,7 +12,7 @@ use greenprof_benches::{builds, case::Case, peers::Peer};
 use crate::{
     detectors, go, heap,
     results::{
-        Set,
+        RESULTS, Set,
         line::Line,
         machine::{Machine, Run},
     },
@@ -22,16 +22,14 @@ use sampling::{Job, Plan};
 pub(crate) use sampling::{Samples, output_in_time};
 use table::Length;
 
-/// Samples of each peer: with nine, an interval can leave one outlier out at each end.
-const SAMPLES: usize = 9;
+/// Samples of each peer: the whole report with its hundreds of cases takes a quarter of an hour so. Of nine, which the committed
+/// results have, an interval can leave one outlier out at each end.
+const SAMPLES: usize = FEWEST;
 /// The fewest that may be judged by.
 pub(crate) const FEWEST: usize = 5;
 const QUICK_SAMPLES: usize = 3;
 /// With so many, an interval leaves a third of them out, and is about half as wide as with nine.
 const FULL_SAMPLES: usize = 25;
-
-/// Where the project's own results are.
-const RESULTS: &str = "docs/results";
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -41,13 +39,13 @@ pub(crate) struct Options {
     /// Only these cases, of those that the section has
     #[arg(long, value_delimiter = ',', value_name = "CASE")]
     cases: Vec<Case>,
-    /// Three short samples instead of nine: to look, not to judge
+    /// Three short samples instead of five: to look, not to judge
     #[arg(long)]
     quick: bool,
-    /// Twenty-five samples instead of nine, for narrower intervals
+    /// Twenty-five samples instead of five, for narrower intervals
     #[arg(long, conflicts_with = "quick")]
     full: bool,
-    /// Samples of each peer, instead of nine; five at least
+    /// Samples of each peer, instead of five, which are the fewest
     #[arg(long, conflicts_with_all = ["quick", "full"])]
     samples: Option<usize>,
     /// Print a line of JSON for each row instead of a table

@@ -128,7 +128,8 @@ fn cells(layout: Layout, lines: &[&Line]) -> Option<(&'static [Column], Vec<Vec<
     }
 }
 
-fn of_cost(line: &Line) -> Vec<String> {
+/// A row of costs.
+pub(crate) fn of_cost(line: &Line) -> Vec<String> {
     vec![
         line.name.clone(),
         line.workers.to_string(),

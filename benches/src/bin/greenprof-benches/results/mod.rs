@@ -7,11 +7,12 @@
 //! | `<section>.md`, `<section>.svg` | the section's table and plot |
 //! | `README.md` | what there is |
 //!
-//! A report replaces the sections that it has measured, and leaves the others as they are.
+//! The project's own set is also summed up in its README. A report replaces the sections that it has measured, and leaves the others as they are.
 
 pub(crate) mod line;
 pub(crate) mod machine;
 mod plot;
+mod summary;
 
 use std::{
     collections::BTreeMap,
@@ -26,11 +27,21 @@ use anyhow::{Context, ensure};
 use crate::{
     columns::{self, Column},
     detectors,
-    report::table::{self, Length},
+    report::{
+        document,
+        table::{self, Length},
+    },
     sections,
 };
 use line::Line;
 use machine::Run;
+
+/// Where the project's own results are, from its top level.
+pub(crate) const RESULTS: &str = "docs/results";
+
+/// What shows them, and the mark of their place there.
+const README: &str = "README.md";
+const SUMMARY: &str = "summary";
 
 const ROWS: &str = "rows.csv";
 const RUNS: &str = "runs.json";
@@ -98,7 +109,11 @@ impl Set {
         }
         put(folder, ROWS, &to_csv(&self.lines)?)?;
         put(folder, RUNS, &format!("{}\n", serde_json::to_string_pretty(&self.runs)?))?;
-        put(folder, INDEX, &self.index())
+        put(folder, INDEX, &self.index())?;
+        if folder == Path::new(RESULTS) && Path::new(README).exists() {
+            document::update(Path::new(README), SUMMARY, &self.summary(RESULTS))?;
+        }
+        Ok(())
     }
 
     fn of(&self, section: &str) -> impl Iterator<Item = &Line> {
