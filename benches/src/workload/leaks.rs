@@ -194,21 +194,33 @@ pub fn detections(shape: Shape, workers: usize, effort: Effort) -> anyhow::Resul
         let began = Instant::now();
         black_box(LeakProfile.write(0).context("no profile")?);
         samples[0].push(milliseconds(began.elapsed()));
-        let report = detect(Mode::Stop)?;
-        samples[1].push(report.leaked().len() as f64);
-        samples[2].push(milliseconds(report.cost.stopped));
+        let stopped = detect(Mode::Stop)?;
+        samples[1].push(stopped.leaked().len() as f64);
+        samples[2].push(milliseconds(stopped.cost.stopped));
         let report = detect(Mode::Fork)?;
         if let Some(reason) = report.not_copied {
             bail!("no copy of the process: {reason}");
         }
         if report.leaked().len() as f64 != samples[1][samples[1].len() - 1] {
-            bail!("{} were found in the copy, and {:?} in the process", report.leaked().len(), samples[1].last());
+            bail!(
+                "{} were found in the copy, and {} in the process; {}",
+                report.leaked().len(),
+                stopped.leaked().len(),
+                why_alive(&stopped)?
+            );
         }
         samples[3].push(milliseconds(report.cost.stopped));
     }
     crowd.check();
     let names = [SCAN, FOUND, STOP, STOP_FORK];
     Ok(names.into_iter().zip(samples).map(|(name, values)| (name.to_owned(), Summary::of(&values).median)).collect())
+}
+
+/// Why the first of the leaked tasks is alive now, if it is.
+fn why_alive(report: &Report) -> anyhow::Result<String> {
+    let Some(leak) = report.leaked().first() else { return Ok("there is none to ask about".to_owned()) };
+    let why = leak::why_alive(leak.task.id)?;
+    Ok(why.map_or("now it is leaked".to_owned(), |why| why.explain().join(" <- ")))
 }
 
 /// Detects once, with more patience than usual: threads may be many, and the machine busy.
