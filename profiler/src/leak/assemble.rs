@@ -20,16 +20,20 @@ use crate::tasks;
 /// Frames kept of each stack, as in the task profile.
 const DEPTH: usize = 128;
 
-pub(super) fn report(mut raw: Raw, options: &Options, reclaims: u64) -> Box<Report> {
-    let errors = heap::untracked(|| {
-        if raw.incomplete.is_none() {
-            watch::remember(raw.tables.found.iter().map(|found| found.mark), reclaims);
-        }
-        watch::errors()
-    });
-    let holders = heap::untracked(|| holders(&mut raw));
+/// In the untracked arena, all of it: what a report says of tasks, and what is left of earlier ones in memory that is used again, would
+/// lead the next scan to their stacks.
+pub(super) fn report(raw: Raw, options: &Options, reclaims: u64) -> Box<Report> {
+    heap::untracked(|| assemble(raw, options, reclaims))
+}
+
+fn assemble(mut raw: Raw, options: &Options, reclaims: u64) -> Box<Report> {
+    if raw.incomplete.is_none() {
+        watch::remember(raw.tables.found.iter().map(|found| found.mark), reclaims);
+    }
+    let errors = watch::errors();
+    let holders = holders(&mut raw);
     let by_task: HashMap<TaskId, &Found> = raw.tables.found.iter().map(|found| (found.id, found)).collect();
-    let snapshot = heap::untracked(|| world::tasks_of(raw.tables.found.iter().map(|found| found.mark), DEPTH));
+    let snapshot = world::tasks_of(raw.tables.found.iter().map(|found| found.mark), DEPTH);
     let mut leaks: Vec<Leak> = Vec::new();
     for info in snapshot.iter() {
         let Some(found) = by_task.get(&info.id) else { continue };

@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use greenprof_runtime::task::TaskId;
+use greenprof_runtime::{heap, task::TaskId};
 
 use super::{Options, deadlock, report::Report};
 
@@ -19,6 +19,10 @@ pub(super) fn count(options: &Options) -> u32 {
 
 /// Keeps of a report what an earlier one has, too.
 pub(super) fn agree(earlier: &Report, later: &mut Report) {
+    heap::untracked(|| keep_common(earlier, later));
+}
+
+fn keep_common(earlier: &Report, later: &mut Report) {
     let known: HashSet<TaskId> = earlier.tasks.iter().map(super::Leak::id).collect();
     let before = later.tasks.len();
     later.tasks.retain(|leak| known.contains(&leak.id()));
