@@ -174,7 +174,7 @@ mod tests {
         struct Panics;
         impl Drop for Panics {
             fn drop(&mut self) {
-                panic!("in a destructor");
+                panic::resume_unwind(Box::new("in a destructor"));
             }
         }
         let shared = Shared::new(Panics);

@@ -58,6 +58,8 @@ extern "C" fn after() {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use std::{
+        env,
+        process::Command,
         sync::atomic::{AtomicBool, Ordering},
         thread,
     };
@@ -84,8 +86,19 @@ mod tests {
         assert!(count() > 1);
     }
 
+    /// In a process of its own: std reads the list, too, when it prints the stack of a panic, and a test beside this one may.
     #[test]
     fn a_child_that_is_forked_while_others_read_can_read() {
+        let mut alone = Command::new(env::current_exe().unwrap());
+        let output =
+            alone.args(["--exact", "--ignored", "world::modules::tests::forks_while_others_read"]).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && text.contains("1 passed"), "{text}{output:?}");
+    }
+
+    #[test]
+    #[ignore = "run by `a_child_that_is_forked_while_others_read_can_read`"]
+    fn forks_while_others_read() {
         let end = AtomicBool::new(false);
         thread::scope(|scope| {
             scope.spawn(|| {
