@@ -37,7 +37,7 @@ macro_rules! rows {
 const SETTINGS: usize = 17;
 const PROGRAMS: usize = 8;
 
-const TABLE: [[Row; SETTINGS]; PROGRAMS] = rows!(
+static TABLE: [[Row; SETTINGS]; PROGRAMS] = rows!(
     "orders" OverheadOrders "ns" "", "orders" OverheadOrders "ms" ", p50", "orders" OverheadOrders "ms" ", p99",
     "orders" OverheadOrders "ms" ", p99.9", "compute" OverheadCompute "ns" "", "allocate" OverheadAllocate "ns" "",
     "ping-pong (worst case)" OverheadPingPong "ns" "", "contended lock" OverheadLock "ns" "";
