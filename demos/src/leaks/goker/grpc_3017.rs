@@ -64,16 +64,16 @@ struct Cache {
 }
 
 impl Cache {
-    fn remove_connection(self: &Arc<Self>, address: u32, stops: &Stops) {
-        self.lock.lock();
-        let mut entries = self.entries.lock().expect("nobody panics");
+    fn remove_connection(this: &Arc<Self>, address: u32, stops: &Stops) {
+        this.lock.lock();
+        let mut entries = this.entries.lock().expect("nobody panics");
         entries.entry(address).or_insert_with(|| {
             let called_off = Arc::new(AtomicBool::new(false));
-            let (cache, flag, stops) = (self.clone(), called_off.clone(), stops.clone());
+            let (cache, flag, stops) = (this.clone(), called_off.clone(), stops.clone());
             Doomed { timer: after_func(DELAY, move || cache.delete(address, &flag, &stops)), called_off }
         });
         drop(entries);
-        self.lock.unlock();
+        this.lock.unlock();
     }
 
     fn delete(&self, address: u32, called_off: &AtomicBool, stops: &Stops) {
@@ -115,7 +115,7 @@ fn run(scene: &Scene, rounds: u32) {
         let cache = Arc::new(Cache { lock: RawMutex::new(), entries: std::sync::Mutex::default() });
         let stops = Stops { begun: stage.gate(), may_lock: stage.gate(), returned: stage.gate() };
         for _ in 0..rounds {
-            cache.remove_connection(7, &stops);
+            Cache::remove_connection(&cache, 7, &stops);
             stops.begun.pass();
             yield_now();
             cache.new_connection(7);

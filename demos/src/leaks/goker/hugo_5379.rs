@@ -61,20 +61,20 @@ struct Page<L> {
 }
 
 impl<L: Lock> Page<L> {
-    fn count_words(self: &Arc<Self>, scene: &Scene) {
-        self.content.call_once(|| self.make_content(scene));
-        self.plain.call_once(|| self.lock.hold(|| {}));
+    fn count_words(this: &Arc<Self>, scene: &Scene) {
+        this.content.call_once(|| Self::make_content(this, scene));
+        this.plain.call_once(|| this.lock.hold(|| {}));
     }
 
     /// Renders in a task of its own, which is given up after a while.
-    fn make_content(self: &Arc<Self>, scene: &Scene) {
+    fn make_content(this: &Arc<Self>, scene: &Scene) {
         let (context, _cancel) = Context::background().with_timeout(PATIENCE);
         let (rendered, has_lock): (_, Gate) = (Chan::with_capacity(1), scene.gate());
-        let (page, stage, result, took) = (self.clone(), scene.clone(), rendered.clone(), has_lock.clone());
+        let (page, stage, result, took) = (this.clone(), scene.clone(), rendered.clone(), has_lock.clone());
         scene.spawn("renderer", move || {
             page.lock.hold(|| {
                 took.open();
-                page.count_words(&stage);
+                Self::count_words(&page, &stage);
             });
             result.send(())
         });
@@ -94,7 +94,7 @@ fn run<L: Lock>(scene: &Scene) {
         for _ in 0..2 {
             let (page, group, scene) = (page.clone(), group.clone(), stage.clone());
             stage.spawn("renderer", move || {
-                page.count_words(&scene);
+                Page::count_words(&page, &scene);
                 group.done();
             });
         }
