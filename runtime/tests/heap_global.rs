@@ -317,6 +317,11 @@ fn samples_are_told_and_their_frees_too() {
     sampling::set_rate(1);
     let blocks: Vec<Vec<u8>> = (0..1000).map(|_| Vec::with_capacity(MARKED)).collect();
     assert_eq!(SAMPLED.load(Ordering::Relaxed), 1000);
+    // Any address may be asked about: inside of a block, behind the last one of a span, in no span.
+    let first = blocks[0].as_ptr() as usize;
+    assert_eq!(sampling::kept(first + MARKED - 1), Some(!first as u64));
+    let around = (first - (1 << 22)..first + (1 << 22)).step_by(512);
+    assert!(around.filter_map(sampling::kept).count() > 1000);
     thread::spawn(move || drop(blocks)).join().unwrap();
     assert_eq!(FREED.load(Ordering::Relaxed), 1000);
     // A block that grows was freed and allocated, in place or not.

@@ -73,7 +73,8 @@ pub(super) fn take(block: *mut u8) -> u64 {
 
 /// The word about the block that an address points into, if it is a sample.
 pub(super) fn look(address: usize) -> Option<u64> {
-    let page = range::head(range::page_of(address)?).load(Ordering::Relaxed) as usize;
+    let page_of_it = range::page_of(address)?;
+    let page = range::head(page_of_it).load(Ordering::Relaxed) as usize;
     let (span, kind) = (range::span(page), || range::kind(page).load(Ordering::Relaxed));
     let seen = kind();
     let kept = match span.state() {
@@ -82,7 +83,11 @@ pub(super) fn look(address: usize) -> Option<u64> {
             // A span of a kind ends under that kind's lock.
             let lock = central(seen.into()).raw();
             lock.lock();
-            let is_current = span.state() == State::Small && kind() == seen;
+            // The entry of a page that is in no span is out of date, and behind the last block a span may have room for none.
+            let is_inside = page <= page_of_it
+                && page_of_it - page < span.length()
+                && span.class().index(address - range::address(page)) < span.class().blocks as usize;
+            let is_current = span.state() == State::Small && kind() == seen && is_inside;
             let kept = if is_current { small_word(span, page, address).load(Ordering::Relaxed) } else { 0 };
             lock.unlock();
             kept

@@ -9,7 +9,7 @@ use crate::{
     sections::{self, Layout},
 };
 
-const OF_COSTS: [Column; 8] = [
+pub(crate) const OF_COSTS: [Column; 8] = [
     ("workload", true),
     ("W", false),
     ("ours", false),

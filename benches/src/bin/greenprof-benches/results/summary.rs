@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use super::{Set, line::Verdict};
 use crate::{
-    columns::{self, Column},
-    report::table::of_cost,
+    columns,
+    report::table::{OF_COSTS, of_cost},
 };
 
 /// The rows that stand for their sections, with their peers; of several numbers of workers the last.
@@ -28,17 +28,6 @@ const HEADLINES: [(&str, &str, &str); 16] = [
     ("overhead", "orders: all that stays on", "off"),
 ];
 
-const COLUMNS: [Column; 8] = [
-    ("workload", true),
-    ("W", false),
-    ("ours", false),
-    ("peer", false),
-    ("ratio", false),
-    ("interval", true),
-    ("target", false),
-    ("verdict", true),
-];
-
 impl Set {
     /// The rows that stand for the others, and how many targets were met, as Markdown. Links are from the project's top level.
     pub(super) fn summary(&self, folder: &str) -> String {
@@ -48,7 +37,7 @@ impl Set {
         };
         let rows: Vec<Vec<String>> = HEADLINES.iter().filter_map(headline).collect();
         let mut text = String::new();
-        columns::markdown(&mut text, &COLUMNS, &rows);
+        columns::markdown(&mut text, &OF_COSTS, &rows);
         let count =
             |section: &str, verdict: Verdict| self.of(section).filter(|line| line.verdict == Some(verdict)).count();
         let sections = self.known().map(|(name, _)| {
