@@ -13,7 +13,12 @@ use std::{
 };
 
 use greenprof_profiler::{http::DebugServer, registry, trace::register_flight_recorder};
-use greenprof_runtime::{Runtime, sleep, sync::Mutex, task};
+use greenprof_runtime::{
+    Runtime, sleep,
+    sync::Mutex,
+    task::{self, WaitReason},
+    world::{self, TaskState},
+};
 use greenprof_tests::{StopOnDrop, client, cpu_profiler, perfetto, stress};
 use greenprof_tracer::{Builder, Format, perfetto::convert};
 use serde_json::Value;
@@ -39,6 +44,17 @@ fn check(folder: &Path, name: &str, bytes: &[u8]) -> Value {
     let file = folder.join(name);
     fs::write(&file, bytes).expect("written");
     perfetto::check(&file)
+}
+
+/// Sleeps until the task waits for `reason`: on a busy machine that can be later than any time set here.
+fn until_waits(task: &str, reason: WaitReason) {
+    let waits = |t: &world::TaskInfo| t.name.as_deref() == Some(task) && t.state == TaskState::Waiting(reason);
+    loop {
+        sleep(Duration::from_millis(1));
+        if world::tasks(1).iter().any(waits) {
+            return;
+        }
+    }
 }
 
 fn number(value: &Value) -> u64 {
@@ -92,7 +108,7 @@ fn what_a_known_program_does_is_shown() {
         let held = lock.lock();
         let theirs = lock.clone();
         let waiter = task::Builder::new().name("waiter").spawn(move || drop(theirs.lock())).expect("memory");
-        sleep(Duration::from_millis(5));
+        until_waits("waiter", WaitReason::MutexLock);
         drop(held);
         waiter.join().expect("no panic");
         task::blocking(|| thread::sleep(Duration::from_millis(1)));
