@@ -41,7 +41,7 @@ use parking_lot::Mutex;
 use thiserror::Error;
 
 use crate::{
-    sync::Chan,
+    sync::{Chan, Shared},
     sys::clock,
     time::{Action, Alarm, TimerId, Timers},
 };
@@ -80,7 +80,7 @@ pub enum ContextError {
 /// ```
 #[derive(Clone)]
 pub struct Context {
-    node: Arc<Node>,
+    node: Owner,
 }
 
 /// Cancels a context. Clones cancel the same one.
@@ -101,14 +101,18 @@ pub struct Context {
 #[derive(Clone)]
 #[must_use = "a context without its cancel handle can only be ended by its parent or its deadline"]
 pub struct Cancel {
-    node: Arc<Node>,
+    node: Owner,
 }
+
+/// What handles, and the children of a node, hold it by: so that a leak scan can tell a handle from a copy that a move has left. The
+/// `Arc` is there for the weak references of parents and timers; only they make it a strong one of their own, for a moment.
+type Owner = Shared<Arc<Node>>;
 
 struct Node {
     /// The key among the parent's children. Not the address: a node that is dropped last is moved for that.
     id: u64,
     /// Nothing for a background context, which is never cancelled.
-    parent: Option<Arc<Node>>,
+    parent: Option<Owner>,
     deadline: Option<Instant>,
     /// Made when first asked for.
     done: OnceLock<Chan<()>>,
@@ -134,6 +138,7 @@ impl Context {
     /// let root = Context::background();
     /// assert!(root.err().is_none() && root.deadline().is_none());
     /// ```
+    #[track_caller]
     pub fn background() -> Self {
         Self { node: Node::new(None, None) }
     }
@@ -150,6 +155,7 @@ impl Context {
     /// cancel.cancel();
     /// assert!(request.err().is_some());
     /// ```
+    #[track_caller]
     pub fn with_cancel(&self) -> (Self, Cancel) {
         let node = Node::new(Some(self.node.clone()), self.node.deadline);
         node.attach();
@@ -169,6 +175,7 @@ impl Context {
     ///
     /// # Panics
     /// If the system has no thread for timers.
+    #[track_caller]
     pub fn with_timeout(&self, duration: Duration) -> (Self, Cancel) {
         match Instant::now().checked_add(duration) {
             Some(deadline) => self.with_deadline(deadline),
@@ -189,6 +196,7 @@ impl Context {
     ///
     /// # Panics
     /// If the system has no thread for timers.
+    #[track_caller]
     pub fn with_deadline(&self, deadline: Instant) -> (Self, Cancel) {
         if self.node.deadline.is_some_and(|earlier| earlier <= deadline) {
             return self.with_cancel(); // the parent will end it
@@ -220,7 +228,7 @@ impl Context {
     /// ```
     #[track_caller]
     pub fn done(&self) -> &Chan<()> {
-        let node = &*self.node;
+        let node = &**self.node;
         if let Some(done) = node.done.get() {
             return done;
         }
@@ -262,11 +270,12 @@ impl Cancel {
 }
 
 impl Node {
-    fn new(parent: Option<Arc<Node>>, deadline: Option<Instant>) -> Arc<Self> {
+    #[track_caller]
+    fn new(parent: Option<Owner>, deadline: Option<Instant>) -> Owner {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         // Relaxed: a number that nobody else has.
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Arc::new(Self { id, parent, deadline, done: OnceLock::new(), state: Mutex::default() })
+        Shared::new(Arc::new(Self { id, parent, deadline, done: OnceLock::new(), state: Mutex::default() }))
     }
 
     /// Enters a new node into its parent's children, or ends it with the parent's reason.
@@ -350,7 +359,7 @@ impl Drop for Node {
         self.detach();
         // The parents that only this node kept, one by one: dropping a deep tree must not recurse.
         let mut next = self.parent.take();
-        while let Some(mut parent) = next.and_then(Arc::into_inner) {
+        while let Some(mut parent) = next.and_then(Shared::into_inner).and_then(Arc::into_inner) {
             parent.detach();
             next = parent.parent.take();
         }

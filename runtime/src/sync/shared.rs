@@ -45,7 +45,7 @@ unsafe impl<T: Send + Sync> Sync for Shared<T> {}
 
 #[repr(C)] // so that one who does not know `T` finds the value
 pub(super) struct State<T> {
-    /// A box in the program's heap. Written once.
+    /// A box in the program's heap, until the last owner takes it: then null.
     value: *mut T,
 }
 
@@ -55,9 +55,15 @@ impl<T> Body for State<T> {
     fn destroy(&mut self) {
         // Out of the core, in which a leak scan does not look any more: the value's destructor may wait, and may be what somebody
         // waits for.
-        let value = mem::replace(&mut self.value, ptr::dangling_mut());
-        // SAFETY: made from a box, and nobody else has it any more.
-        drop(unsafe { Box::from_raw(value) });
+        drop(self.take());
+    }
+}
+
+impl<T> State<T> {
+    fn take(&mut self) -> Option<Box<T>> {
+        let value = mem::replace(&mut self.value, ptr::null_mut());
+        // SAFETY: null, or made from a box, and nobody else has it any more.
+        (!value.is_null()).then(|| unsafe { Box::from_raw(value) })
     }
 }
 
@@ -85,6 +91,21 @@ impl<T> Shared<T> {
     /// ```
     pub fn ptr_eq(this: &Self, other: &Self) -> bool {
         ptr::eq(this.handle.core().memory(), other.handle.core().memory())
+    }
+
+    /// Gives the value back if this is its last owner; otherwise there is one owner less. Of several threads that give their owners
+    /// up by this, exactly one gets the value.
+    ///
+    /// ```
+    /// use greenprof_runtime::sync::Shared;
+    ///
+    /// let shared = Shared::new(String::from("value"));
+    /// let other = shared.clone();
+    /// assert_eq!(Shared::into_inner(shared), None);
+    /// assert_eq!(Shared::into_inner(other).as_deref(), Some("value"));
+    /// ```
+    pub fn into_inner(this: Self) -> Option<T> {
+        this.handle.take_if_last(State::take).flatten().map(|value| *value)
     }
 }
 
@@ -166,6 +187,20 @@ mod tests {
                 drop(shared);
             });
             assert_eq!(drops.load(Ordering::Relaxed), 1);
+        }
+    }
+
+    #[test]
+    fn one_of_all_owners_gets_the_value() {
+        for _ in 0..200 {
+            let drops = Arc::new(AtomicUsize::new(0));
+            let shared = Shared::new(Counted(drops.clone()));
+            let got = thread::scope(|scope| {
+                let others = [shared.clone(), shared.clone()].map(|other| scope.spawn(|| Shared::into_inner(other)));
+                let own = Shared::into_inner(shared);
+                others.into_iter().map(|other| other.join().expect("no panic")).chain([own]).flatten().count()
+            });
+            assert_eq!((got, drops.load(Ordering::Relaxed)), (1, 1));
         }
     }
 

@@ -22,7 +22,7 @@
 //! look at `sleeping_until` comes after (2), and finds AWAKE or what (4) has stored.
 
 use std::{
-    sync::{Arc, LazyLock, Weak},
+    sync::{Arc, LazyLock, Weak, atomic::compiler_fence},
     thread,
     time::Duration,
 };
@@ -61,6 +61,8 @@ pub(crate) struct Timers {
     sleeping_until: AtomicU64,
     /// Changes when the thread has to look at the wheels again.
     changes: AtomicU32,
+    /// The thread's id while it waits; 0 while it has something that it took from a wheel, or may have.
+    waits: AtomicU32,
     /// Whether the thread has been started, or never will be.
     started: AtomicBool,
     stopping: AtomicBool,
@@ -117,6 +119,7 @@ impl Timers {
             shards: (0..processors.min(MAX_SHARDS)).map(shard).collect(),
             sleeping_until: AtomicU64::new(u64::MAX),
             changes: AtomicU32::new(0),
+            waits: AtomicU32::new(0),
             started: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             thread: Mutex::new(Thread::default()),
@@ -233,7 +236,7 @@ impl Timers {
     }
 
     fn work(&self) {
-        let mut due = Vec::with_capacity(BATCH);
+        let id = crate::sys::thread::id() as u32;
         loop {
             let changes = self.changes.load(Ordering::SeqCst);
             if self.stopping.load(Ordering::SeqCst) {
@@ -242,6 +245,8 @@ impl Timers {
             self.sleeping_until.store(AWAKE, Ordering::SeqCst);
             let now = clock::now();
             let mut next = u64::MAX;
+            // Not kept: what it held would lie in it until it is overwritten, and look like something held.
+            let mut due = Vec::new();
             for (index, shard) in self.shards.iter().enumerate() {
                 let mut shard = shard.lock();
                 shard.expire(index, now, &mut due);
@@ -253,8 +258,24 @@ impl Timers {
             }
             self.sleeping_until.store(next, Ordering::SeqCst);
             let timeout = (next != u64::MAX).then(|| Duration::from_nanos(next.saturating_sub(now)));
+            self.set_waits(id);
             futex::wait(&self.changes, changes, timeout);
+            self.set_waits(0);
         }
+    }
+
+    fn set_waits(&self, id: u32) {
+        // Relaxed: for one who has stopped this thread, and sees its stores in order.
+        compiler_fence(Ordering::SeqCst);
+        self.waits.store(id, Ordering::Relaxed);
+        compiler_fence(Ordering::SeqCst);
+    }
+
+    /// Whether the thread with this id is that of these timers, and waits: its stack and its registers have left-overs of what it
+    /// fired, and nothing else of the program's. For one who has stopped the world.
+    #[cfg(not(loom))]
+    pub(crate) fn waits_in(&self, thread: i32) -> bool {
+        self.waits.load(Ordering::Relaxed) == thread as u32
     }
 
     /// Fires what is due, from a worker's loop: when all processors are busy, the system does not run the timer thread at

@@ -2,7 +2,7 @@
 
 use std::{
     arch::asm,
-    ptr,
+    fs, iter, ptr,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -143,6 +143,33 @@ fn thread_locals_of_others_are_found() {
     .unwrap()
     .value;
     assert!(found && all);
+}
+
+#[test]
+fn a_timer_thread_that_waits_is_told() {
+    let _alone = alone();
+    let waiting = || {
+        let mut ids = [0; 8];
+        let stop = world::stop(PATIENT, |world| {
+            let waiting = world.threads().filter(|thread| thread.waits_for_timers()).map(|thread| thread.id());
+            ids.iter_mut().zip(waiting).for_each(|(place, id)| *place = id);
+        });
+        assert!(stop.unwrap().complete);
+        ids.into_iter().filter(|id| *id != 0).collect::<Vec<_>>()
+    };
+    let runtime = Runtime::builder().workers(1).build().unwrap();
+    let before = waiting();
+    let never = runtime.handle().after_func(Duration::from_secs(3600), || ());
+    let told = iter::repeat_with(|| {
+        thread::sleep(Duration::from_millis(1));
+        waiting()
+    });
+    let told = told.take(10_000).find(|ids| ids.len() > before.len()).expect("it waits for the timer");
+    for id in told {
+        let name = fs::read_to_string(format!("/proc/self/task/{id}/comm")).unwrap();
+        assert_eq!(name.trim(), "greenprof-timer");
+    }
+    never.stop();
 }
 
 #[test]

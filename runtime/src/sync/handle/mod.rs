@@ -33,6 +33,7 @@ pub(crate) mod word;
 
 use std::{
     marker::PhantomData,
+    mem::ManuallyDrop,
     ops::{Deref, DerefMut},
     panic::Location,
 };
@@ -72,6 +73,20 @@ impl<B: Body> Handle<B> {
     #[inline]
     pub(crate) fn core(&self) -> Locker<'_, B> {
         Locker::new(core_of(self, core::core(self.tagged.touch().index())))
+    }
+
+    /// Gives the handle up. If it was the last one, takes something out of the body before that ends.
+    pub(crate) fn take_if_last<R>(self, take: impl FnOnce(&mut B) -> R) -> Option<R> {
+        let word = ManuallyDrop::new(self).tagged.end()?;
+        let core = core::core(word.index());
+        if !core.tags.release(word.tag()) {
+            return None;
+        }
+        // SAFETY: no handle is left, and cores are reached through handles only.
+        let taken = take(unsafe { &mut *core.body::<B>() });
+        // SAFETY: as above.
+        unsafe { core::free::<B>(word.index()) };
+        Some(taken)
     }
 
     /// The word as it is in memory now.
