@@ -28,7 +28,8 @@ fn examples() -> PathBuf {
     let build = || {
         let binaries = PathBuf::from(env!("CARGO_BIN_EXE_greenprof-demos")).parent().expect("a directory").to_owned();
         let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--quiet", "--package", env!("CARGO_PKG_NAME"), "--examples", "--target-dir"]);
+        // Of the workspace: for the package alone its dependencies would be built once more, with fewer features.
+        cargo.args(["build", "--quiet", "--workspace", "--examples", "--target-dir"]);
         cargo.arg(binaries.parent().expect("a target directory"));
         if !cfg!(debug_assertions) {
             cargo.arg("--release");

@@ -10,7 +10,7 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use crate::sys::futex;
+use crate::sys::{errno, futex};
 
 const FREE: u32 = 0;
 const HELD: u32 = 1;
@@ -50,12 +50,12 @@ impl RawLock {
                 return;
             }
         }
-        let errno = errno();
-        // Acquire: as in `try_lock`.
-        while self.0.swap(CONTENDED, Ordering::Acquire) != FREE {
-            futex::wait(&self.0, CONTENDED, None);
-        }
-        set_errno(errno);
+        errno::preserved(|| {
+            // Acquire: as in `try_lock`.
+            while self.0.swap(CONTENDED, Ordering::Acquire) != FREE {
+                futex::wait(&self.0, CONTENDED, None);
+            }
+        });
     }
 
     /// Only the holder may call it.
@@ -66,17 +66,6 @@ impl RawLock {
             futex::wake_one(&self.0);
         }
     }
-}
-
-/// A sleep leaves an error number behind, and who frees memory on its way to looking at its own does not expect that.
-fn errno() -> libc::c_int {
-    // SAFETY: the calling thread's error number.
-    unsafe { *libc::__errno_location() }
-}
-
-fn set_errno(value: libc::c_int) {
-    // SAFETY: as above.
-    unsafe { *libc::__errno_location() = value };
 }
 
 /// A value and the lock that guards it.

@@ -47,6 +47,8 @@ mod real {
         time::Duration,
     };
 
+    use crate::sys::errno;
+
     const FREE: u8 = 0;
     const HELD: u8 = 1;
 
@@ -73,7 +75,7 @@ mod real {
         #[inline]
         pub(super) fn lock(&self) {
             if !self.try_lock() {
-                self.wait();
+                errno::preserved(|| self.wait()); // an instrument may lock while memory is allocated
             }
         }
 

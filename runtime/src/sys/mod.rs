@@ -2,6 +2,7 @@
 
 pub(crate) mod atomic;
 pub(crate) mod clock;
+pub(crate) mod errno;
 pub(crate) mod futex;
 pub(crate) mod histogram;
 pub(crate) mod lock;

@@ -13,7 +13,7 @@ use super::unwind::{self, WalkEnd};
 use crate::{
     labels::{self, LabelSet},
     scheduler::current_worker,
-    sys::thread,
+    sys::{errno, thread},
 };
 
 /// Whose code it is.
@@ -79,12 +79,7 @@ fn own_stack() -> Range<usize> {
         static OWN: Cell<Option<(usize, usize)>> = const { Cell::new(None) };
     }
     let (start, end) = OWN.get().unwrap_or_else(|| {
-        // Who allocates on its way to looking at its error number does not expect that it changes.
-        // SAFETY: the calling thread's error number.
-        let error = unsafe { *libc::__errno_location() };
-        let bounds = thread::stack_bounds();
-        // SAFETY: as above.
-        unsafe { *libc::__errno_location() = error };
+        let bounds = errno::preserved(thread::stack_bounds);
         OWN.set(Some((bounds.start, bounds.end)));
         (bounds.start, bounds.end)
     });
