@@ -193,13 +193,13 @@ fn a_flight_recorder_and_a_cpu_profile_do_not_disturb_captures_that_overlap_them
         let stop = stop.clone();
         thread::spawn(move || stress::run(2, 7, stop))
     };
-    let recorder = greenprof_tracer::flight_recorder().window(Duration::from_millis(900)).start().expect("a recorder");
+    let recorder = greenprof_tracer::flight_recorder().window(Duration::from_millis(400)).start().expect("a recorder");
     let _one_at_a_time = greenprof_tests::cpu_profiler();
     let profile = greenprof_profiler::cpu::start(100).expect("the profiler is free");
     let mut dumps = Vec::new();
     for _ in 0..3 {
         let trace = greenprof_tracer::start(Vec::new()).expect("a trace");
-        thread::sleep(Duration::from_millis(400));
+        thread::sleep(Duration::from_millis(150));
         let mut dump = Vec::new();
         recorder.dump(&mut dump).expect("written to memory");
         dumps.push(dump);
