@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use greenprof_runtime::{BuildError, Runtime, time::sleep, world::TaskInfo};
+use greenprof_runtime::{BuildError, Runtime, heap, time::sleep, world::TaskInfo};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -123,21 +123,15 @@ impl Stage for Run {
         if when == Moment::AtRest {
             judge.rest();
         }
-        let blocked = unfinished(judge.runtime_id);
+        let blocked = heap::untracked(|| unfinished(judge.runtime_id).counted());
         let start = Instant::now();
         let report = judge.detector.look(judge.runtime_id);
         let micros = start.elapsed().as_micros() as u64;
         let why = if judge.asks_why { judge.why() } else { Vec::new() };
         let mut seen = judge.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let before = seen.take().map(|seen| seen.reported.into_iter().collect::<Sites>()).unwrap_or_default();
-        *seen = Some(Observation {
-            blocked: blocked.counted(),
-            reported: before.plus(report.leaked).counted(),
-            incomplete: report.incomplete,
-            micros,
-            why,
-            left: Vec::new(),
-        });
+        let reported = heap::untracked(|| before.plus(report.leaked).counted());
+        *seen = Some(Observation { blocked, reported, incomplete: report.incomplete, micros, why, left: Vec::new() });
     }
 
     fn look_aside(&self) {

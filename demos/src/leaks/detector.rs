@@ -8,6 +8,7 @@ use greenprof_profiler::{
     tasks::Task,
 };
 use greenprof_runtime::{
+    heap,
     task::{TaskId, WaitReason},
     time::sleep,
     world::{self, TaskInfo, TaskState},
@@ -88,19 +89,21 @@ pub fn named(name: &str) -> Option<Box<dyn Detector>> {
 /// The task in which a program runs.
 pub(super) const MAIN: &str = "main";
 
-/// The tasks of the runtime that have not ended, the main task and the calling one left out.
+/// The tasks of the runtime that have not ended, the main task and the calling one left out. The table lies where no detector
+/// looks: it has gaps, and in those what the program has left there.
 pub(super) fn unfinished(runtime_id: u32) -> Sites {
-    unfinished_tasks(runtime_id).into_iter().map(|task| (task.name.unwrap_or_default(), task.state)).collect()
+    heap::untracked(|| {
+        unfinished_tasks(runtime_id).into_iter().map(|task| (task.name.unwrap_or_default(), task.state)).collect()
+    })
 }
 
 /// The same, as tasks.
 pub(super) fn unfinished_tasks(runtime_id: u32) -> Vec<TaskInfo> {
     let caller = greenprof_runtime::task::current_id();
-    let tasks = world::tasks(0);
     let of_program = |task: &&TaskInfo| {
         task.runtime_id == runtime_id && Some(task.id) != caller && task.name.as_deref() != Some(MAIN)
     };
-    tasks.iter().filter(of_program).cloned().collect()
+    heap::untracked(|| world::tasks(0).iter().filter(of_program).cloned().collect())
 }
 
 struct Reachability {

@@ -109,7 +109,7 @@ fn mark_thread(marker: &mut Marker<'_>, thread: &Thread<'_>, caller: Option<&Cal
     let scheduler = Rule { plain: true, stacks: false, new_stacks };
     let worker = thread.worker();
     let is_own = |kind| worker.is_some() && kind == StackKind::Thread;
-    let is_empty = worker.is_none() && thread.waits_for_timers();
+    let is_empty = worker.is_none() && thread.is_idle_timer_thread();
     let has_values = |kind| if is_own(kind) { worker.is_some_and(WorkerThread::fires) } else { !is_empty };
     let rule = |kind| if is_own(kind) { scheduler } else { program };
     let innermost = thread.stacks().next().map_or(StackKind::Other, |stack| stack.kind);

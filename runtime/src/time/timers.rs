@@ -61,8 +61,8 @@ pub(crate) struct Timers {
     sleeping_until: AtomicU64,
     /// Changes when the thread has to look at the wheels again.
     changes: AtomicU32,
-    /// The thread's id while it waits; 0 while it has something that it took from a wheel, or may have.
-    waits: AtomicU32,
+    /// The thread's id; 0 while it has something of the program's that it took from a wheel.
+    idle: AtomicU32,
     /// Whether the thread has been started, or never will be.
     started: AtomicBool,
     stopping: AtomicBool,
@@ -119,7 +119,7 @@ impl Timers {
             shards: (0..processors.min(MAX_SHARDS)).map(shard).collect(),
             sleeping_until: AtomicU64::new(u64::MAX),
             changes: AtomicU32::new(0),
-            waits: AtomicU32::new(0),
+            idle: AtomicU32::new(0),
             started: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             thread: Mutex::new(Thread::default()),
@@ -237,6 +237,7 @@ impl Timers {
 
     fn work(&self) {
         let id = crate::sys::thread::id() as u32;
+        self.set_idle(id);
         loop {
             let changes = self.changes.load(Ordering::SeqCst);
             if self.stopping.load(Ordering::SeqCst) {
@@ -249,33 +250,32 @@ impl Timers {
             let mut due = Vec::new();
             for (index, shard) in self.shards.iter().enumerate() {
                 let mut shard = shard.lock();
-                shard.expire(index, now, &mut due);
+                shard.expire(index, now, &mut due, || self.set_idle(0));
                 next = next.min(shard.wheel.next().unwrap_or(u64::MAX));
             }
             if !due.is_empty() {
-                fire(&mut due);
+                fire(due);
+                self.set_idle(id);
                 continue; // that took time, in which others may have come due
             }
             self.sleeping_until.store(next, Ordering::SeqCst);
             let timeout = (next != u64::MAX).then(|| Duration::from_nanos(next.saturating_sub(now)));
-            self.set_waits(id);
             futex::wait(&self.changes, changes, timeout);
-            self.set_waits(0);
         }
     }
 
-    fn set_waits(&self, id: u32) {
+    fn set_idle(&self, id: u32) {
         // Relaxed: for one who has stopped this thread, and sees its stores in order.
         compiler_fence(Ordering::SeqCst);
-        self.waits.store(id, Ordering::Relaxed);
+        self.idle.store(id, Ordering::Relaxed);
         compiler_fence(Ordering::SeqCst);
     }
 
-    /// Whether the thread with this id is that of these timers, and waits: its stack and its registers have left-overs of what it
-    /// fired, and nothing else of the program's. For one who has stopped the world.
+    /// Whether the thread with this id is that of these timers, and has nothing of the program's: its stack and its registers have
+    /// only what is left of earlier timers. For one who has stopped the world, and found no wheel locked.
     #[cfg(not(loom))]
-    pub(crate) fn waits_in(&self, thread: i32) -> bool {
-        self.waits.load(Ordering::Relaxed) == thread as u32
+    pub(crate) fn is_idle_thread(&self, thread: i32) -> bool {
+        self.idle.load(Ordering::Relaxed) == thread as u32
     }
 
     /// Fires what is due, from a worker's loop: when all processors are busy, the system does not run the timer thread at
@@ -290,16 +290,14 @@ impl Timers {
         if until > now {
             return;
         }
-        worker.inspect(|worker| worker.set_fires(true));
         let mut due = Vec::new();
         for (index, shard) in self.shards.iter().enumerate() {
             // Who holds it is at it already.
             if let Some(mut shard) = shard.try_lock() {
-                shard.expire(index, now, &mut due);
+                shard.expire(index, now, &mut due, || _ = worker.inspect(|worker| worker.set_fires(true)));
             }
         }
-        fire(&mut due);
-        drop(due);
+        fire(due);
         worker.inspect(|worker| worker.set_fires(false));
     }
 
@@ -321,14 +319,15 @@ impl Drop for Timers {
 }
 
 impl Shard {
-    /// Takes out a batch of what is due.
-    fn expire(&mut self, index: usize, now: u64, due: &mut Vec<Due>) {
-        let due_here = |expired: Expired<Action>| Due {
-            id: TimerId { shard: index as u32, key: expired.key },
-            deadline: expired.deadline,
-            action: expired.value,
-        };
-        self.wheel.expire(now, BATCH, |expired| due.push(due_here(expired)));
+    /// Takes out a batch of what is due. `values` is called when that includes something of the program's: while the wheel is
+    /// locked, so that one who stops the world before sees that.
+    fn expire(&mut self, index: usize, now: u64, due: &mut Vec<Due>, mut values: impl FnMut()) {
+        self.wheel.expire(now, BATCH, |Expired { key, deadline, value: action }| {
+            if !matches!(action, Action::Unpark(_)) {
+                values();
+            }
+            due.push(Due { id: TimerId { shard: index as u32, key }, deadline, action });
+        });
     }
 }
 
@@ -340,13 +339,13 @@ struct Due {
 }
 
 /// Sets off a batch: first the tasks to be woken, all at once, then the others one by one.
-fn fire(due: &mut Vec<Due>) {
+fn fire(mut due: Vec<Due>) {
     due.sort_by_key(|timer| timer.deadline);
     scheduler::wake_all(due.iter().filter_map(|timer| match timer.action {
         Action::Unpark(parker) => Some(parker),
         _ => None,
     }));
-    for Due { id, deadline, action } in due.drain(..) {
+    for Due { id, deadline, action } in due {
         match action {
             Action::Unpark(_) => {}
             Action::Fire(alarm) => alarm.fire(id, deadline),

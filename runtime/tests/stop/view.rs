@@ -146,12 +146,12 @@ fn thread_locals_of_others_are_found() {
 }
 
 #[test]
-fn a_timer_thread_that_waits_is_told() {
+fn an_idle_timer_thread_is_told() {
     let _alone = alone();
     let waiting = || {
         let mut ids = [0; 8];
         let stop = world::stop(PATIENT, |world| {
-            let waiting = world.threads().filter(|thread| thread.waits_for_timers()).map(|thread| thread.id());
+            let waiting = world.threads().filter(|thread| thread.is_idle_timer_thread()).map(|thread| thread.id());
             ids.iter_mut().zip(waiting).for_each(|(place, id)| *place = id);
         });
         assert!(stop.unwrap().complete);

@@ -176,14 +176,15 @@ impl<'w> Thread<'w> {
         unsafe { self.slot.worker.load(Ordering::Relaxed).as_ref() }
     }
 
-    /// Whether it is the thread that fires the timers of a runtime, and waits for the next: its own stack and its registers hold
-    /// nothing of the program's then, only what is left of timers that have fired. `false` in an incomplete stop.
-    pub fn waits_for_timers(&self) -> bool {
+    /// Whether it is the thread that fires the timers of a runtime, and has none in hand that keeps something of the program's: its
+    /// own stack and its registers hold only what is left of earlier ones then. To be believed if [`Stopped::timers`] gave
+    /// `true`; `false` in an incomplete stop.
+    pub fn is_idle_timer_thread(&self) -> bool {
         #[cfg(loom)]
         return false; // a model stops nobody
         // SAFETY: every other thread is stopped.
         #[cfg(not(loom))]
-        return self.world.complete() && unsafe { crate::time::roll::all() }.any(|timers| timers.waits_in(self.id()));
+        return self.world.complete() && unsafe { crate::time::roll::all() }.any(|t| t.is_idle_thread(self.id()));
     }
 
     /// The task that the worker has switched to, or is just switching to or from; [`Task::thread`] tells whether its
