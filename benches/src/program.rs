@@ -57,21 +57,42 @@ fn target_directory() -> anyhow::Result<PathBuf> {
     Ok(metadata.target_directory)
 }
 
+/// Builds a package below this one that is not of the workspace, with flags for the compiler of its own.
+///
+/// # Errors
+/// If cargo cannot build it here, which may be for want of a registry.
+pub fn build_apart(package: &str, what: &str, flags: &str) -> anyhow::Result<PathBuf> {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join(package);
+    let target = target_directory()?.join(package);
+    let mut command = Command::new(cargo());
+    // Where cargo looks for settings: those of the workspace have flags for the samplers, which nothing here needs.
+    command.current_dir(&sources).args(["build", "--release", "--quiet", "--locked"]);
+    command.env_remove("CARGO_ENCODED_RUSTFLAGS").env("RUSTFLAGS", flags);
+    finish_build(command, &format!("{PACKAGE}-{package}"), &target, what, &format!("in {}", sources.display()))
+}
+
 fn build_one(binary: &str, target: &Path, what: &str, features: &[&str]) -> anyhow::Result<PathBuf> {
+    let mut command = Command::new(cargo());
+    command.args(["build", "--release", "--quiet", "--package", PACKAGE, "--bin", binary, "--no-default-features"]);
+    command.args(features.iter().map(|feature| format!("--features={feature}")));
+    finish_build(command, binary, target, what, &format!("--package {PACKAGE}"))
+}
+
+fn finish_build(
+    mut command: Command,
+    binary: &str,
+    target: &Path,
+    what: &str,
+    how_to_see: &str,
+) -> anyhow::Result<PathBuf> {
     let progress = spinner(format!("building {what}"));
-    let output = Command::new(cargo())
-        .args(["build", "--release", "--quiet", "--package", PACKAGE, "--bin", binary, "--no-default-features"])
-        .args(features.iter().map(|feature| format!("--features={feature}")))
-        .arg("--target-dir")
-        .arg(target)
-        .stdin(Stdio::null())
-        .output()
-        .context("cargo cannot be run")?;
+    let output = command.arg("--target-dir").arg(target).stdin(Stdio::null()).output().context("cargo cannot be run");
     progress.finish_and_clear();
+    let output = output?;
     if !output.status.success() {
         let message = String::from_utf8_lossy(&output.stderr);
         let reason = message.lines().find(|line| line.starts_with("error")).unwrap_or("no reason given");
-        return Err(anyhow!("the build of {what} failed, see `cargo build --package {PACKAGE}`: {reason}"));
+        return Err(anyhow!("the build of {what} failed, see `cargo build` {how_to_see}: {reason}"));
     }
     // `build.target` would put it one folder further down.
     let path = target.join("release").join(binary);

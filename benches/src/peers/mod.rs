@@ -1,7 +1,7 @@
 //! The others: the same cases on other runtimes and libraries.
 //!
 //! Each module's `measure` runs a case as its runtime's users would write it, and says in its head where that is not quite
-//! the same thing. The peer that is written in Go is in `go/`.
+//! the same thing. The peer that is written in Go is in `go/`, that of tokio-console in `tokio-console/`.
 
 pub mod corosensei;
 pub mod crossbeam;
@@ -43,6 +43,8 @@ pub enum Peer {
     /// jemalloc with its profiling on, one sample in 512 KiB.
     JemallocSampling,
     PprofRs,
+    /// tokio under the subscriber of tokio-console.
+    TokioConsole,
     /// Ours, built without hooks.
     Hookless,
 }
@@ -65,11 +67,12 @@ impl Peer {
             Self::JemallocProfiling => "jemalloc-profiling",
             Self::JemallocSampling => "jemalloc-sampling",
             Self::PprofRs => "pprof-rs",
+            Self::TokioConsole => "tokio-console",
             Self::Hookless => "no hooks",
         }
     }
 
-    /// Runs a case in this process. The peer in Go, the allocators and ours without hooks are other programs and cannot.
+    /// Runs a case in this process. The peer in Go, the allocators, tokio-console and ours without hooks are other programs and cannot.
     ///
     /// # Errors
     /// If the peer has no such case, or no runtime can be started.
@@ -83,6 +86,7 @@ impl Peer {
             | Self::Jemalloc
             | Self::JemallocProfiling
             | Self::JemallocSampling
+            | Self::TokioConsole
             | Self::Hookless => None,
             Self::Tokio => tokio::measure(case, workers, effort)?,
             Self::May => may::measure(case, workers, effort),

@@ -197,6 +197,7 @@ impl TaskView {
 
 impl TaskView {
     /// The task's number.
+    #[inline]
     pub fn id(&self) -> TaskId {
         TaskId(self.0.control().about.id.load(Ordering::Relaxed))
     }
@@ -212,17 +213,20 @@ impl TaskView {
     }
 
     /// Its labels.
+    #[inline]
     pub fn labels(&self) -> LabelSet {
         LabelSet::from_index(self.0.control().labels.load(Ordering::Relaxed))
     }
 
     /// What it waits for; meaningful in `task_woken`, and in `task_left` of a task that waits.
+    #[inline]
     pub fn wait_reason(&self) -> WaitReason {
         self.0.control().wait_reason()
     }
 
     /// How often the task, and those that used its control block before, have been resumed. It tells in which order events on
     /// several threads have happened: `task_woken` has the number of the run that the wait has ended, `task_resumed` the next.
+    #[inline]
     pub fn runs(&self) -> u64 {
         self.0.control().epoch().div_ceil(2)
     }
@@ -243,12 +247,14 @@ impl TaskView {
     }
 
     /// Its stack, lowest address first.
+    #[inline]
     pub fn stack(&self) -> Range<usize> {
         self.0.control().stack()
     }
 
     /// Gives the addresses at which the task will continue to `emit`, innermost first. Only in `task_left`, and not of a
     /// task that has ended: in any other event it may be running.
+    #[inline]
     pub fn walk(&self, mut emit: impl FnMut(usize) -> ControlFlow<()>) {
         let control = self.0.control();
         let bounds = control.stack();

@@ -7,7 +7,7 @@ pub(crate) mod table;
 use std::{path::PathBuf, time::Instant};
 
 use anyhow::ensure;
-use greenprof_benches::{builds, case::Case, peers::Peer};
+use greenprof_benches::{builds, case::Case, peers::Peer, program};
 
 use crate::{
     detectors, go, heap,
@@ -102,6 +102,16 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<String> {
         None => {}
     }
 
+    let wants_console = jobs.iter().any(|job| job.peers.contains(&Peer::TokioConsole));
+    let tokio_console = match wants_console.then(tokio_console).transpose() {
+        Ok(program) => program,
+        Err(error) => {
+            jobs.iter_mut().for_each(|job| job.peers.retain(|peer| *peer != Peer::TokioConsole));
+            notes.push(format!("tokio-console has no rows: {error:#}."));
+            None
+        }
+    };
+
     let of_allocators = jobs.iter().any(|job| job.case.is_of_allocators());
     let heap = of_allocators.then(heap::Programs::build).transpose()?;
     if jobs.iter().any(|job| job.case == Case::HeapInstructions) && !heap::has_valgrind() {
@@ -112,7 +122,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<String> {
     let has_builds = jobs.iter().any(|job| job.case == Case::HooksOff);
     let builds = has_builds.then(builds::build).transpose()?;
 
-    let plan = Plan { jobs, rounds, quick: options.quick, operations: options.operations, go, heap, builds };
+    let plan =
+        Plan { jobs, rounds, quick: options.quick, operations: options.operations, go, tokio_console, heap, builds };
     let (samples, failures) = sampling::sample(&plan)?;
     notes.extend(failures);
     let mut lines = Vec::new();
@@ -158,6 +169,11 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<String> {
         return Ok(lines?.join("\n"));
     }
     Ok(table::render(&lines, &notes, length))
+}
+
+/// Builds tokio under tokio-console's subscriber.
+fn tokio_console() -> anyhow::Result<PathBuf> {
+    program::build_apart("tokio-console", "tokio with tokio-console's subscriber", "--cfg tokio_unstable")
 }
 
 fn chosen(only: Option<&str>) -> anyhow::Result<Vec<&'static Section>> {

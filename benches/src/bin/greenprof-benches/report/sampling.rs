@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     env,
     io::Read,
+    path::PathBuf,
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -39,6 +40,7 @@ pub(super) struct Plan {
     /// Instead of each case's own.
     pub(super) operations: Option<u64>,
     pub(super) go: Option<go::Program>,
+    pub(super) tokio_console: Option<PathBuf>,
     pub(super) heap: Option<Programs>,
     /// For [`Case::HooksOff`].
     pub(super) builds: Option<builds::Programs>,
@@ -128,6 +130,10 @@ fn one_sample(plan: &Plan, job: &Job, peer: Peer) -> anyhow::Result<Values> {
         let mut command = Command::new(&program.path);
         command.arg(case.name()).arg(effort.operations.to_string()).arg(effort.batches.to_string());
         command.env("GOMAXPROCS", workers.to_string());
+        command
+    } else if peer == Peer::TokioConsole {
+        let mut command = Command::new(plan.tokio_console.as_ref().context("the peer has not been built")?);
+        command.args([workers as u64, effort.operations, effort.batches].map(|number| number.to_string()));
         command
     } else if case.is_of_allocators() {
         let mut command = plan.heap.as_ref().context("the allocators have not been built")?.command(peer)?;

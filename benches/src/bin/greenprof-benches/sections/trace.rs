@@ -1,4 +1,5 @@
-//! What the execution tracer costs. Go's `runtime/trace` does the same to the same programs.
+//! What the execution tracer costs. Go's `runtime/trace` does the same to the same programs. What tokio-console's subscriber keeps is
+//! less, the polls of each task without their stacks, and it costs its own runtime.
 
 use greenprof_benches::{
     case::Case,
@@ -18,12 +19,13 @@ const PING_PONG: Row = Row::new("CPU of an event, stacks included", Case::TraceP
 
 const EDGES: Row = Row::new("longest standstill at a trace's edges, p99", Case::TraceEdges, Peer::Greenprof);
 
-const ROWS: [Row; 9] = [
+const ROWS: [Row; 10] = [
     PING_PONG.of(EVENT, "ns").at_most(0.4),
     Row { name: "bytes of an event, tables included", ..PING_PONG }.of(BYTES, "B").at_most(1.0),
     Row { name: "events lost, of 100", ..PING_PONG }.of(LOST, "").alone(),
     Row::new(SERVICE, Case::TraceService, Peer::Go).of(COST, "x off").limited_to(1.02),
     Row::new(SERVICE, Case::TraceService, Peer::Go).of(COST, "x off"),
+    Row::new(SERVICE, Case::TraceService, Peer::TokioConsole).of(COST, "x off"),
     Row::new(FLIGHT, Case::FlightService, Peer::Go).of(COST, "x off").limited_to(1.02),
     // Of a task that does nothing but yield.
     EDGES.of(P99, "ms").limited_to(1.0),
