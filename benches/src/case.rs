@@ -169,11 +169,11 @@ impl Case {
             Self::LeakOwn | Self::LeakShared => (100_000, 3),
             Self::LeakChain => (1001, 11),
             // Pairs for each setting, of batches of some 30 ms.
-            Self::OverheadOrders => (1000, 9),
-            Self::OverheadCompute => (8000, 9),
-            Self::OverheadAllocate => (2_000_000, 9),
-            Self::OverheadPingPong => (200_000, 9),
-            Self::OverheadLock => (1_000_000, 9),
+            Self::OverheadOrders => (1000, 5),
+            Self::OverheadCompute => (8000, 5),
+            Self::OverheadAllocate => (2_000_000, 5),
+            Self::OverheadPingPong => (200_000, 5),
+            Self::OverheadLock => (1_000_000, 5),
             // Milliseconds of a capture, and captures.
             Self::AccuracyShares => (800, 4),
             Self::AccuracyFunctions | Self::AccuracyShortTasks => (600, 4),

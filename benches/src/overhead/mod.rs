@@ -24,6 +24,9 @@ use crate::{
 };
 pub use settings::{SETTINGS, Setting};
 
+/// How many times as many pairs of batches as another setting the one gets that is judged.
+const MANY: u64 = 8;
+
 /// The name of the value with everything off, beside the one of a setting.
 pub fn off(setting: &str) -> String {
     format!("{setting}, off")
@@ -61,6 +64,9 @@ pub fn measure(case: Case, workers: usize, effort: Effort) -> anyhow::Result<Opt
             drop(on);
             used.mul_f64(operations as f64 / done as f64)
         };
+        // A limit is set for this one, of a few hundredths.
+        let pairs = if *setting == Setting::AlwaysOn { effort.batches * MANY } else { effort.batches };
+        let effort = Effort { batches: pairs, ..effort };
         let [without, mut with, added] = effort.time_off_and_on(|on| is_on.set(on), &mut run);
         if *setting == Setting::LeakScan {
             // Nanoseconds of a scan, of which a second has one.
