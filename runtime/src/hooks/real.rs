@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 
 use super::{InstallError, Instrument, Interest, Left, MAX_INSTRUMENTS, TaskView, WorkerThread};
 use crate::{
-    scheduler::Departure,
+    scheduler::{Departure, Worker, current_worker},
     sys::{
         clock,
         ticks::{self, Ticks},
@@ -173,8 +173,13 @@ fn begin(parker: Parker, reason: WaitReason) -> Ticks {
     fence(Ordering::Acquire);
     if let Parker::Thread(_) = parker {
         deliver(Interest::WAIT, move |i| i.thread_waits(reason));
+        return Ticks::now();
     }
-    Ticks::now()
+    let now = Ticks::now();
+    if let Some(worker) = current_worker() {
+        worker.begins_to_wait(now);
+    }
+    now
 }
 
 #[inline(always)]
@@ -187,7 +192,9 @@ pub(crate) fn wait_end(begin: Option<Ticks>, reason: WaitReason) {
 #[cold]
 #[inline(never)]
 fn waited(begin: Ticks, reason: WaitReason) {
-    let nanoseconds = begin.elapsed();
+    // A reading of the clock costs as much as all else that is done here.
+    let end = current_worker().and_then(Worker::switched_at).unwrap_or_else(Ticks::now);
+    let nanoseconds = begin.until(end);
     deliver(Interest::WAIT, move |i| i.waited(reason, nanoseconds));
 }
 

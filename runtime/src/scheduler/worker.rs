@@ -23,6 +23,8 @@ use super::{
     processors::Processor,
     shared::{Shared, bump},
 };
+#[cfg(feature = "hooks")]
+use crate::sys::ticks::Ticks;
 use crate::{
     SpawnError, heap, hooks,
     sys::{clock, futex, thread::SignalStack},
@@ -105,6 +107,9 @@ pub(crate) struct Worker {
     times_next: Cell<bool>,
     /// State of the generator that chooses whom to steal from.
     random: Cell<u64>,
+    /// When a task last began to wait here, and as the how-manieth that ran; nothing once the worker has looked for work elsewhere.
+    #[cfg(feature = "hooks")]
+    began_to_wait: Cell<Option<(Ticks, u64)>>,
 }
 
 #[derive(Clone, Copy)]
@@ -187,6 +192,8 @@ impl Worker {
             next_slot_runs: Cell::new(0),
             times_next: Cell::new(false),
             random: Cell::new(0x9e37_79b9_7f4a_7c15 ^ (index as u64 + 1).wrapping_mul(clock::now())),
+            #[cfg(feature = "hooks")]
+            began_to_wait: Cell::new(None),
             shared,
         };
         WORKER.set(&worker);
@@ -312,6 +319,20 @@ impl Worker {
         }
     }
 
+    /// The calling task begins to wait.
+    #[cfg(feature = "hooks")]
+    pub(crate) fn begins_to_wait(&self, now: Ticks) {
+        self.began_to_wait.set(Some((now, self.processor().ticks.load(Ordering::Relaxed))));
+    }
+
+    /// When the task before the calling one began to wait, if this worker has done nothing since but switch between the two: some
+    /// twenty nanoseconds before now.
+    #[cfg(feature = "hooks")]
+    pub(crate) fn switched_at(&self) -> Option<Ticks> {
+        let (time, ticks) = self.began_to_wait.get()?;
+        (self.processor().ticks.load(Ordering::Relaxed) == ticks.wrapping_add(1)).then_some(time)
+    }
+
     /// Whether the latency of a task that becomes runnable here is measured: one for every so many tasks that run.
     #[inline]
     pub(crate) fn times_next(&self) -> bool {
@@ -394,6 +415,8 @@ impl Worker {
     #[cold]
     fn find(&self) -> Option<NonNull<Control>> {
         hooks::worker_searching(self.thread);
+        #[cfg(feature = "hooks")]
+        self.began_to_wait.set(None);
         let idle = &self.shared.idle;
         let mut searching = idle.begin_search();
         let (mut stuck, mut naps) = (None, 0);

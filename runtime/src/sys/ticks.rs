@@ -26,12 +26,12 @@ impl Ticks {
         Self(if SCALE.load(Ordering::Relaxed) == 0 { clock::now() } else { counter::read() })
     }
 
-    /// The nanoseconds from this moment until now.
+    /// The nanoseconds from this moment until another.
     #[inline]
-    pub(crate) fn elapsed(self) -> u64 {
+    pub(crate) fn until(self, end: Self) -> u64 {
         let scale = SCALE.load(Ordering::Relaxed);
         // Saturating: two processors may disagree by a few ticks.
-        let ticks = Self::now().0.saturating_sub(self.0);
+        let ticks = end.0.saturating_sub(self.0);
         if scale == 0 { ticks } else { ((u128::from(ticks) * u128::from(scale)) >> 32) as u64 }
     }
 }
@@ -100,7 +100,7 @@ mod tests {
         calibrate();
         let (begin, ticks) = (clock::now(), Ticks::now());
         std::thread::sleep(Duration::from_millis(20));
-        let inside = ticks.elapsed();
+        let inside = ticks.until(Ticks::now());
         let outside = clock::now() - begin;
         assert!(inside >= 19_900_000, "{inside}");
         // A thousandth is a hundred times what the calibration may be wrong by.
