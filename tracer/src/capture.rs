@@ -13,7 +13,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use greenprof_runtime::heap;
+use greenprof_runtime::{heap, hooks};
 use thiserror::Error;
 
 use crate::{
@@ -245,6 +245,7 @@ fn write<W: Write>(
     inbox: &mpsc::Receiver<Arc<Block>>,
     shared: &Shared,
 ) -> (W, io::Result<()>) {
+    hooks::take_short_slices();
     let mut result = output.begin(&mut writer);
     for block in inbox {
         let more = result.and_then(|()| output.add(&block.bytes, &mut writer));

@@ -11,12 +11,12 @@ use std::{
 };
 
 use greenprof_runtime::{
-    heap,
+    heap, hooks,
     labels::LabelSet,
     world::{TaskInfo, TaskState, tasks},
 };
 
-use super::{StartError, slice};
+use super::StartError;
 use crate::{profile::wall_clock_nanos, random::Random, tasks::ask_workers, unwind};
 
 /// Frames kept of each stack.
@@ -94,7 +94,7 @@ impl Collector {
         let thread = thread::Builder::new()
             .name("greenprof-wall".into())
             .spawn(move || {
-                slice::shorten();
+                hooks::take_short_slices();
                 heap::untracked(|| collect(period, can_ask, &stopped))
             })
             .map_err(|error| StartError::Unavailable(format!("no thread for the wall profiler: {error}")))?;

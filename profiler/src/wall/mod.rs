@@ -21,7 +21,6 @@
 
 mod collector;
 mod report;
-mod slice;
 
 use std::time::Duration;
 

@@ -76,7 +76,7 @@ pub(crate) use imp::{
 pub use imp::{Installed, install};
 pub use lock::{Lock, LockGuard};
 
-pub use crate::world::threads::WorkerThread;
+pub use crate::{sys::slice::take_short_slices, world::threads::WorkerThread};
 use crate::{
     labels::LabelSet,
     task::{

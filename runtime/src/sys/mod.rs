@@ -10,6 +10,7 @@ pub(crate) mod memory;
 #[cfg(all(test, loom))]
 pub(crate) mod model;
 pub(crate) mod raw;
+pub(crate) mod slice;
 pub(crate) mod thread;
 #[cfg(feature = "hooks")]
 pub(crate) mod ticks;

@@ -9,7 +9,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use greenprof_runtime::heap;
+use greenprof_runtime::{heap, hooks};
 
 use super::{Block, Sink, SinkId, Stats};
 use crate::go::{
@@ -57,6 +57,7 @@ pub(super) fn start() -> (JoinHandle<()>, mpsc::Sender<Job>) {
 }
 
 fn work(inbox: &mpsc::Receiver<Job>) {
+    hooks::take_short_slices();
     let mut finisher = Finisher::new();
     let mut sinks: Vec<(SinkId, Box<dyn Sink>)> = Vec::new();
     for job in inbox {

@@ -27,7 +27,7 @@ use std::{
 
 use greenprof_runtime::{
     heap,
-    hooks::InstallError,
+    hooks::{InstallError, take_short_slices},
     labels::LabelSet,
     task::WaitReason,
     world::{self, TaskState},
@@ -243,6 +243,7 @@ fn start() -> Result<JoinHandle<()>, StartError> {
 
 /// The engine's thread.
 fn run(ready: &mpsc::Sender<Result<(), InstallError>>) {
+    take_short_slices();
     let scale = Scale::measure();
     let (mut merge, stacks, names) = lock(&KEPT).take().unwrap_or((Merge::new(), Stacks::new(), Names::new()));
     let lost_before = stacks.lost;

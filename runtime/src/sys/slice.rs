@@ -1,8 +1,4 @@
-//! A short slice for the thread that looks.
-//!
-//! A thread that wakes beside one that computes gets its turn when that one's slice is over, some milliseconds later: a task that computes
-//! for less than that would be seen when it has ended, and never while it computes. Linux lets a thread ask for a shorter slice (since 6.12,
-//! for ordinary threads as well), and one with a shorter slice takes the processor when it wakes. It gets no more time for it.
+//! Short slices of a processor for a thread.
 
 use std::mem;
 
@@ -23,8 +19,20 @@ struct Attributes {
     period: u64,
 }
 
-/// Asks for a short slice for the calling thread. An older kernel, or one that does not permit it, leaves it as it is.
-pub(super) fn shorten() {
+/// Asks the system to give the calling thread its share of a processor in slices of a tenth of a millisecond. For the threads of instruments.
+///
+/// Where all processors are busy, a thread that wakes gets its turn when the slice of another is over, and keeps others waiting for its
+/// own: some milliseconds each. Who looks at the program every few milliseconds would come too late, and who has much to do would keep a worker
+/// from its tasks. Linux lets a thread ask for a shorter slice (since 6.12, for ordinary threads as well). It gets no more time for that, takes
+/// the processor when it wakes, and lets others have it in between. An older kernel, or one that does not permit it, leaves all as it is.
+///
+/// ```
+/// std::thread::spawn(|| {
+///     greenprof_runtime::hooks::take_short_slices();
+///     // looks at the program now and then
+/// });
+/// ```
+pub fn take_short_slices() {
     let mut attributes = Attributes::default();
     let size = mem::size_of::<Attributes>();
     // SAFETY: the kernel writes `size` bytes at the most, and reads as many; thread 0 is the calling one.
@@ -46,13 +54,13 @@ mod tests {
             let read = || {
                 let mut attributes = Attributes::default();
                 let size = mem::size_of::<Attributes>();
-                // SAFETY: as in `shorten`.
+                // SAFETY: as in `take_short_slices`.
                 let result = unsafe { libc::syscall(libc::SYS_sched_getattr, 0, &raw mut attributes, size, 0) };
                 assert_eq!(result, 0);
                 (attributes.policy, attributes.nice)
             };
             let before = read();
-            shorten();
+            take_short_slices();
             assert_eq!(read(), before);
         })
         .join()
