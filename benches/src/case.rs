@@ -159,10 +159,10 @@ impl Case {
             Self::HeapResident => (1_000_000, 1),
             Self::StopWorld => (2000, 1),
             // Tasks that wait, and profiles of them.
-            Self::TaskProfile => (100_000, 11),
+            Self::TaskProfile => (100_000, 5),
             // Pairs; a trace's beginning and end take some milliseconds.
-            Self::TracePingPong => (200_000, 7),
-            Self::TraceService | Self::FlightService => (20_000, 7),
+            Self::TracePingPong => (200_000, 5),
+            Self::TraceService | Self::FlightService => (20_000, 5),
             // Traces that begin and end.
             Self::TraceEdges => (50, 1),
             // Tasks that wait, and detections among them.

@@ -76,7 +76,6 @@ pub(crate) use imp::{
 pub use imp::{Installed, install};
 pub use lock::{Lock, LockGuard};
 
-pub use crate::{sys::slice::take_short_slices, world::threads::WorkerThread};
 use crate::{
     labels::LabelSet,
     task::{
@@ -86,6 +85,7 @@ use crate::{
     },
     world::unwind,
 };
+pub use crate::{sys::slice::take_short_slices, world::threads::WorkerThread};
 
 /// How many different instruments a process can have.
 pub const MAX_INSTRUMENTS: usize = 16;
