@@ -318,10 +318,12 @@ fn samples_are_told_and_their_frees_too() {
     let blocks: Vec<Vec<u8>> = (0..1000).map(|_| Vec::with_capacity(MARKED)).collect();
     assert_eq!(SAMPLED.load(Ordering::Relaxed), 1000);
     // Any address may be asked about: inside of a block, behind the last one of a span, in no span.
-    let first = blocks[0].as_ptr() as usize;
-    assert_eq!(sampling::kept(first + MARKED - 1), Some(!first as u64));
+    let starts = blocks.iter().map(|block| block.as_ptr() as usize);
+    assert!(starts.clone().all(|start| sampling::kept(start + MARKED - 1) == Some(!start as u64)));
+    let first = starts.min().unwrap();
     let around = (first - (1 << 22)..first + (1 << 22)).step_by(512);
-    assert!(around.filter_map(sampling::kept).count() > 1000);
+    let mut words = around.filter_map(|address| Some((address, sampling::kept(address)?)));
+    assert!(words.all(|(address, word)| !word as usize <= address), "a word is that of the block around it");
     thread::spawn(move || drop(blocks)).join().unwrap();
     assert_eq!(FREED.load(Ordering::Relaxed), 1000);
     // A block that grows was freed and allocated, in place or not.
@@ -358,6 +360,16 @@ fn samples_are_told_and_their_frees_too() {
     assert_eq!(LIVE.lock().unwrap().get(&address), Some(&(1 << 20)));
     drop(large);
     assert_eq!(LIVE.lock().unwrap().get(&address), None);
+    // In place: it was freed with the size that it had, as the hook sees.
+    let mut large = Vec::<u8>::with_capacity(1 << 20);
+    let address = large.as_ptr() as usize;
+    large.shrink_to(1 << 19);
+    assert_eq!(large.as_ptr() as usize, address);
+    assert_eq!(LIVE.lock().unwrap().get(&address), Some(&(1 << 19)));
+    large.reserve_exact(3 << 19);
+    let address = large.as_ptr() as usize;
+    assert_eq!(LIVE.lock().unwrap().get(&address), Some(&(3 << 19)));
+    drop(large);
     sampling::set_rate(0);
     SAMPLED.store(0, Ordering::Relaxed);
     drop((0..100).map(|_| Vec::<u8>::with_capacity(MARKED)).collect::<Vec<_>>());

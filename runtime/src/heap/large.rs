@@ -134,7 +134,7 @@ pub(super) fn resize(block: *mut u8, align: usize, size: usize) -> bool {
         drop(heap);
         purge::relieve(&figures);
     }
-    sampling::freed(block, span.length() << PAGE_SHIFT);
+    sampling::freed(block, old << PAGE_SHIFT);
     let counters = counters(span.arena());
     counters.freed(old << PAGE_SHIFT);
     counters.allocated(new << PAGE_SHIFT);
