@@ -19,15 +19,25 @@ static HEAP: Heap = Heap::new();
 /// The mean distance of samples: a few hundred for each site.
 const RATE: u64 = 4096;
 
-/// The probability that at most `count` of `runs` trials succeed.
+/// The probability that at most `count` of `runs` trials succeed. By logarithms: that of no success at all is too small for a number.
 fn at_most(count: u64, runs: u64, probability: f64) -> f64 {
-    let mut term = (1.0 - probability).powi(runs as i32);
-    let mut sum = term;
+    let mut log = runs as f64 * (1.0 - probability).ln();
+    let mut sum = log.exp();
     for k in 0..count {
-        term *= (runs - k) as f64 / (k + 1) as f64 * probability / (1.0 - probability);
-        sum += term;
+        log += ((runs - k) as f64 / (k + 1) as f64 * probability / (1.0 - probability)).ln();
+        sum += log.exp();
     }
     sum
+}
+
+#[test]
+fn the_binomial_distribution_adds_up() {
+    for runs in [40, 200, 1000, 10_000] {
+        assert!((at_most(runs, runs, 0.925) - 1.0).abs() < 1e-6);
+        let half = at_most(runs / 2, runs, 0.5);
+        assert!(half > 0.5 && half < 0.57, "{half}");
+    }
+    assert!((at_most(1, 2, 0.5) - 0.75).abs() < 1e-12);
 }
 
 #[test]
