@@ -5,7 +5,10 @@
 //! nobody has used it for a while. This is TCMalloc's transfer cache in front of its central free lists. A block that was
 //! allocated by one thread and freed by another needs nothing else: caches belong to threads, blocks do not.
 
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering, compiler_fence};
+use std::{
+    ops::Range,
+    sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering, compiler_fence},
+};
 
 use super::{
     classes::MAX_BATCH,
@@ -133,6 +136,14 @@ impl Central {
         &self.slots[..self.stored.load(Ordering::Relaxed) as usize]
     }
 
+    /// Clears slots that are not in use any more: to a leak scan this is a variable like others, and what was left in it would lead to
+    /// blocks that are in use again.
+    fn forget(&self, slots: Range<usize>) {
+        // Who stops this thread must find their number lowered before this.
+        compiler_fence(Ordering::SeqCst);
+        self.slots[slots].iter().for_each(|slot| slot.store(std::ptr::null_mut(), Ordering::Relaxed));
+    }
+
     /// Fills up to `out.len()` slots with blocks; returns how many. None means that there is no memory.
     pub(super) fn take(&self, kind: usize, out: &[Slot]) -> usize {
         let mut put = out.iter();
@@ -144,6 +155,7 @@ impl Central {
             let left = stored - stored.min(out.len());
             self.slots[left..stored].iter().for_each(|slot| into(slot.load(Ordering::Relaxed)));
             self.stored.store(left as u32, Ordering::Relaxed);
+            self.forget(left..stored);
             return stored - left;
         }
         if list.first == NONE {
@@ -215,6 +227,7 @@ impl Central {
         for slot in &self.slots[..stored] {
             list.give(slot.load(Ordering::Relaxed), &mut leaving);
         }
+        self.forget(0..stored);
         let mut page = list.first as usize;
         while list.empty > 0 && page != NONE as usize {
             let span = range::span(page);
@@ -285,4 +298,24 @@ fn release_spans(mut leaving: u32) {
     let figures = heap.figures;
     drop(heap);
     purge::relieve(&figures);
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::heap::blocks;
+
+    #[test]
+    fn what_has_left_the_transit_is_forgotten() {
+        for _ in 0..3 {
+            let blocks: Vec<usize> = (0..2000).map(|_| blocks::allocate(48, 8) as usize).collect();
+            assert!(blocks.iter().all(|block| *block != 0));
+            blocks.into_iter().for_each(|block| blocks::free(block as *mut u8));
+        }
+        for central in &CENTRALS {
+            let _list = central.list.lock();
+            let stored = central.stored.load(Ordering::Relaxed) as usize;
+            assert!(central.slots[stored..].iter().all(|slot| slot.load(Ordering::Relaxed).is_null()));
+        }
+    }
 }
