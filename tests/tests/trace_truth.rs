@@ -15,7 +15,7 @@ fn times_of_a_trace_are_those_of_the_programs_clock_and_of_gos_tool() {
     let times = beside_clocks(&bytes, &clock);
     for time in &times {
         assert_eq!(time.truth.len(), ROUNDS as usize);
-        let difference = time.median_difference();
+        let difference = time.undisturbed_difference();
         assert!(difference <= 0.01, "rounds differ by {:.2} %: {time:?}", difference * 100.0);
     }
 
@@ -30,14 +30,15 @@ fn times_of_a_trace_are_those_of_the_programs_clock_and_of_gos_tool() {
     for (time, kind, function) in [
         (waited, "sync", "waits"),
         (blocked, "syscall", "blocks"),
-        // By the stack of who has made it runnable: once a round that is another task, for some microseconds.
+        // By the stack of who has made it runnable.
         (could_run, "sched", "holds"),
     ] {
         let samples = pprof::samples(&trace::profile_bytes(&file, kind));
-        let theirs: u64 =
-            samples.iter().filter(|sample| sample.calls(function)).map(|sample| sample.values[1] as u64).sum();
+        // `holds` makes two tasks runnable, one of them by a message.
+        let is_it = |sample: &&pprof::Sample| sample.calls(function) && !sample.calls("Chan::send");
+        let theirs: u64 = samples.iter().filter(is_it).map(|sample| sample.values[1] as u64).sum();
         let (ours, _) = time.sums();
         let difference = ours.abs_diff(theirs) as f64 / theirs.max(1) as f64;
-        assert!(difference <= 0.01, "{}: {ours} ns and, by the tool, {theirs} ns", time.name);
+        assert!(difference <= 0.001, "{}: {ours} ns and, by the tool, {theirs} ns: {samples:?}", time.name);
     }
 }
