@@ -181,8 +181,8 @@ fn the_profiles_of_the_tool_name_the_functions_that_wait_and_every_page_answers(
 }
 
 /// How far the recorder looks back, and how long each capture of three goes on before a dump: together longer than the window.
-const WINDOW: Duration = Duration::from_millis(400);
-const PAUSE: Duration = Duration::from_millis(150);
+const WINDOW: Duration = Duration::from_millis(160);
+const PAUSE: Duration = Duration::from_millis(60);
 
 #[test]
 fn a_flight_recorder_and_a_cpu_profile_do_not_disturb_captures_that_overlap_them() {

@@ -57,6 +57,7 @@ mod mock;
 mod real;
 
 use std::{
+    any::Any,
     ops::{ControlFlow, Range},
     sync::atomic::Ordering,
 };
@@ -301,7 +302,7 @@ impl TaskView {
 /// assert!(WAITS.0.load(Ordering::Relaxed) >= 1, "one of the two has waited for the other");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub trait Instrument: Sync {
+pub trait Instrument: Any + Sync {
     /// A task has been made and is about to be queued.
     fn task_spawned(&self, _task: TaskView) {}
     /// A worker is about to switch to a task.

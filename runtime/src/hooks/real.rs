@@ -3,9 +3,12 @@
 //! Instruments are entered in a fixed table and stay in it: an entry can be switched off, but its reference is never
 //! replaced, so an event that is being delivered while its instrument is removed still finds a valid one.
 
-use std::sync::{
-    Once,
-    atomic::{AtomicU32, AtomicUsize, Ordering, fence},
+use std::{
+    any::Any,
+    sync::{
+        Once,
+        atomic::{AtomicU32, AtomicUsize, Ordering, fence},
+    },
 };
 
 use parking_lot::Mutex;
@@ -62,12 +65,12 @@ pub fn install(instrument: &'static dyn Instrument, interest: Interest) -> Resul
         CALIBRATED.call_once(ticks::calibrate);
     }
     let _change = CHANGE.lock();
-    let same = |entry: &Entry| {
-        entry
-            .instrument
-            .get()
-            .is_some_and(|i| std::ptr::addr_eq(std::ptr::from_ref(*i), std::ptr::from_ref(instrument)))
+    // By its type as well: instruments without fields may lie at one address.
+    let identity = |instrument: &'static dyn Instrument| {
+        let any: &dyn Any = instrument;
+        (std::ptr::from_ref(instrument).addr(), any.type_id())
     };
+    let same = |entry: &Entry| entry.instrument.get().is_some_and(|known| identity(*known) == identity(instrument));
     let entry = match ENTRIES.iter().find(|entry| same(entry)) {
         Some(entry) if entry.interest.load(Ordering::Relaxed) != 0 => return Err(InstallError::Installed),
         Some(entry) => entry,
@@ -287,5 +290,25 @@ pub(crate) fn world_stopping() {
 pub(crate) fn world_released() {
     if wanted(Interest::WORLD) {
         deliver(Interest::WORLD, move |i| i.world_released());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instruments_without_fields_are_told_apart_by_their_types() {
+        struct One;
+        struct Another;
+        impl Instrument for One {}
+        impl Instrument for Another {}
+        // What has no size lies nowhere in particular: at one address.
+        let (one, another): (&'static One, &'static Another) = (Box::leak(Box::new(One)), Box::leak(Box::new(Another)));
+        assert!(std::ptr::addr_eq(one, another));
+        let installed = install(one, Interest::LABELS).expect("room");
+        assert_eq!(install(one, Interest::LABELS).err(), Some(InstallError::Installed));
+        let other = install(another, Interest::LABELS).expect("it is another one");
+        assert!(!std::ptr::eq(installed.0, other.0));
     }
 }

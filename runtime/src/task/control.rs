@@ -282,6 +282,7 @@ impl Control {
     }
 
     /// The stack's range: from the lowest usable address to the control block.
+    #[inline]
     pub(crate) fn stack(&self) -> Range<usize> {
         // Relaxed: written once, before the block could be found.
         self.stack_low.load(Ordering::Relaxed)..ptr::from_ref(self) as usize
@@ -330,6 +331,7 @@ impl Control {
         entry
     }
 
+    #[inline]
     pub(crate) fn wait_reason(&self) -> WaitReason {
         // Relaxed: a reader validates what it read by epoch and generation.
         WaitReason::from_index(self.wait_reason.load(Ordering::Relaxed))
@@ -353,6 +355,7 @@ impl Control {
     }
 
     /// A number that changes whenever the task runs; odd while it does.
+    #[inline]
     pub(crate) fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::Acquire)
     }

@@ -93,6 +93,8 @@ pub(crate) struct Machine {
     /// Places of tasks that have ended.
     free: Vec<At>,
     index: NumberMap<At>,
+    /// Where tasks were found last, by the lowest bits of their ids: most events are of few tasks.
+    recent: Box<[At; RECENT]>,
     threads: Vec<Thread>,
     thread_index: NumberMap<At>,
     processors: Vec<Processor>,
@@ -142,6 +144,9 @@ const RUN_MASK: u16 = (1 << kind::RUN_BITS) - 1;
 fn is_past(run: u16, reached: u16) -> bool {
     reached.wrapping_sub(run) & RUN_MASK < RUN_MASK / 2
 }
+
+/// Places of tasks that are remembered.
+const RECENT: usize = 256;
 
 /// How much an event may take for granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -197,6 +202,7 @@ impl Machine {
             tasks: Vec::new(),
             free: Vec::new(),
             index: NumberMap::default(),
+            recent: Box::new([0; RECENT]),
             threads: Vec::new(),
             thread_index: NumberMap::default(),
             processors: Vec::new(),
@@ -366,13 +372,19 @@ impl Machine {
         self.write(thread, time, go::GO_STATUS_STACK, [id, on, status, stack]);
     }
 
-    #[inline]
+    #[inline(never)]
     fn write<const N: usize>(&mut self, thread: Option<At>, time: u64, kind: u8, arguments: [u64; N]) {
         let batch = match thread {
             Some(thread) => &mut self.threads[thread as usize].batch,
             None => &mut self.nowhere,
         };
         self.generation.event(batch, time, kind, arguments);
+    }
+
+    /// The same for the events that there are most of: there the arguments stay in registers.
+    #[inline(always)]
+    fn write_often<const N: usize>(&mut self, thread: At, time: u64, kind: u8, arguments: [u64; N]) {
+        self.generation.event(&mut self.threads[thread as usize].batch, time, kind, arguments);
     }
 
     #[inline]
@@ -478,7 +490,7 @@ impl Machine {
                 self.leave_section(thread, at, time);
                 let reason = self.texts.reasons.get(usize::from(reason)).copied().unwrap_or(self.texts.lost);
                 let arguments = [self.name(reason), self.stack(stack)];
-                self.write(Some(thread), time, go::GO_BLOCK, arguments);
+                self.write_often(thread, time, go::GO_BLOCK, arguments);
                 self.leave(thread, at, State::Waiting);
             }
             Event::Yield { task, run, stack } => {
@@ -486,7 +498,7 @@ impl Machine {
                 self.tasks[at as usize].run = run;
                 self.leave_section(thread, at, time);
                 let arguments = [self.name(self.texts.yielded), self.stack(stack)];
-                self.write(Some(thread), time, go::GO_STOP, arguments);
+                self.write_often(thread, time, go::GO_STOP, arguments);
                 self.leave(thread, at, State::Runnable);
             }
             Event::End { task } => {
@@ -633,11 +645,23 @@ impl Machine {
         true
     }
 
+    /// The place of a task that is known.
+    #[inline]
+    fn place(&mut self, task: u64) -> Option<At> {
+        let recent = &mut self.recent[task as usize % RECENT];
+        if self.tasks.get(*recent as usize).is_some_and(|there| there.id == task) {
+            return Some(*recent);
+        }
+        let at = *self.index.get(&task)?;
+        *recent = at;
+        Some(at)
+    }
+
     /// A task that an event names. One that is not known yet was in `state` before, after so many runs. `None`: its creation may
     /// still come.
     fn find(&mut self, thread: At, task: u64, state: State, run: u16, time: u64, mode: Mode) -> Option<At> {
-        if let Some(at) = self.index.get(&task) {
-            return Some(*at);
+        if let Some(at) = self.place(task) {
+            return Some(at);
         }
         let introduce = match mode {
             Mode::Strict => false,
@@ -682,13 +706,14 @@ impl Machine {
         at
     }
 
+    #[inline]
     fn unblock(&mut self, thread: At, at: At, stack: Global, time: u64) {
         let stack = self.stack(stack);
         let task = &mut self.tasks[at as usize];
         task.sequence += 1;
         task.state = State::Runnable;
         let arguments = [task.id, task.sequence, stack];
-        self.write(Some(thread), time, go::GO_UNBLOCK, arguments);
+        self.write_often(thread, time, go::GO_UNBLOCK, arguments);
     }
 
     /// Makes up what must have made a task runnable.
@@ -838,6 +863,7 @@ impl Machine {
     }
 
     /// The task starts on the thread.
+    #[inline]
     fn run(&mut self, thread: At, at: At, time: u64) {
         self.vacate(thread, time);
         if !self.threads[thread as usize].running {
@@ -850,7 +876,7 @@ impl Machine {
         task.state = State::Running(thread);
         let arguments = [task.id, task.sequence];
         self.threads[thread as usize].task = Some(at);
-        self.write(Some(thread), time, go::GO_START, arguments);
+        self.write_often(thread, time, go::GO_START, arguments);
         if self.processors_written != self.generation.number {
             self.processors_written = self.generation.number;
             let running = self.processors.iter().filter(|processor| processor.thread.is_some()).count();
@@ -883,6 +909,7 @@ impl Machine {
     }
 
     /// Ends the blocking section of a task, if it is in one.
+    #[inline]
     fn leave_section(&mut self, thread: At, at: At, time: u64) {
         if self.tasks[at as usize].state == State::Blocking(thread) {
             self.write(Some(thread), time, go::GO_SYSCALL_END, []);
@@ -891,13 +918,19 @@ impl Machine {
     }
 
     /// Writes a running task's labels, unless they are in the generation already.
+    #[inline]
     fn write_labels(&mut self, thread: At, at: At, time: u64) {
-        let task = &mut self.tasks[at as usize];
+        let task = &self.tasks[at as usize];
         // Of a task without labels only the change to none is written.
         let nothing_to_say = task.labels == 0 && task.labels_written != 0;
-        if task.labels_written == self.generation.number || nothing_to_say {
-            return;
+        if task.labels_written != self.generation.number && !nothing_to_say {
+            self.write_new_labels(thread, at, time);
         }
+    }
+
+    #[cold]
+    fn write_new_labels(&mut self, thread: At, at: At, time: u64) {
+        let task = &mut self.tasks[at as usize];
         task.labels_written = self.generation.number;
         let labels = task.labels;
         self.leave_section(thread, at, time);

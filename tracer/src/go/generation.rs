@@ -45,14 +45,15 @@ impl<T> Numbers<T> {
 }
 
 /// Room for any event: a kind, a time, and up to five arguments.
-const EVENT_ROOM: usize = 64;
-const _: () = assert!(EVENT_ROOM > 6 * MAX_NUMBER);
+const EVENT_ROOM: usize = 1 + 6 * MAX_NUMBER;
 
 /// The events of one thread that are not in the generation's body yet.
 pub(crate) struct Batch {
     /// The kernel's id of the thread, or [`NO_THREAD`].
     pub(crate) thread: u64,
-    bytes: Vec<u8>,
+    /// Written below `end`. There from the first event on; its length is known, so no check is needed for each byte.
+    bytes: Option<Box<[u8; MAX_BATCH]>>,
+    end: usize,
     /// Time of the batch, and of its last event, in units.
     start: u64,
     last: u64,
@@ -60,7 +61,7 @@ pub(crate) struct Batch {
 
 impl Batch {
     pub(crate) fn new(thread: u64) -> Self {
-        Self { thread, bytes: Vec::new(), start: 0, last: 0 }
+        Self { thread, bytes: None, end: 0, start: 0, last: 0 }
     }
 }
 
@@ -152,41 +153,41 @@ impl Generation {
     }
 
     /// Adds an event to the batch of its thread. `time` is in nanoseconds; an event is not earlier than the one before it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn event<const N: usize>(&mut self, batch: &mut Batch, time: u64, kind: u8, arguments: [u64; N]) {
-        self.events += 1;
         const { assert!(N <= 5) };
+        self.events += 1;
         let time = time / UNIT;
-        if batch.bytes.is_empty() || batch.bytes.len() + 1 + MAX_NUMBER * (N + 1) > MAX_BATCH {
+        if batch.end == 0 || batch.end + EVENT_ROOM > MAX_BATCH {
             self.begin(batch, time);
         }
         let delta = time.saturating_sub(batch.last);
         batch.last += delta;
-        // Gathered here first: a check of the vector's room for each byte costs more than the copy. Of all bytes, whose number
-        // is known, for the same reason.
-        let mut bytes = [0; EVENT_ROOM];
-        bytes[0] = kind;
-        let mut end = wire::put_at(&mut bytes, 1, delta);
+        let bytes = batch.bytes.as_mut().expect("it has begun");
+        bytes[batch.end & (MAX_BATCH - 1)] = kind;
+        let mut end = wire::put_at(bytes, batch.end + 1, delta);
         for value in arguments {
-            end = wire::put_at(&mut bytes, end, value);
+            end = wire::put_at(bytes, end, value);
         }
-        let before = batch.bytes.len();
-        batch.bytes.extend_from_slice(&bytes);
-        batch.bytes.truncate(before + end);
+        batch.end = end;
     }
 
     #[cold]
     fn begin(&mut self, batch: &mut Batch, time: u64) {
         self.flush(batch);
+        batch.bytes.get_or_insert_with(|| vec![0; MAX_BATCH].try_into().expect("as long as that"));
         batch.start = time.max(batch.last).max(self.start / UNIT);
         batch.last = batch.start;
     }
 
     /// Moves the events of a batch into the body.
     pub(crate) fn flush(&mut self, batch: &mut Batch) {
-        if !batch.bytes.is_empty() {
-            wire::put_batch_header(&mut self.body, self.number, batch.thread, batch.start, batch.bytes.len());
-            self.body.append(&mut batch.bytes);
+        if let Some(bytes) = &batch.bytes
+            && batch.end > 0
+        {
+            wire::put_batch_header(&mut self.body, self.number, batch.thread, batch.start, batch.end);
+            self.body.extend_from_slice(&bytes[..batch.end]);
+            batch.end = 0;
         }
     }
 }

@@ -3,7 +3,11 @@
 //! Of all threads whose next event can happen in the states that are known, the one with the earliest event goes first. An event
 //! that cannot happen yet waits for others; if all wait, the trace is broken.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap},
+    sync::Arc,
+};
 
 use super::{
     Event, Kind, ReadError, TaskState,
@@ -143,7 +147,6 @@ struct Stream<'a> {
     cursor: Cursor<'a>,
     time: u64,
     next: Option<Raw>,
-    waits: bool,
 }
 
 impl<'a> Stream<'a> {
@@ -199,22 +202,19 @@ impl Order {
         let error = |what: String| ReadError::Order { generation: generation.number, what };
         let mut streams: Vec<Stream<'_>> = Vec::new();
         for (thread, batches) in &generation.batches {
-            let mut stream = Stream {
-                thread: *thread,
-                batches: batches.iter(),
-                cursor: Cursor(&[]),
-                time: 0,
-                next: None,
-                waits: false,
-            };
+            let mut stream =
+                Stream { thread: *thread, batches: batches.iter(), cursor: Cursor(&[]), time: 0, next: None };
             stream.advance(generation).map_err(error)?;
             streams.push(stream);
         }
         let mut samples = generation.samples.iter().peekable();
-        let mut waiting = false;
+        // By the time of their next event, and by their place where that is the same.
+        let of = |(at, stream): (usize, &Stream<'_>)| Some(Reverse((stream.next?.time, at)));
+        let mut ready: BinaryHeap<_> = streams.iter().enumerate().filter_map(of).collect();
+        // Those whose next event waits for others.
+        let mut waiting = Vec::new();
         loop {
-            let mut ready = streams.iter().enumerate().filter(|(_, stream)| !stream.waits);
-            let first = ready.by_ref().filter_map(|(at, stream)| Some((stream.next?.time, at))).min();
+            let first = ready.peek().map(|Reverse(first)| *first);
             let sample_time = samples.peek().map(|sample| nanoseconds(sample.time, generation.frequency));
             if let Some(time) = sample_time
                 && first.is_none_or(|(next, _)| time <= next)
@@ -229,14 +229,14 @@ impl Order {
             match self.apply(thread, raw, generation, &mut each) {
                 Ok(()) => {
                     stream.advance(generation).map_err(error)?;
-                    if std::mem::take(&mut waiting) {
-                        streams.iter_mut().for_each(|stream| stream.waits = false);
+                    match stream.next {
+                        // In one step, for mostly the same stream goes on.
+                        Some(next) => *ready.peek_mut().expect("it was there") = Reverse((next.time, at)),
+                        None => _ = ready.pop(),
                     }
+                    ready.extend(waiting.drain(..));
                 }
-                Err(Refusal::Wait) => {
-                    stream.waits = true;
-                    waiting = true;
-                }
+                Err(Refusal::Wait) => waiting.extend(ready.pop()),
                 Err(Refusal::Wrong(what)) => {
                     return Err(error(format!("thread {}, {}: {what}", thread as i64, name(raw))));
                 }
