@@ -197,6 +197,8 @@ fn a_flight_recorder_and_a_cpu_profile_do_not_disturb_captures_that_overlap_them
         let stop = stop.clone();
         thread::spawn(move || stress::run(2, 7, stop))
     };
+    // The first trace of a process waits for the names of functions, for a second or more here: the captures would be as long.
+    greenprof_tracer::start(Vec::new()).expect("a trace").stop().expect("a whole trace");
     let recorder = greenprof_tracer::flight_recorder().window(WINDOW).start().expect("a recorder");
     let _one_at_a_time = greenprof_tests::cpu_profiler();
     let profile = greenprof_profiler::cpu::start(100).expect("the profiler is free");
