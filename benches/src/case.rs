@@ -134,11 +134,11 @@ impl Case {
     /// preemption does not decide over it; and it is the same for all peers.
     pub fn effort(self) -> Effort {
         let (operations, batches) = match self {
-            Self::Switch => (5_000_000, 11),
-            Self::Yield | Self::Spsc | Self::Mpmc | Self::Select => (200_000, 11),
-            Self::SpawnJoin | Self::PingPong => (100_000, 11),
-            Self::MutexAlone => (1_000_000, 11),
-            Self::MutexShared => (400_000, 11),
+            Self::Switch => (5_000_000, 7),
+            Self::Yield | Self::Spsc | Self::Mpmc | Self::Select => (200_000, 7),
+            Self::SpawnJoin | Self::PingPong => (100_000, 7),
+            Self::MutexAlone => (1_000_000, 7),
+            Self::MutexShared => (400_000, 7),
             // Signals, no more than the buffers take before they are emptied.
             Self::SampleShallow | Self::SampleDeep => (100, 15),
             // Pairs so short that most are not preempted: what is looked for is a difference.
@@ -149,36 +149,36 @@ impl Case {
             Self::Parked => (100_000, 3),
             Self::Sleepers => (100_000, 1),
             Self::SleepersBesideLoop => (1000, 1),
-            Self::HeapImmediate | Self::HeapRing => (2_000_000, 5),
-            Self::HeapCrossing | Self::HeapCrowd => (1_000_000, 5),
+            Self::HeapImmediate | Self::HeapRing => (2_000_000, 3),
+            Self::HeapCrossing | Self::HeapCrowd => (1_000_000, 3),
             // Pairs, of which many are needed to tell a hundredth.
-            Self::HeapSampling => (2_000_000, 25),
-            Self::HeapEvery => (200_000, 11),
+            Self::HeapSampling => (2_000_000, 15),
+            Self::HeapEvery => (200_000, 7),
             // Under valgrind, and the same each time.
             Self::HeapInstructions => (200_000, 1),
             Self::HeapResident => (1_000_000, 1),
-            Self::StopWorld => (2000, 1),
+            Self::StopWorld => (1000, 1),
             // Tasks that wait, and profiles of them.
-            Self::TaskProfile => (100_000, 5),
+            Self::TaskProfile => (100_000, 3),
             // Pairs; a trace's beginning and end take some milliseconds.
-            Self::TracePingPong => (200_000, 5),
-            Self::TraceService | Self::FlightService => (20_000, 5),
+            Self::TracePingPong => (200_000, 3),
+            Self::TraceService | Self::FlightService => (20_000, 3),
             // Traces that begin and end.
             Self::TraceEdges => (50, 1),
             // Tasks that wait, and detections among them.
             Self::LeakOwn | Self::LeakShared => (100_000, 3),
             Self::LeakChain => (1001, 11),
             // Pairs for each setting, of batches of some 30 ms.
-            Self::OverheadOrders => (1000, 5),
-            Self::OverheadCompute => (8000, 5),
-            Self::OverheadAllocate => (2_000_000, 5),
-            Self::OverheadPingPong => (200_000, 5),
-            Self::OverheadLock => (1_000_000, 5),
+            Self::OverheadOrders => (1000, 3),
+            Self::OverheadCompute => (8000, 3),
+            Self::OverheadAllocate => (2_000_000, 3),
+            Self::OverheadPingPong => (200_000, 3),
+            Self::OverheadLock => (1_000_000, 3),
             // Milliseconds of a capture, and captures.
-            Self::AccuracyShares => (800, 4),
-            Self::AccuracyFunctions | Self::AccuracyShortTasks => (600, 4),
+            Self::AccuracyShares => (800, 3),
+            Self::AccuracyFunctions | Self::AccuracyShortTasks => (600, 3),
             // Of CPU time, of all tasks; of each thread.
-            Self::AccuracyMigrating => (600, 4),
+            Self::AccuracyMigrating => (600, 3),
             Self::AccuracyRates => (500, 1),
             // Runs, all of the same size.
             Self::AccuracyHeap => (1, 8),
@@ -210,9 +210,10 @@ impl Case {
         self == Self::HeapInstructions
     }
 
-    /// Whether less effort gives the same figure with more noise; false where the number of operations is the question.
+    /// Whether less effort gives the same figure with more noise; false where the number of operations is the question, or there
+    /// is only one batch.
     pub fn can_be_shortened(self) -> bool {
-        self.effort().batches > 3
+        !matches!(self, Self::Parked | Self::LeakOwn | Self::LeakShared) && self.effort().batches > 1
     }
 }
 

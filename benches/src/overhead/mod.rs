@@ -24,8 +24,8 @@ use crate::{
 };
 pub use settings::{SETTINGS, Setting};
 
-/// How many times as many pairs of batches as another setting the one gets that is judged.
-const MANY: u64 = 8;
+/// How many times as many pairs of batches as another setting the one gets that is judged, on the program where it is.
+const MANY: u64 = 12;
 
 /// The name of the value with everything off, beside the one of a setting.
 pub fn off(setting: &str) -> String {
@@ -65,7 +65,8 @@ pub fn measure(case: Case, workers: usize, effort: Effort) -> anyhow::Result<Opt
             used.mul_f64(operations as f64 / done as f64)
         };
         // A limit is set for this one, of a few hundredths.
-        let pairs = if *setting == Setting::AlwaysOn { effort.batches * MANY } else { effort.batches };
+        let is_judged = *setting == Setting::AlwaysOn && case == Case::OverheadOrders;
+        let pairs = if is_judged { effort.batches * MANY } else { effort.batches };
         let effort = Effort { batches: pairs, ..effort };
         let [without, mut with, added] = effort.time_off_and_on(|on| is_on.set(on), &mut run);
         if *setting == Setting::LeakScan {

@@ -97,7 +97,8 @@ pub(super) fn sample(plan: &Plan) -> anyhow::Result<(Samples, Vec<String>)> {
                 let peer = job.peers[(round + turn) % job.peers.len()];
                 progress.set_message(format!("{}: {peer}, workers: {}", job.case, job.workers));
                 let key = (job.case, job.workers, peer);
-                if round > 0 && job.case.is_counted() {
+                let once = job.case.is_counted() || plan.quick && !job.case.can_be_shortened();
+                if round > 0 && once {
                     // As many as of the others, so that the rounds can be compared.
                     samples.repeat(key);
                 } else if !failed.contains(&key) {
