@@ -359,7 +359,7 @@ pub trait Instrument: Any + Sync {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum InstallError {
-    /// The instrument is installed already.
+    /// The instrument is installed already: one at this address and of this type.
     #[error("this instrument is installed already: drop what `install` gave before")]
     Installed,
     /// There are [`MAX_INSTRUMENTS`] others.
