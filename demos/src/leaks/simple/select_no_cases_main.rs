@@ -5,10 +5,12 @@
 //!
 //! Leaks: `receiver`: chan receive. In Rust: yes: the main task's half is never dropped.
 
+use std::time::Duration;
+
 use greenprof_runtime::{
-    select,
+    select, sleep,
     sync::{Chan, channel},
-    yield_now,
+    world::{self, TaskInfo, TaskState},
 };
 
 use crate::leaks::{prelude::*, simple::GO};
@@ -26,9 +28,6 @@ pub const PROGRAM: Program = Program {
 };
 
 const LEAKS: &[Site] = &[Site("receiver", ChanReceive, 1)];
-
-/// How often the reporter lets others run before it looks.
-const YIELDS: u32 = 10;
 
 fn run(scene: &Scene) {
     let signal = Chan::<()>::new();
@@ -49,7 +48,11 @@ fn rust(scene: &Scene) {
 fn spawn_reporter(scene: &Scene) {
     let stage = scene.clone();
     scene.spawn("reporter", move || {
-        (0..YIELDS).for_each(|_| yield_now());
+        // Until then the main task is alive, and what its frame holds is.
+        let has_parked = |task: &TaskInfo| task.state == TaskState::Waiting(SelectNoCases);
+        while !world::tasks(0).iter().any(has_parked) {
+            sleep(Duration::from_millis(1));
+        }
         stage.until("receiver", ChanReceive, 1);
         stage.look_and_end()
     });
