@@ -230,6 +230,7 @@ unsafe fn spawn_with<T: Send, F: FnOnce() -> T + Send>(
 ///
 /// # Safety
 /// As for [`spawn_unchecked`]; the closure must be small.
+#[inline(never)] // what points into the new stack lies in a frame that has gone when the spawner goes on, for the sake of leak scans
 unsafe fn spawn_on_stack<T: Send, F: FnOnce() -> T + Send>(
     shared: &Arc<Shared>,
     options: Options<'_>,
