@@ -71,21 +71,6 @@ impl Beside {
     pub fn sums(&self) -> (u64, u64) {
         (self.traced.iter().sum(), self.truth.iter().sum())
     }
-
-    /// How much a round's two times differ at most in the quarter of the rounds where they differ least, as a share of the
-    /// program's. Where the kernel takes the processor away between a reading of the clock and the event beside it, the program's
-    /// time is too short, by milliseconds; on a busy machine that is so in half of the rounds. An error of the trace's is in all.
-    ///
-    /// # Panics
-    /// If they have not as many rounds.
-    pub fn undisturbed_difference(&self) -> f64 {
-        assert_eq!(self.traced.len(), self.truth.len(), "{}: rounds", self.name);
-        let rounds = self.traced.iter().zip(&self.truth);
-        let mut differences: Vec<_> =
-            rounds.map(|(traced, truth)| traced.abs_diff(*truth) as f64 / (*truth).max(1) as f64).collect();
-        differences.sort_by(f64::total_cmp);
-        differences[differences.len() / 4]
-    }
 }
 
 fn compute(duration: Duration) {
