@@ -43,7 +43,7 @@ const GUIDE: Guide<'static> = Guide {
 const KEY: &str = "tenant";
 
 /// Who sends requests, and how many lines each has.
-const TENANTS: [(&str, usize); 5] = [("acme", 1500), ("bluefin", 300), ("cobalt", 300), ("dune", 300), ("ember", 300)];
+const TENANTS: [(&str, usize); 5] = [("acme", 4000), ("bluefin", 300), ("cobalt", 300), ("dune", 300), ("ember", 300)];
 
 /// The tenant whose lists are long.
 const LARGE: &str = TENANTS[0].0;
