@@ -2,9 +2,10 @@
 
 use std::{
     collections::BTreeMap,
+    ops::RangeInclusive,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, Ordering::Relaxed},
     },
     thread,
     time::{Duration, Instant},
@@ -14,7 +15,7 @@ use anyhow::Context;
 use greenprof_runtime::{
     Runtime, sleep,
     sync::{Chan, Mutex},
-    task,
+    task, yield_now,
 };
 use greenprof_tracer::reader::{self, Kind, Summary, TaskState, TaskSummary};
 
@@ -33,29 +34,34 @@ const COMPUTED: Duration = Duration::from_millis(6);
 const ALONE: Duration = Duration::from_millis(25);
 const BLOCKED: Duration = Duration::from_millis(8);
 
-/// Durations as the program has measured them, in nanoseconds, one a round, and the moment of the last release.
-#[derive(Debug, Default)]
-pub struct Clock {
-    slept: Durations,
-    computed: Durations,
-    blocked: Durations,
-    waited: Durations,
-    could_run: Durations,
-    released: AtomicU64,
+/// The program's clock, which all tasks of a run read: nanoseconds since its start.
+#[derive(Clone, Copy, Debug)]
+struct Clock(Instant);
+
+impl Clock {
+    fn now(self) -> u64 {
+        self.0.elapsed().as_nanos() as u64
+    }
 }
 
-/// Guards the list. Held for a push, so a task may take it.
-#[derive(Debug, Default)]
-struct Durations(std::sync::Mutex<Vec<u64>>);
+/// A duration of a task as the program has measured it, in nanoseconds, and two that its own readings hold it between: whatever the kernel
+/// does with the thread between a reading and the event beside it, the traced duration is not shorter and not longer than those.
+#[derive(Clone, Copy, Debug, Default)]
+struct Measured {
+    task: u64,
+    truth: u64,
+    least: u64,
+    most: u64,
+}
 
-impl Durations {
-    fn add(&self, duration: Duration) {
-        self.0.lock().expect("no panic").push(duration.as_nanos() as u64);
-    }
-
-    fn get(&self) -> Vec<u64> {
-        self.0.lock().expect("no panic").clone()
-    }
+/// What the program has measured in one round.
+#[derive(Clone, Copy, Debug)]
+pub struct Round {
+    slept: Measured,
+    computed: Measured,
+    blocked: Measured,
+    waited: Measured,
+    could_run: Measured,
 }
 
 /// What a trace says of one kind of time beside what the program's clock says, in nanoseconds, round by round.
@@ -64,6 +70,8 @@ pub struct Beside {
     pub name: &'static str,
     pub traced: Vec<u64>,
     pub truth: Vec<u64>,
+    /// What the trace may say at least, and at most, if each event lies between the readings before and after it.
+    pub bounds: Vec<RangeInclusive<u64>>,
 }
 
 impl Beside {
@@ -80,86 +88,129 @@ fn compute(duration: Duration) {
     }
 }
 
+/// Readings of the task that holds the lock: before it sleeps, after that and before it lets go, after it has, at its end.
+struct Holds {
+    sleeps: u64,
+    awake: u64,
+    released: u64,
+    ends: u64,
+}
+
 #[inline(never)]
-fn holds(lock: &Mutex<()>, held: &Chan<()>, clock: &Clock, start: Instant) {
+fn holds(lock: &Mutex<()>, held: &Chan<()>, clock: Clock) -> Holds {
     let guard = lock.lock();
     held.send(()).expect("nobody closes it");
-    let before_sleep = Instant::now();
+    let sleeps = clock.now();
     sleep(HELD);
-    clock.slept.add(before_sleep.elapsed());
-    clock.released.store(start.elapsed().as_nanos() as u64, Relaxed);
+    let awake = clock.now();
     drop(guard);
+    let released = clock.now();
     compute(COMPUTED);
+    Holds { sleeps, awake, released, ends: clock.now() }
 }
 
+/// Readings before and after the wait for the lock.
 #[inline(never)]
-fn computes(clock: &Clock) {
-    let start = Instant::now();
-    compute(ALONE);
-    clock.computed.add(start.elapsed());
-}
-
-#[inline(never)]
-fn waits(lock: &Mutex<()>, clock: &Clock, start: Instant) {
-    let turn = start.elapsed();
+fn waits(lock: &Mutex<()>, begun: &AtomicBool, clock: Clock) -> (u64, u64) {
+    begun.store(true, Relaxed);
+    let turn = clock.now();
     drop(lock.lock());
-    let now = start.elapsed();
-    let released = Duration::from_nanos(clock.released.load(Relaxed));
-    clock.waited.add(released.saturating_sub(turn));
-    clock.could_run.add(now.saturating_sub(released));
+    (turn, clock.now())
 }
 
 #[inline(never)]
-fn blocks(clock: &Clock) {
-    let start = Instant::now();
-    task::blocking(|| thread::sleep(BLOCKED));
-    clock.blocked.add(start.elapsed());
+fn computes(clock: Clock) -> u64 {
+    let start = clock.now();
+    compute(ALONE);
+    clock.now() - start
 }
 
-/// Runs the tasks, and gives their trace. One worker, so that who can run has to wait for who computes.
+/// Time around the blocking call, and in it.
+#[inline(never)]
+fn blocks(clock: Clock) -> (u64, u64) {
+    let start = clock.now();
+    let inside = task::blocking(|| {
+        let start = clock.now();
+        thread::sleep(BLOCKED);
+        clock.now() - start
+    });
+    (clock.now() - start, inside)
+}
+
+/// Runs the tasks, and gives their trace, and what they have measured. One worker, so that who can run has to wait for who computes,
+/// and a task that runs on knows that the others have got to where they wait.
 ///
 /// # Panics
 /// If there is no trace, or no runtime.
-pub fn program(clock: &Arc<Clock>, rounds: u32) -> Vec<u8> {
+pub fn program(rounds: u32) -> (Vec<u8>, Vec<Round>) {
     let trace = greenprof_tracer::start(Vec::new()).expect("a trace");
     let runtime = Runtime::builder().workers(1).build().expect("a runtime");
-    let start = Instant::now();
-    runtime.run(|| {
-        for _ in 0..rounds {
-            let lock = Arc::new(Mutex::new(()));
-            let named = |name: &str| task::Builder::new().name(name);
-            let held = Chan::with_capacity(1);
-            let (theirs, tells, times) = (lock.clone(), held.clone(), clock.clone());
-            let holder = named("holder").spawn(move || holds(&theirs, &tells, &times, start)).expect("memory");
-            // Whoever comes second has to wait.
-            held.recv();
-            let (theirs, times) = (lock.clone(), clock.clone());
-            let waiter = named("waiter").spawn(move || waits(&theirs, &times, start)).expect("memory");
-            holder.join().expect("no panic");
-            waiter.join().expect("no panic");
-            let times = clock.clone();
-            let blocker = named("blocker").spawn(move || blocks(&times)).expect("memory");
-            blocker.join().expect("no panic");
-            let times = clock.clone();
-            let computer = named("computer").spawn(move || computes(&times)).expect("memory");
-            computer.join().expect("no panic");
-        }
-    });
+    let clock = Clock(Instant::now());
+    let measured = runtime.run(|| (0..rounds).map(|_| round(clock)).collect());
     drop(runtime);
-    trace.stop().expect("a whole trace").0
+    (trace.stop().expect("a whole trace").0, measured)
 }
 
-/// Time that each task of a name could run and did not, without that before its first start: Go's tool leaves it out. By the tasks'
-/// ids.
+fn round(clock: Clock) -> Round {
+    let lock = Arc::new(Mutex::new(()));
+    let named = |name: &str| task::Builder::new().name(name);
+    let held = Chan::with_capacity(1);
+    let (theirs, tells) = (lock.clone(), held.clone());
+    let holder = named("holder").spawn(move || holds(&theirs, &tells, clock)).expect("memory");
+    // Whoever comes second has to wait.
+    held.recv();
+    let sleeps = clock.now();
+    let begun = Arc::new(AtomicBool::new(false));
+    let begins = begun.clone();
+    let waiter = named("waiter").spawn(move || waits(&lock, &begins, clock)).expect("memory");
+    while !begun.load(Relaxed) {
+        yield_now();
+    }
+    let waits = clock.now();
+    let [holds, waiting] = [&holder.id(), &waiter.id()].map(|id| id.get());
+    let holder = holder.join().expect("no panic");
+    let (turn, owns) = waiter.join().expect("no panic");
+    let blocker = named("blocker").spawn(move || blocks(clock)).expect("memory");
+    let blocking = blocker.id().get();
+    let (around, inside) = blocker.join().expect("no panic");
+    let spawns = clock.now();
+    let computer = named("computer").spawn(move || computes(clock)).expect("memory");
+    let computing = computer.id().get();
+    let computed = computer.join().expect("no panic");
+    Round {
+        slept: Measured {
+            task: holds,
+            truth: holder.awake - holder.sleeps,
+            // A sleep does not end before it should.
+            least: (holder.sleeps + HELD.as_nanos() as u64).saturating_sub(sleeps),
+            most: holder.awake - holder.sleeps,
+        },
+        computed: Measured { task: computing, truth: computed, least: computed, most: clock.now() - spawns },
+        blocked: Measured { task: blocking, truth: around, least: inside, most: around },
+        waited: Measured {
+            task: waiting,
+            truth: holder.awake.saturating_sub(turn),
+            least: holder.awake.saturating_sub(waits),
+            most: holder.released.saturating_sub(turn),
+        },
+        could_run: Measured {
+            task: waiting,
+            truth: owns.saturating_sub(holder.awake),
+            least: holder.ends - holder.released,
+            most: owns.saturating_sub(holder.awake),
+        },
+    }
+}
+
+/// Time that each task could run and did not, by the tasks' ids, without that before its first start: Go's tool leaves it out.
 ///
 /// # Panics
 /// If it is no trace.
-fn runnable_after_first_start(file: &[u8], name: &str) -> Vec<u64> {
+fn runnable_after_first_start(file: &[u8]) -> BTreeMap<u64, u64> {
     let mut tasks = BTreeMap::new();
     reader::read(file, |event| {
-        let Kind::Task { id, state, origin, .. } = &event.kind else { return };
-        let is_it = origin.last().is_some_and(|frame| &*frame.function == name);
-        let (has_started, since, sum, _) = tasks.entry(*id).or_insert((false, None, 0, is_it));
+        let Kind::Task { id, state, .. } = &event.kind else { return };
+        let (has_started, since, sum) = tasks.entry(*id).or_insert((false, None, 0));
         if let Some(since) = since.take()
             && *has_started
         {
@@ -169,33 +220,35 @@ fn runnable_after_first_start(file: &[u8], name: &str) -> Vec<u64> {
         *since = (*state == TaskState::Runnable).then_some(event.time);
     })
     .expect("valid");
-    tasks.into_values().filter(|(.., is_it)| *is_it).map(|(_, _, sum, _)| sum).collect()
+    tasks.into_iter().map(|(id, (_, _, sum))| (id, sum)).collect()
 }
 
 /// What a trace says, beside the clocks that the program has read.
 ///
 /// # Panics
 /// If the trace is not that of [`program`].
-pub fn beside_clocks(bytes: &[u8], clock: &Clock) -> [Beside; 5] {
+pub fn beside_clocks(bytes: &[u8], rounds: &[Round]) -> [Beside; 5] {
     let summary = Summary::read(bytes).expect("valid");
-    // A round makes one task of each name, so the order of their ids is that of the rounds.
-    let of = |name: &str, time: &dyn Fn(&TaskSummary) -> u64| -> Vec<u64> {
-        let mut tasks: Vec<_> = summary.tasks().into_iter().filter(|task| &*task.name == name).collect();
-        tasks.sort_by_key(|task| task.id);
-        tasks.into_iter().map(time).collect()
+    let tasks: BTreeMap<u64, &TaskSummary> = summary.tasks().into_iter().map(|task| (task.id, task)).collect();
+    let runnable = runnable_after_first_start(bytes);
+    let blocked = |id, reason: &str| tasks[&id].blocked.get(reason).map_or(0, |(time, _)| *time);
+    let beside = |name, measured: fn(&Round) -> Measured, traced: &dyn Fn(u64) -> u64| {
+        let measured: Vec<Measured> = rounds.iter().map(measured).collect();
+        Beside {
+            name,
+            traced: measured.iter().map(|of| traced(of.task)).collect(),
+            truth: measured.iter().map(|of| of.truth).collect(),
+            bounds: measured.iter().map(|of| of.least..=of.most).collect(),
+        }
     };
-    let blocked = |task: &TaskSummary, reason: &str| task.blocked.get(reason).map_or(0, |(time, _)| *time);
-    let asleep = of("holder", &|task| blocked(task, "sleep"));
-    // The program cannot tell a sleep from the wait for a processor after it.
-    let slept = asleep.iter().zip(runnable_after_first_start(bytes, "holder")).map(|(a, b)| a + b).collect();
     [
-        ("sleeping", slept, &clock.slept),
-        ("computing", of("computer", &|task| task.running), &clock.computed),
-        ("waiting for the lock", of("waiter", &|task| blocked(task, "sync.Mutex.Lock")), &clock.waited),
-        ("runnable", runnable_after_first_start(bytes, "waiter"), &clock.could_run),
-        ("blocking", of("blocker", &|task| task.syscall), &clock.blocked),
+        // The program cannot tell a sleep from the wait for a processor after it.
+        beside("sleeping", |round| round.slept, &|id| blocked(id, "sleep") + runnable[&id]),
+        beside("computing", |round| round.computed, &|id| tasks[&id].running),
+        beside("waiting for the lock", |round| round.waited, &|id| blocked(id, "sync.Mutex.Lock")),
+        beside("runnable", |round| round.could_run, &|id| runnable[&id]),
+        beside("blocking", |round| round.blocked, &|id| tasks[&id].syscall),
     ]
-    .map(|(name, traced, truth)| Beside { name, traced, truth: truth.get() })
 }
 
 /// Milliseconds of each state. `effort.operations` are the rounds of a program, `effort.batches` how often it runs.
@@ -205,9 +258,8 @@ pub(super) fn times(effort: Effort) -> anyhow::Result<Values> {
     let mut estimates: [Estimates; 5] = Default::default();
     let mut names = [""; 5];
     for _ in 0..effort.batches {
-        let clock = Arc::new(Clock::default());
-        let bytes = program(&clock, rounds);
-        for (at, times) in beside_clocks(&bytes, &clock).iter().enumerate() {
+        let (bytes, measured) = program(rounds);
+        for (at, times) in beside_clocks(&bytes, &measured).iter().enumerate() {
             names[at] = times.name;
             let (traced, truth) = times.sums();
             estimates[at].add(traced as f64 / 1e6, truth as f64 / 1e6);
