@@ -39,6 +39,7 @@ pub enum Case {
     BlockProfile,
     MutexProfile,
     HooksOff,
+    HooksInstructions,
     TaskProfile,
     TracePingPong,
     TraceService,
@@ -52,6 +53,10 @@ pub enum Case {
     OverheadAllocate,
     OverheadPingPong,
     OverheadLock,
+    InstructionsCompute,
+    InstructionsAllocate,
+    InstructionsPingPong,
+    InstructionsLock,
     AccuracyShares,
     AccuracyFunctions,
     AccuracyShortTasks,
@@ -105,6 +110,7 @@ impl Case {
             Self::BlockProfile => "block-profile",
             Self::MutexProfile => "mutex-profile",
             Self::HooksOff => "hooks-off",
+            Self::HooksInstructions => "hooks-instructions",
             Self::TaskProfile => "task-profile",
             Self::TracePingPong => "trace-ping-pong",
             Self::TraceService => "trace-service",
@@ -118,6 +124,10 @@ impl Case {
             Self::OverheadAllocate => "overhead-allocate",
             Self::OverheadPingPong => "overhead-ping-pong",
             Self::OverheadLock => "overhead-lock",
+            Self::InstructionsCompute => "instructions-compute",
+            Self::InstructionsAllocate => "instructions-allocate",
+            Self::InstructionsPingPong => "instructions-ping-pong",
+            Self::InstructionsLock => "instructions-lock",
             Self::AccuracyShares => "accuracy-shares",
             Self::AccuracyFunctions => "accuracy-functions",
             Self::AccuracyShortTasks => "accuracy-short-tasks",
@@ -156,6 +166,11 @@ impl Case {
             Self::HeapEvery => (200_000, 7),
             // Under valgrind, and the same each time.
             Self::HeapInstructions => (200_000, 1),
+            Self::HooksInstructions => (10_000, 1),
+            Self::InstructionsCompute => (400, 1),
+            Self::InstructionsAllocate => (100_000, 1),
+            Self::InstructionsPingPong => (4000, 1),
+            Self::InstructionsLock => (20_000, 1),
             Self::HeapResident => (1_000_000, 1),
             Self::StopWorld => (1000, 1),
             // Tasks that wait, and profiles of them.
@@ -207,7 +222,15 @@ impl Case {
 
     /// Whether its figures are counts that are the same each time, so that one sample says all.
     pub fn is_counted(self) -> bool {
-        self == Self::HeapInstructions
+        matches!(
+            self,
+            Self::HeapInstructions
+                | Self::HooksInstructions
+                | Self::InstructionsCompute
+                | Self::InstructionsAllocate
+                | Self::InstructionsPingPong
+                | Self::InstructionsLock
+        )
     }
 
     /// Whether less effort gives the same figure with more noise; false where the number of operations is the question, or there

@@ -9,6 +9,8 @@ pub mod accuracy;
 pub mod allocators;
 pub mod builds;
 pub mod case;
+#[cfg(feature = "allocators")]
+pub mod instructions;
 #[cfg(feature = "overhead")]
 pub mod overhead;
 #[cfg(feature = "peers")]

@@ -36,7 +36,7 @@ pub const OFF: &str = "off";
 pub const ON: &str = "on";
 /// Nanoseconds that it adds when everything is recorded.
 pub const ADDED: &str = "added";
-/// Instructions of an allocation and its free.
+/// Instructions of an operation.
 pub const INSTRUCTIONS: &str = "instructions";
 
 /// CPU time with what is measured switched on, divided by that without.

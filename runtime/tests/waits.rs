@@ -14,7 +14,7 @@ use greenprof_runtime::{
     Runtime,
     hooks::{self, Instrument, Interest},
     spawn,
-    sync::Chan,
+    sync::{Chan, Mutex as TaskMutex, Once, RwLock},
     task::WaitReason,
     yield_now,
 };
@@ -102,4 +102,43 @@ fn a_wait_while_nothing_runs_lasts_until_its_end() {
         });
     });
     assert!(LONG <= told && told <= took, "{told:?} of {took:?}");
+}
+
+/// Waits by their reasons.
+struct Reasons(Mutex<Vec<WaitReason>>);
+
+static REASONS: Reasons = Reasons(Mutex::new(Vec::new()));
+
+impl Instrument for Reasons {
+    fn waited(&self, reason: WaitReason, _: u64) {
+        // A list that is long enough: a hook may not allocate.
+        self.0.lock().unwrap().push(reason);
+    }
+}
+
+/// Who asks for waits that an unlock ends is told of those, and of no others.
+#[test]
+fn waits_for_locks_can_be_asked_for_alone() {
+    let _alone = ALONE.lock().unwrap();
+    REASONS.0.lock().unwrap().reserve(64);
+    let installed = hooks::install(&REASONS, Interest::LOCK_WAIT).unwrap();
+    Runtime::builder().workers(1).build().unwrap().run(|| {
+        let (mutex, rwlock, once) = (TaskMutex::new(()), RwLock::new(()), Once::new());
+        let begin = Chan::<()>::new();
+        greenprof_runtime::task::scope(|tasks| {
+            let (held, read) = (mutex.lock(), rwlock.read());
+            tasks.spawn(|| drop(mutex.lock()));
+            tasks.spawn(|| drop(rwlock.write()));
+            tasks.spawn(|| once.call_once(yield_now));
+            tasks.spawn(|| once.call_once(|| ()));
+            tasks.spawn(|| begin.recv());
+            yield_now(); // now all wait
+            drop((held, read));
+            begin.close();
+        });
+    });
+    drop(installed);
+    let mut told = std::mem::take(&mut *REASONS.0.lock().unwrap());
+    told.sort();
+    assert_eq!(told, [WaitReason::MutexLock, WaitReason::RwLockWrite, WaitReason::Once]);
 }

@@ -10,6 +10,7 @@
 //! A scan for leaks has a row as if one were made every second: each batch that it is on for has one scan, and what that adds is
 //! spread over a second of the program.
 
+mod counted;
 mod programs;
 mod settings;
 
@@ -22,6 +23,7 @@ use crate::{
     case::{Case, Effort},
     values::Values,
 };
+pub use counted::{COUNTED, count, run_marked};
 pub use settings::{SETTINGS, Setting};
 
 /// How many times as many pairs of batches as another setting the one gets that is judged, on the program where it is.

@@ -26,6 +26,8 @@ pub enum Setting {
     LeakScan,
     /// What is meant to stay on: CPU at 100 Hz, heap at 512 KiB, mutex at one in 100, the flight recorder.
     AlwaysOn,
+    /// The same without the CPU profile.
+    AlwaysOnButCpu,
 }
 
 /// All settings with the names of their values, in the order of the report.
@@ -70,8 +72,10 @@ impl Setting {
             Self::Flight => on.record(),
             // Those that the program does, or that are done beside it.
             Self::Labels | Self::LeakScan => {}
-            Self::AlwaysOn => {
-                on.sample_cpu(100);
+            Self::AlwaysOn | Self::AlwaysOnButCpu => {
+                if self == Self::AlwaysOn {
+                    on.sample_cpu(100);
+                }
                 heap::set_rate(512 << 10);
                 checked(set_mutex_profile_fraction(100));
                 on.record();

@@ -79,6 +79,10 @@ pub(super) fn measure(case: Case, workers: usize, effort: Effort) -> anyhow::Res
         | Case::OverheadAllocate
         | Case::OverheadPingPong
         | Case::OverheadLock
+        | Case::InstructionsCompute
+        | Case::InstructionsAllocate
+        | Case::InstructionsPingPong
+        | Case::InstructionsLock
         | Case::HeapImmediate
         | Case::HeapRing
         | Case::HeapCrossing
@@ -91,7 +95,7 @@ pub(super) fn measure(case: Case, workers: usize, effort: Effort) -> anyhow::Res
         | Case::LeakShared
         | Case::LeakChain => return Ok(None),
         // Two builds of another program.
-        Case::HooksOff => bail!("the report runs {case} with builds of its own"),
+        Case::HooksOff | Case::HooksInstructions => bail!("the report runs {case} with builds of its own"),
         Case::BlockProfile => {
             let switch = |on| set_block_profile_rate(u64::from(on)).expect("nothing else is installed");
             off_and_on(effort.time_off_and_on(switch, |operations| workload::ping_pong(&runtime, 0, operations)))

@@ -121,11 +121,7 @@ pub(super) struct Mutex {
 
 impl Instrument for Mutex {
     #[inline(never)]
-    fn waited(&self, reason: WaitReason, delay: u64) {
-        use WaitReason::{MutexLock, Once, RwLockRead, RwLockWrite};
-        if !matches!(reason, MutexLock | RwLockRead | RwLockWrite | Once) {
-            return;
-        }
+    fn waited(&self, _: WaitReason, delay: u64) {
         if let Some(weight) = mutex_weight(mutex_profile_fraction(), random) {
             self.waiters.record(weight, delay);
         }

@@ -69,7 +69,7 @@ pub fn block_profile_rate() -> u64 {
 /// # Errors
 /// As [`set_block_profile_rate`].
 pub fn set_mutex_profile_fraction(fraction: u64) -> Result<(), RateError> {
-    set(&MUTEX_FRACTION, fraction, 1, || hooks::install(&MUTEX, Interest::WAIT.and(Interest::CONTENTION)))
+    set(&MUTEX_FRACTION, fraction, 1, || hooks::install(&MUTEX, Interest::LOCK_WAIT.and(Interest::CONTENTION)))
 }
 
 /// The fraction of the mutex profile; 0 if it is off.

@@ -37,6 +37,14 @@ static COUNT: AtomicUsize = AtomicUsize::new(0);
 /// Guards which entries are taken, and the computation of `WANTED`.
 static CHANGE: Mutex<()> = Mutex::new(());
 
+/// What an interest in any wait has.
+const ANY_WAIT: Interest = Interest::WAIT.and(Interest::LOCK_WAIT);
+
+/// Who wants to know of waits for that.
+fn of_wait(reason: WaitReason) -> Interest {
+    if reason.is_ended_by_unlock() { ANY_WAIT } else { Interest::WAIT }
+}
+
 struct Entry {
     /// Zero while switched off.
     interest: AtomicU32,
@@ -61,7 +69,7 @@ pub struct Installed(&'static Entry);
 /// See [`InstallError`].
 pub fn install(instrument: &'static dyn Instrument, interest: Interest) -> Result<Installed, InstallError> {
     static CALIBRATED: Once = Once::new();
-    if interest.bits() & Interest::WAIT.bits() != 0 {
+    if interest.bits() & ANY_WAIT.bits() != 0 {
         CALIBRATED.call_once(ticks::calibrate);
     }
     let _change = CHANGE.lock();
@@ -167,22 +175,26 @@ pub(crate) fn task_woken(task: TaskRef) {
 /// frame on the stack that waits.
 #[inline(never)]
 pub(crate) fn wait_begin(parker: Parker, reason: WaitReason) -> Option<Ticks> {
-    if wanted(Interest::WAIT) { Some(begin(parker, reason)) } else { None }
+    if wanted(ANY_WAIT) { begin(parker, reason) } else { None }
 }
 
 #[cold]
-fn begin(parker: Parker, reason: WaitReason) -> Ticks {
+fn begin(parker: Parker, reason: WaitReason) -> Option<Ticks> {
+    let interest = of_wait(reason);
+    if !wanted(interest) {
+        return None;
+    }
     // Acquire: pairs with the Release in `recompute`.
     fence(Ordering::Acquire);
     if let Parker::Thread(_) = parker {
-        deliver(Interest::WAIT, move |i| i.thread_waits(reason));
-        return Ticks::now();
+        deliver(interest, move |i| i.thread_waits(reason));
+        return Some(Ticks::now());
     }
     let now = Ticks::now();
     if let Some(worker) = current_worker() {
         worker.begins_to_wait(now);
     }
-    now
+    Some(now)
 }
 
 #[inline(always)]
@@ -198,7 +210,7 @@ fn waited(begin: Ticks, reason: WaitReason) {
     // A reading of the clock costs as much as all else that is done here.
     let end = current_worker().and_then(Worker::switched_at).unwrap_or_else(Ticks::now);
     let nanoseconds = begin.until(end);
-    deliver(Interest::WAIT, move |i| i.waited(reason, nanoseconds));
+    deliver(of_wait(reason), move |i| i.waited(reason, nanoseconds));
 }
 
 /// The time, for a lock's queue; 0 if nobody wants to know. `known` is the time if the caller has it, else 0.

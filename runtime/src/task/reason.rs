@@ -69,6 +69,12 @@ reasons! {
 }
 
 impl WaitReason {
+    /// Whether somebody's unlock ends such a wait, or the end of a once's body.
+    #[cfg_attr(not(feature = "hooks"), expect(dead_code, reason = "instruments ask"))]
+    pub(crate) const fn is_ended_by_unlock(self) -> bool {
+        matches!(self, Self::MutexLock | Self::RwLockRead | Self::RwLockWrite | Self::Once)
+    }
+
     pub(crate) fn from_index(index: u8) -> Self {
         Self::ALL.get(usize::from(index)).copied().unwrap_or(Self::ChanReceive)
     }

@@ -1,9 +1,6 @@
 //! The programs that measure allocators: two builds of `heap-cost`, for jemalloc with its profiling and without cannot be in one.
 
-use std::{
-    path::PathBuf,
-    process::{Command, Stdio},
-};
+use std::{path::PathBuf, process::Command};
 
 use anyhow::bail;
 use greenprof_benches::{peers::Peer, program};
@@ -46,10 +43,4 @@ impl Programs {
         }
         Ok(command)
     }
-}
-
-/// Whether there is a valgrind to count instructions with.
-pub(crate) fn has_valgrind() -> bool {
-    let output = Command::new("valgrind").arg("--version").stdin(Stdio::null()).output();
-    output.is_ok_and(|output| output.status.success())
 }

@@ -63,6 +63,9 @@ struct Measure {
     workers: usize,
     #[command(flatten)]
     effort: Effort,
+    /// Run what is counted under valgrind, and tell it what belongs to which setting
+    #[arg(long, hide = true)]
+    marked: bool,
 }
 
 fn main() -> ExitCode {
@@ -88,14 +91,17 @@ fn main() -> ExitCode {
 }
 
 fn measure(options: &Measure) -> anyhow::Result<String> {
-    let Measure { peer, workload, workers, effort } = *options;
+    let Measure { peer, workload, workers, effort, marked } = *options;
     anyhow::ensure!(workers > 0, "at least one worker is needed");
     anyhow::ensure!(effort.operations > 0 && effort.batches > 0, "at least one operation is needed");
     let values = match peer {
-        Peer::Greenprof => match accuracy::measure(workload, workers, effort)? {
-            None => overhead::measure(workload, workers, effort)?,
-            values => values,
-        },
+        Peer::Greenprof if marked => overhead::run_marked(workload, workers, effort.operations)?,
+        Peer::Greenprof => {
+            match (accuracy::measure(workload, workers, effort)?, overhead::count(workload, workers, effort)?) {
+                (None, None) => overhead::measure(workload, workers, effort)?,
+                (accuracy, counts) => accuracy.or(counts),
+            }
+        }
         _ => None,
     };
     let values = values.map_or_else(|| peer.measure(workload, workers, effort), Ok)?;

@@ -7,7 +7,7 @@ pub(crate) mod table;
 use std::{path::PathBuf, time::Instant};
 
 use anyhow::ensure;
-use greenprof_benches::{builds, case::Case, peers::Peer, program};
+use greenprof_benches::{builds, case::Case, instructions, peers::Peer, program};
 
 use crate::{
     detectors, go, heap,
@@ -22,12 +22,12 @@ use sampling::{Job, Plan};
 pub(crate) use sampling::{Samples, output_in_time};
 use table::Length;
 
-/// Samples of each peer: the whole report with its hundreds of cases takes a quarter of an hour so. Of nine, which the committed
-/// results have, an interval can leave one outlier out at each end.
+/// Samples of each peer: the whole report with its hundreds of cases takes a quarter of an hour so. Of nine, an interval can leave
+/// one outlier out at each end.
 const SAMPLES: usize = FEWEST;
 /// The fewest that may be judged by.
 pub(crate) const FEWEST: usize = 5;
-const QUICK_SAMPLES: usize = 3;
+const QUICK_SAMPLES: usize = 2;
 /// With so many, an interval leaves a third of them out, and is about half as wide as with nine.
 const FULL_SAMPLES: usize = 25;
 
@@ -39,7 +39,7 @@ pub(crate) struct Options {
     /// Only these cases, of those that the section has
     #[arg(long, value_delimiter = ',', value_name = "CASE")]
     cases: Vec<Case>,
-    /// Three short samples instead of five, one of what cannot be shortened, and no corpus of leaks: to look, not to judge
+    /// Two short samples instead of five, one of what cannot be shortened, and no corpus of leaks: to look, not to judge
     #[arg(long)]
     quick: bool,
     /// Twenty-five samples instead of five, for narrower intervals
@@ -117,14 +117,21 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<String> {
         }
     };
 
-    let of_allocators = jobs.iter().any(|job| job.case.is_of_allocators());
-    let heap = of_allocators.then(heap::Programs::build).transpose()?;
-    if jobs.iter().any(|job| job.case == Case::HeapInstructions) && !heap::has_valgrind() {
-        jobs.retain(|job| job.case != Case::HeapInstructions);
-        notes.push("No valgrind was found: the rows that count instructions are left out.".to_owned());
+    if jobs.iter().any(|job| job.case.is_counted()) {
+        let why = match options.quick && options.only.is_none() && options.cases.is_empty() {
+            true => Some("Instructions are not counted in a quick report: `--only` with their section counts them."),
+            false if instructions::is_available() => None,
+            false => Some("No valgrind was found: the rows that count instructions are left out."),
+        };
+        if let Some(why) = why {
+            jobs.retain(|job| !job.case.is_counted());
+            notes.push(why.to_owned());
+        }
     }
 
-    let has_builds = jobs.iter().any(|job| job.case == Case::HooksOff);
+    let of_allocators = jobs.iter().any(|job| job.case.is_of_allocators());
+    let heap = of_allocators.then(heap::Programs::build).transpose()?;
+    let has_builds = jobs.iter().any(|job| matches!(job.case, Case::HooksOff | Case::HooksInstructions));
     let builds = has_builds.then(builds::build).transpose()?;
 
     let plan =

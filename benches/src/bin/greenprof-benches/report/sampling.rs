@@ -14,10 +14,11 @@ use anyhow::{Context, bail, ensure};
 use greenprof_benches::{
     builds,
     case::{Case, Effort},
+    instructions,
     peers::Peer,
     progress,
     sample::{Hooks, Sample},
-    values::{TIME, Values},
+    values::{INSTRUCTIONS, TIME, Values},
 };
 
 use crate::{go, heap::Programs};
@@ -123,8 +124,8 @@ pub(super) fn sample(plan: &Plan) -> anyhow::Result<(Samples, Vec<String>)> {
 fn one_sample(plan: &Plan, job: &Job, peer: Peer) -> anyhow::Result<Values> {
     let &Job { case, workers, .. } = job;
     let effort = plan.effort(case);
-    if case == Case::HooksOff {
-        return one_build(plan, workers, effort, peer);
+    if matches!(case, Case::HooksOff | Case::HooksInstructions) {
+        return one_build(plan, job, effort, peer);
     }
     let mut command = if peer == Peer::Go {
         let program = plan.go.as_ref().context("the Go peer has not been built")?;
@@ -154,13 +155,19 @@ fn one_sample(plan: &Plan, job: &Job, peer: Peer) -> anyhow::Result<Values> {
 }
 
 /// A rendezvous round trip, in a program of its own with or without hooks.
-fn one_build(plan: &Plan, workers: usize, effort: Effort, peer: Peer) -> anyhow::Result<Values> {
+fn one_build(plan: &Plan, job: &Job, effort: Effort, peer: Peer) -> anyhow::Result<Values> {
     let hooks = if peer == Peer::Hookless { Hooks::Absent } else { Hooks::Off };
     let programs = plan.builds.as_ref().context("the builds are missing")?;
-    let mut command = Command::new(programs.path(hooks));
-    command.arg("ping-pong").arg(format!("--workers={workers}"));
-    command.arg(format!("--operations={}", effort.operations * effort.batches));
-    command.arg(format!("--batches={}", effort.batches));
+    let command = |operations: u64| {
+        let mut command = Command::new(programs.path(hooks));
+        command.arg("ping-pong").arg(format!("--workers={}", job.workers)).arg(format!("--operations={operations}"));
+        command.arg(format!("--batches={}", effort.batches));
+        command
+    };
+    if job.case == Case::HooksInstructions {
+        return Ok([(INSTRUCTIONS.to_owned(), instructions::of_operations(effort.operations, command)?)].into());
+    }
+    let mut command = command(effort.operations * effort.batches);
     let sample: Sample = serde_json::from_str(&output_in_time(&mut command, PATIENCE)?)?;
     ensure!(sample.hooks == hooks, "the build with hooks {hooks:?} says that it has hooks {:?}", sample.hooks);
     Ok([(TIME.to_owned(), sample.wall_ns)].into())

@@ -3,7 +3,7 @@
 use greenprof_benches::{
     case::Case,
     peers::Peer,
-    values::{ADDED, OFF, ON, TIME},
+    values::{ADDED, INSTRUCTIONS, OFF, ON, TIME},
 };
 
 use super::{Against, Layout, Row, Section, Target};
@@ -14,7 +14,7 @@ pub(super) const SECTION: Section =
 const BOTH: &[usize] = &[1, 2];
 
 /// A profile that records everything against the same program with the profile off, in pairs in one process.
-const ROWS: [Row; 4] = [
+const ROWS: [Row; 5] = [
     Row {
         name: "block rate 1, added to a rendezvous round trip",
         case: Case::BlockProfile,
@@ -55,4 +55,7 @@ const ROWS: [Row; 4] = [
         target: Some(Target::AtMost(1.005)),
         error: None,
     },
+    Row::new("rendezvous round trip, all off, instructions (valgrind)", Case::HooksInstructions, Peer::Hookless)
+        .of(INSTRUCTIONS, "")
+        .with_workers(&[1]),
 ];

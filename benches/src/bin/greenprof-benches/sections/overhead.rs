@@ -1,7 +1,7 @@
 //! What each instrument costs five programs: the ratio of CPU time with it on to that with everything off. And of the realistic
 //! one, how long its requests take.
 
-use greenprof_benches::case::Case;
+use greenprof_benches::{case::Case, peers::Peer, values::OFF};
 
 use super::{Against, Layout, Row, Section, Target};
 
@@ -50,11 +50,43 @@ static TABLE: [[Row; SETTINGS]; PROGRAMS] = rows!(
     ]
 );
 
-static ROWS: [Row; SETTINGS * PROGRAMS] = {
-    let mut rows = [TABLE[0][0]; SETTINGS * PROGRAMS];
+/// In instructions: for a program the rows of all settings that can be counted, always the same number.
+macro_rules! counts {
+    ($($program:literal $case:ident),*; $settings:tt) => {
+        [$(counts!(@ $program $case $settings)),*]
+    };
+    (@ $program:literal $case:ident [$($setting:literal),* $(,)?]) => {
+        [$(
+            Row::new(concat!($program, ": ", $setting, ", instructions (valgrind)"), Case::$case, Peer::Greenprof)
+                .of($setting, "")
+                .with_workers(&[1])
+                .compared_with_own("off", OFF),
+        )*]
+    };
+}
+
+const COUNTED: usize = 10;
+const COUNTED_PROGRAMS: usize = 4;
+
+static COUNTS: [[Row; COUNTED]; COUNTED_PROGRAMS] = counts!(
+    "compute" InstructionsCompute, "allocate" InstructionsAllocate,
+    "ping-pong (worst case)" InstructionsPingPong, "contended lock" InstructionsLock;
+    [
+        "heap 512 KiB", "heap 64 KiB", "heap, everything", "block 1 ns", "mutex 1 in 100", "mutex, everything",
+        "trace", "flight recorder", "two labels", "all that stays on, but CPU",
+    ]
+);
+
+const TIMED_ROWS: usize = SETTINGS * PROGRAMS;
+
+static ROWS: [Row; TIMED_ROWS + COUNTED * COUNTED_PROGRAMS] = {
+    let mut rows = [TABLE[0][0]; TIMED_ROWS + COUNTED * COUNTED_PROGRAMS];
     let mut i = 0;
     while i < rows.len() {
-        rows[i] = TABLE[i / SETTINGS][i % SETTINGS];
+        rows[i] = match i.checked_sub(TIMED_ROWS) {
+            None => TABLE[i / SETTINGS][i % SETTINGS],
+            Some(i) => COUNTS[i / COUNTED][i % COUNTED],
+        };
         i += 1;
     }
     // The last setting of the first program, and of its third latency.
@@ -71,7 +103,7 @@ mod tests {
 
     #[test]
     fn every_setting_has_its_row_in_every_program() {
-        for (i, row) in ROWS.iter().enumerate() {
+        for (i, row) in ROWS[..TIMED_ROWS].iter().enumerate() {
             let (name, _) = overhead::SETTINGS[i % SETTINGS];
             let (_, ending) = row.value.split_at(name.len());
             assert_eq!(row.value, format!("{name}{ending}"));
@@ -79,6 +111,11 @@ mod tests {
             assert!(matches!(row.against, Against::Own { value, .. } if value == wanted), "{}", row.name);
             assert!(ending.is_empty() || overhead::LATENCIES.iter().any(|(_, known)| *known == ending), "{}", row.name);
         }
+        for (i, row) in ROWS[TIMED_ROWS..].iter().enumerate() {
+            assert_eq!(row.value, overhead::COUNTED[i % COUNTED].0);
+            assert!(row.case.is_counted() && matches!(row.against, Against::Own { value, .. } if value == OFF));
+        }
+        assert_eq!(overhead::COUNTED.len(), COUNTED);
         let targets: Vec<_> = ROWS.iter().filter_map(|row| Some((row.name, row.target?))).collect();
         assert_eq!(
             targets,
