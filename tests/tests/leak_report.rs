@@ -5,14 +5,15 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use greenprof_profiler::{
     heap,
-    leak::{Node, Relation, Report},
+    leak::{self, Link, Node, Relation, Report},
+    symbolize,
 };
 use greenprof_runtime::{
     JoinHandle, Runtime,
     heap::Heap,
     labels,
     sync::{Chan, Mutex, WaitGroup},
-    world,
+    world::{self, TaskState},
 };
 use greenprof_tests::{
     client,
@@ -191,4 +192,31 @@ fn a_live_task_is_explained_with_names() {
     keeper.join().expect("an end");
     heap::set_rate(greenprof_runtime::heap::sampling::DEFAULT_RATE);
     println!("{text}");
+}
+
+/// Who asks waits in the C library meanwhile, which has no frame pointers; its own functions are named all the same.
+#[test]
+fn the_frame_of_who_asks_is_named() {
+    #[inline(never)]
+    fn asks_and_holds() -> Vec<Link> {
+        let channel: Chan<u8> = Chan::new();
+        let receiver = channel.clone();
+        let task: JoinHandle<_> = go("held by who asks", move || receiver.recv());
+        let waits = || world::tasks(0).iter().any(|it| it.id == task.id() && matches!(it.state, TaskState::Waiting(_)));
+        while !waits() {
+            greenprof_runtime::sleep(Duration::from_millis(1));
+        }
+        let why = leak::why_alive(task.id()).expect("an answer").expect("this function can still send");
+        std::hint::black_box(&channel).close();
+        task.join().expect("an end");
+        why.chain
+    }
+    let _alone = alone();
+    let chain = runtime().run(asks_and_holds);
+    let place = chain.iter().find_map(|link| if let Link::Frame(_, _, place) = link { Some(*place) } else { None });
+    let place = place.unwrap_or_else(|| panic!("on no stack: {chain:?}"));
+    let mut symbolizer = symbolize::shared().lock();
+    symbolizer.refresh();
+    let frames = symbolizer.resolve(place.saturating_sub(1));
+    assert!(frames.iter().any(|frame| frame.function.contains("asks_and_holds")), "{place:#x}: {frames:?}, {chain:?}");
 }

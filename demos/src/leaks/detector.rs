@@ -142,7 +142,10 @@ fn shown(link: &Link) -> String {
     match *link {
         Link::Frame(task, _, 0) => format!("stack of task {}", task.get()),
         Link::Frame(task, _, function) => {
-            let frames = symbolize::shared().lock().resolve(function);
+            let mut symbolizer = symbolize::shared().lock();
+            symbolizer.refresh();
+            // An address of return lies behind its call.
+            let frames = symbolizer.resolve(function.saturating_sub(1));
             let name = frames.first().map_or_else(|| format!("{function:#x}"), |frame| frame.function.to_string());
             format!("stack of task {}, in {name}", task.get())
         }

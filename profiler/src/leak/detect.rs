@@ -274,7 +274,7 @@ pub(super) fn look(world: &Stopped<'_>, tables: &mut Tables, caller: Caller, exp
     }
     looked.cost.marking = collected.elapsed();
     if let (Some(task), Some(trail), Some(roots)) = (explain, trail, roots) {
-        looked.alive = why::trace(world, blocks, population, (trail, &*roots), task, links);
+        looked.alive = why::trace(world, blocks, population, (trail, &*roots), &caller, task, links);
     }
     looked
 }

@@ -10,6 +10,7 @@ use greenprof_runtime::{
 
 use super::{
     blocks::Blocks,
+    caller::Caller,
     mark::{Cause, Root, Roots, Trail, root_of},
     population::{LIVE, Population, TASK},
 };
@@ -80,6 +81,7 @@ pub(super) fn trace(
     blocks: &Blocks,
     population: &Population,
     (trail, roots): (&Trail, &Roots),
+    caller: &Caller,
     task: TaskId,
     links: &mut Vec<Link>,
 ) -> bool {
@@ -121,6 +123,7 @@ pub(super) fn trace(
                     true
                 } else if let (Some(at_slot), Some(here)) = (world.slot_at(at), world.task_at(at)) {
                     let function = match here.thread() {
+                        Some(thread) if thread.id() == caller.thread => thread.function_at_from(&caller.at, at),
                         Some(thread) => thread.function_at(at),
                         None => here.function_at(at),
                     };

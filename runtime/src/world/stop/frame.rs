@@ -2,7 +2,7 @@
 
 use std::{ops::Range, sync::atomic::Ordering};
 
-use super::{Task, Thread};
+use super::{Preserved, Task, Thread};
 use crate::task::switch;
 
 const WORD: usize = size_of::<usize>();
@@ -44,5 +44,15 @@ impl Thread<'_> {
         };
         // SAFETY: all of a task's stack is readable.
         unsafe { function_at(self.pc(), self.frame_pointer(), &stack, address) }
+    }
+
+    /// The same for a thread that has taken `preserved` and has not returned from there: it may wait in code without frame pointers,
+    /// which no chain leads out of. 0 for an address in a frame that is not older than that.
+    pub fn function_at_from(&self, preserved: &Preserved, address: usize) -> usize {
+        let Some(stack) = self.task().map(|task| task.stack()).filter(|stack| stack.contains(&preserved.sp)) else {
+            return 0;
+        };
+        // SAFETY: all of a task's stack is readable.
+        unsafe { function_at(0, preserved.frame_pointer(), &stack, address) }
     }
 }

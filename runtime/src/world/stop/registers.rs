@@ -18,6 +18,13 @@ pub struct Preserved {
     pub sp: usize,
 }
 
+impl Preserved {
+    /// The frame pointer of the function that they are of.
+    pub(super) fn frame_pointer(&self) -> usize {
+        self.words[if cfg!(target_arch = "x86_64") { 1 } else { 10 }]
+    }
+}
+
 /// The registers at this point of the function that this is inlined into. What its callers had in them is here, or on the
 /// stack above `sp`.
 #[inline(always)]
