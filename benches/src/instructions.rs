@@ -2,7 +2,7 @@
 //! instructions wait for.
 //!
 //! valgrind counts them. [`of_operations`] takes the difference of two processes, so that what a process does at its start and end is
-//! not counted; [`between_marks`] lets one process say where a count ends and the next begins.
+//! not counted; with [`between_marks`] one process says where each of many counts begins and ends.
 
 use std::{
     collections::BTreeMap,
@@ -36,7 +36,7 @@ fn of_process(program: &Command) -> anyhow::Result<u64> {
     total_of_cachegrind(&said).context("valgrind has not told how many instructions there were")
 }
 
-/// Runs a program, and gives what it has printed, and how many instructions there were until each [`mark`] since the one before.
+/// Runs a program, and gives what it has printed, and how many instructions there were until each [`mark`] since [`begin`].
 ///
 /// # Errors
 /// If valgrind, or the program under it, fails, or its counts cannot be read.
@@ -79,13 +79,21 @@ fn mark_of_callgrind(text: &str) -> Option<(String, u64)> {
     Some((name.to_owned(), after("totals:")?.parse().ok()?))
 }
 
-/// Ends a count, which gets this name, and begins the next. Without valgrind it does nothing.
+/// The first of callgrind's requests, from its header file: its letters.
+const REQUESTS: usize = (b'C' as usize) << 24 | (b'T' as usize) << 16;
+
+/// Begins to count anew. Without valgrind it does nothing.
+pub fn begin() {
+    const ZERO_STATS: usize = REQUESTS | 1;
+    request([ZERO_STATS, 0, 0, 0, 0, 0]);
+}
+
+/// Ends a count, which gets this name. Without valgrind it does nothing.
 ///
 /// # Panics
 /// If the name contains a zero.
 pub fn mark(name: &str) {
-    /// Callgrind's request to write what was counted, from its header file: its letters, and the fourth of its requests.
-    const DUMP_STATS_AT: usize = (b'C' as usize) << 24 | (b'T' as usize) << 16 | 3;
+    const DUMP_STATS_AT: usize = REQUESTS | 3;
     let name = CString::new(name).expect("no zero in it");
     request([DUMP_STATS_AT, name.as_ptr().addr(), 0, 0, 0, 0]);
 }
@@ -122,7 +130,8 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_does_nothing_by_itself() {
+    fn marks_do_nothing_by_themselves() {
+        begin();
         mark("here");
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Only of instruments that do the same however slow the program is: not of those that go by time (the CPU profile, the block profile's
 //! longer rates), nor of what is done once a second; and not on `orders`, which goes by time itself and has hundreds of orders in the
-//! works at a time, so that where a count begins and ends decides over it. For each setting so many operations run, and twice as many; the
+//! works at a time, so that where a count begins and ends decides over it. What threads do every few milliseconds (the monitor, the tracer's
+//! reader) is more than it is: valgrind makes the program fifty times slower, and them with it, but not the clock. For each setting so many operations run, and twice as many; the
 //! difference has what they cost, with what an instrument does later of it, and without its beginning and its end.
 
 use std::{env, process::Command};
@@ -15,7 +16,7 @@ use super::{
 };
 use crate::{
     case::{Case, Effort},
-    instructions::{between_marks, mark},
+    instructions::{begin, between_marks, mark},
     values::{OFF, Values},
 };
 
@@ -36,7 +37,6 @@ pub const COUNTED: &[(&str, Setting)] = &[
 /// The program that is counted; nothing if the case is not one of this module's.
 fn program_of(case: Case) -> Option<Case> {
     Some(match case {
-        Case::InstructionsCompute => Case::OverheadCompute,
         Case::InstructionsAllocate => Case::OverheadAllocate,
         Case::InstructionsPingPong => Case::OverheadPingPong,
         Case::InstructionsLock => Case::OverheadLock,
@@ -98,18 +98,20 @@ pub fn run_marked(case: Case, workers: usize, operations: u64) -> anyhow::Result
     for (name, setting) in all() {
         let mut run = |operations, run| {
             let on = setting.map(Setting::switch_on);
-            mark("in between");
+            begin();
             let done = match setting {
                 Some(Setting::Labels) => program.run_labelled(operations),
                 _ => program.run(operations),
             };
             drop(on);
-            mark(&mark_of(name, run));
+            if let Some(run) = run {
+                mark(&mark_of(name, run));
+            }
             done
         };
-        run(operations / 10 + 1, "warming up");
-        let once = run(operations, ONCE);
-        let twice = run(2 * operations, TWICE);
+        run(operations / 10 + 1, None);
+        let once = run(operations, Some(ONCE));
+        let twice = run(2 * operations, Some(TWICE));
         done.insert(name.to_owned(), (twice - once) as f64);
     }
     program.end()?;
@@ -122,7 +124,7 @@ mod tests {
 
     #[test]
     fn programs_run_between_marks() {
-        for case in [Case::InstructionsCompute, Case::InstructionsLock] {
+        for case in [Case::InstructionsAllocate, Case::InstructionsLock] {
             let done = run_marked(case, 1, 40).expect("it runs").expect("it is one of them");
             assert_eq!(done.len(), COUNTED.len() + 1, "{done:?}");
             assert!(done.values().all(|operations| *operations == 40.0), "{done:?}");

@@ -79,7 +79,6 @@ pub(super) fn measure(case: Case, workers: usize, effort: Effort) -> anyhow::Res
         | Case::OverheadAllocate
         | Case::OverheadPingPong
         | Case::OverheadLock
-        | Case::InstructionsCompute
         | Case::InstructionsAllocate
         | Case::InstructionsPingPong
         | Case::InstructionsLock

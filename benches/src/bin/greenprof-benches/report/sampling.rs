@@ -98,7 +98,7 @@ pub(super) fn sample(plan: &Plan) -> anyhow::Result<(Samples, Vec<String>)> {
                 let peer = job.peers[(round + turn) % job.peers.len()];
                 progress.set_message(format!("{}: {peer}, workers: {}", job.case, job.workers));
                 let key = (job.case, job.workers, peer);
-                let once = job.case.is_counted() || plan.quick && !job.case.can_be_shortened();
+                let once = job.case.is_repeatable() || plan.quick && !job.case.can_be_shortened();
                 if round > 0 && once {
                     // As many as of the others, so that the rounds can be compared.
                     samples.repeat(key);

@@ -66,11 +66,10 @@ macro_rules! counts {
 }
 
 const COUNTED: usize = 10;
-const COUNTED_PROGRAMS: usize = 4;
+const COUNTED_PROGRAMS: usize = 3;
 
 static COUNTS: [[Row; COUNTED]; COUNTED_PROGRAMS] = counts!(
-    "compute" InstructionsCompute, "allocate" InstructionsAllocate,
-    "ping-pong (worst case)" InstructionsPingPong, "contended lock" InstructionsLock;
+    "allocate" InstructionsAllocate, "ping-pong (worst case)" InstructionsPingPong, "contended lock" InstructionsLock;
     [
         "heap 512 KiB", "heap 64 KiB", "heap, everything", "block 1 ns", "mutex 1 in 100", "mutex, everything",
         "trace", "flight recorder", "two labels", "all that stays on, but CPU",
