@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    thread,
+    thread::{self, ThreadId},
     time::{Duration, Instant},
 };
 
@@ -88,34 +88,50 @@ fn compute(duration: Duration) {
     }
 }
 
+/// The thread that runs the caller. Not inlined, for a task may be on another one after each wait.
+#[inline(never)]
+fn thread_now() -> ThreadId {
+    thread::current().id()
+}
+
 /// Readings of the task that holds the lock: before it sleeps, after that and before it lets go, after it has, at its end.
 struct Holds {
     sleeps: u64,
     awake: u64,
     released: u64,
     ends: u64,
+    /// The threads that it was on before the sleep, and after it.
+    threads: [ThreadId; 2],
 }
 
 #[inline(never)]
 fn holds(lock: &Mutex<()>, held: &Chan<()>, clock: Clock) -> Holds {
     let guard = lock.lock();
     held.send(()).expect("nobody closes it");
+    let before = thread_now();
     let sleeps = clock.now();
     sleep(HELD);
     let awake = clock.now();
     drop(guard);
     let released = clock.now();
     compute(COMPUTED);
-    Holds { sleeps, awake, released, ends: clock.now() }
+    Holds { sleeps, awake, released, ends: clock.now(), threads: [before, thread_now()] }
 }
 
-/// Readings before and after the wait for the lock.
+/// Readings of the task that waits for the lock: before and after, and the threads that it was on.
+struct Waits {
+    turn: u64,
+    owns: u64,
+    threads: [ThreadId; 2],
+}
+
 #[inline(never)]
-fn waits(lock: &Mutex<()>, begun: &AtomicBool, clock: Clock) -> (u64, u64) {
+fn waits(lock: &Mutex<()>, begun: &AtomicBool, clock: Clock) -> Waits {
     begun.store(true, Relaxed);
+    let before = thread_now();
     let turn = clock.now();
     drop(lock.lock());
-    (turn, clock.now())
+    Waits { turn, owns: clock.now(), threads: [before, thread_now()] }
 }
 
 #[inline(never)]
@@ -137,8 +153,9 @@ fn blocks(clock: Clock) -> (u64, u64) {
     (clock.now() - start, inside)
 }
 
-/// Runs the tasks, and gives their trace, and what they have measured. One worker, so that who can run has to wait for who computes,
-/// and a task that runs on knows that the others have got to where they wait.
+/// Runs the tasks, and gives their trace, and what they have measured. One worker, so that who can run has to wait for who computes.
+/// A task that runs on knows that another has got to where it waits, if that was on the same thread: for a moment after a task has computed
+/// or blocked its thread for long there is a second one, which stands in.
 ///
 /// # Panics
 /// If there is no trace, or no runtime.
@@ -159,17 +176,17 @@ fn round(clock: Clock) -> Round {
     let holder = named("holder").spawn(move || holds(&theirs, &tells, clock)).expect("memory");
     // Whoever comes second has to wait.
     held.recv();
-    let sleeps = clock.now();
+    let (sleeps, at_sleep) = (clock.now(), thread_now());
     let begun = Arc::new(AtomicBool::new(false));
     let begins = begun.clone();
     let waiter = named("waiter").spawn(move || waits(&lock, &begins, clock)).expect("memory");
     while !begun.load(Relaxed) {
         yield_now();
     }
-    let waits = clock.now();
+    let (waits, at_wait) = (clock.now(), thread_now());
     let [holds, waiting] = [&holder.id(), &waiter.id()].map(|id| id.get());
     let holder = holder.join().expect("no panic");
-    let (turn, owns) = waiter.join().expect("no panic");
+    let waiter = waiter.join().expect("no panic");
     let blocker = named("blocker").spawn(move || blocks(clock)).expect("memory");
     let blocking = blocker.id().get();
     let (around, inside) = blocker.join().expect("no panic");
@@ -177,27 +194,31 @@ fn round(clock: Clock) -> Round {
     let computer = named("computer").spawn(move || computes(clock)).expect("memory");
     let computing = computer.id().get();
     let computed = computer.join().expect("no panic");
+    let known = |same_thread: bool, least: u64| if same_thread { least } else { 0 };
     Round {
         slept: Measured {
             task: holds,
             truth: holder.awake - holder.sleeps,
             // A sleep does not end before it should.
-            least: (holder.sleeps + HELD.as_nanos() as u64).saturating_sub(sleeps),
+            least: known(
+                holder.threads[0] == at_sleep,
+                (holder.sleeps + HELD.as_nanos() as u64).saturating_sub(sleeps),
+            ),
             most: holder.awake - holder.sleeps,
         },
         computed: Measured { task: computing, truth: computed, least: computed, most: clock.now() - spawns },
         blocked: Measured { task: blocking, truth: around, least: inside, most: around },
         waited: Measured {
             task: waiting,
-            truth: holder.awake.saturating_sub(turn),
-            least: holder.awake.saturating_sub(waits),
-            most: holder.released.saturating_sub(turn),
+            truth: holder.awake.saturating_sub(waiter.turn),
+            least: known(waiter.threads[0] == at_wait, holder.awake.saturating_sub(waits)),
+            most: holder.released.saturating_sub(waiter.turn),
         },
         could_run: Measured {
             task: waiting,
-            truth: owns.saturating_sub(holder.awake),
-            least: holder.ends - holder.released,
-            most: owns.saturating_sub(holder.awake),
+            truth: waiter.owns.saturating_sub(holder.awake),
+            least: known(waiter.threads[1] == holder.threads[1], holder.ends - holder.released),
+            most: waiter.owns.saturating_sub(holder.awake),
         },
     }
 }
