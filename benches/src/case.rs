@@ -162,7 +162,7 @@ impl Case {
             // Pairs, of which many are needed to tell a hundredth.
             Self::HeapSampling => (2_000_000, 15),
             Self::HeapEvery => (200_000, 7),
-            // Under valgrind, and the same each time.
+            // Under valgrind.
             Self::HeapInstructions => (200_000, 1),
             Self::HooksInstructions => (10_000, 1),
             Self::InstructionsAllocate => (40_000, 1),
@@ -229,7 +229,7 @@ impl Case {
         )
     }
 
-    /// Whether its figures are the same each time, so that one sample says all.
+    /// Whether its figures are the same each time, to some thousandths, so that one sample says all.
     pub fn is_repeatable(self) -> bool {
         matches!(self, Self::HeapInstructions | Self::HooksInstructions)
     }

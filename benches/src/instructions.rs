@@ -20,7 +20,8 @@ pub fn is_available() -> bool {
     output.is_ok_and(|output| output.status.success())
 }
 
-/// Instructions of one operation. `program` says how to run so many of them, of which a tenth as many more may run before.
+/// Instructions of one operation. `program` says how to run so many of them, after a tenth as many that warm up; its program and arguments
+/// count, its environment is that of the caller.
 ///
 /// # Errors
 /// If valgrind, or the program under it, fails.
@@ -36,7 +37,7 @@ fn of_process(program: &Command) -> anyhow::Result<u64> {
     total_of_cachegrind(&said).context("valgrind has not told how many instructions there were")
 }
 
-/// Runs a program, and gives what it has printed, and how many instructions there were until each [`mark`] since [`begin`].
+/// Runs a program by its name and arguments, and gives what it has printed, and how many instructions there were until each [`mark`] since [`begin`].
 ///
 /// # Errors
 /// If valgrind, or the program under it, fails, or its counts cannot be read.

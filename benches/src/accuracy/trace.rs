@@ -48,6 +48,7 @@ impl Clock {
 /// does with the thread between a reading and the event beside it, the traced duration is not shorter and not longer than those.
 #[derive(Clone, Copy, Debug, Default)]
 struct Measured {
+    /// The task's number.
     task: u64,
     truth: u64,
     least: u64,

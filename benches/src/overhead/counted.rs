@@ -2,9 +2,11 @@
 //!
 //! Only of instruments that do the same however slow the program is: not of those that go by time (the CPU profile, the block profile's
 //! longer rates), nor of what is done once a second; and not on `orders`, which goes by time itself and has hundreds of orders in the
-//! works at a time, so that where a count begins and ends decides over it. What threads do every few milliseconds (the monitor, the tracer's
-//! reader) is more than it is: valgrind makes the program fifty times slower, and them with it, but not the clock. For each setting so many operations run, and twice as many; the
-//! difference has what they cost, with what an instrument does later of it, and without its beginning and its end.
+//! works at a time, so that where a count begins and ends decides over it. What threads do every few milliseconds (the monitor, the
+//! tracer's reader) is more than it is: valgrind makes the program fifty times slower, and not the clock.
+//!
+//! For each setting so many operations run, and twice as many; the difference has what they cost, with what an instrument does later of
+//! it, and without its beginning and its end.
 
 use std::{env, process::Command};
 

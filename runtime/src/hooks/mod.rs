@@ -109,7 +109,7 @@ impl Interest {
     pub const SCHEDULE: Self = Self(2);
     /// `waited` and `thread_waits`: every wait that has ended, and those of threads when they begin.
     pub const WAIT: Self = Self(4);
-    /// The same, only of waits that an unlock ends: for a mutex, a reader-writer lock, the body of a once. Other waits cost nothing then.
+    /// The same, only of waits that an unlock ends: for a mutex, a reader-writer lock, the body of a once. Other waits are not timed then.
     pub const LOCK_WAIT: Self = Self(512);
     /// `worker_started` and `worker_stopping`.
     pub const WORKER: Self = Self(8);

@@ -330,7 +330,13 @@ impl Worker {
     #[cfg(feature = "hooks")]
     pub(crate) fn switched_at(&self) -> Option<Ticks> {
         let (time, ticks) = self.began_to_wait.get()?;
-        (self.processor().ticks.load(Ordering::Relaxed) == ticks.wrapping_add(1)).then_some(time)
+        let now = self.processor().ticks.load(Ordering::Relaxed);
+        if now == ticks {
+            // The caller's own wait, which has ended before the task had left: it goes on, and whatever it leaves for later
+            // has not begun then.
+            self.began_to_wait.set(None);
+        }
+        (now == ticks.wrapping_add(1)).then_some(time)
     }
 
     /// Whether the latency of a task that becomes runnable here is measured: one for every so many tasks that run.
@@ -536,4 +542,30 @@ struct Stuck {
     victim: usize,
     task: *mut Control,
     ticks: u64,
+}
+
+#[cfg(all(test, feature = "hooks", not(loom)))]
+mod tests {
+    use super::*;
+    use crate::{Runtime, spawn};
+
+    /// The calling task begins to wait, and the wait has ended at once or not. Whether the next task of the worker takes
+    /// that moment for the one in which it was switched to.
+    fn is_taken_over(ended: bool) -> bool {
+        Runtime::builder().workers(1).build().unwrap().run(move || {
+            let next = spawn(|| current_worker().unwrap().switched_at().is_some());
+            let worker = current_worker().unwrap();
+            worker.begins_to_wait(Ticks::now());
+            if ended {
+                assert!(worker.switched_at().is_none(), "nothing was switched");
+            }
+            next.join().unwrap() // leaves; nobody has asked for this wait
+        })
+    }
+
+    #[test]
+    fn a_wait_that_ended_before_the_task_left_says_nothing_of_when_it_left() {
+        assert!(is_taken_over(false));
+        assert!(!is_taken_over(true));
+    }
 }
