@@ -131,7 +131,8 @@ struct Current {
 /// Runtime::builder().workers(1).build()?.run(|| sleep(Duration::from_millis(5)));
 /// let summary = Summary::read(&trace.stop()?.0[..])?;
 /// let slept: u64 = summary.tasks().iter().filter_map(|task| task.blocked.get("sleep")).map(|(time, _)| time).sum();
-/// assert!(slept >= 4_900_000 && slept <= summary.duration(), "{slept}");
+/// // Less than five milliseconds if it was interrupted before it began to wait: when it is to wake was decided before.
+/// assert!(slept > 0 && slept <= summary.duration(), "{slept}");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Default)]
