@@ -17,6 +17,46 @@ static TOOL: LazyLock<PathBuf> = LazyLock::new(|| {
     String::from_utf8(output.stdout).expect("text").trim().into()
 });
 
+/// Writes a trace to a file.
+pub fn save(folder: &Path, name: &str, bytes: &[u8]) -> PathBuf {
+    let path = folder.join(name);
+    std::fs::write(&path, bytes).expect("written");
+    path
+}
+
+/// Our reader accepts the trace, and finds as many events of each kind as Go's.
+///
+/// # Panics
+/// If not.
+pub fn assert_counts_agree(file: &Path, bytes: &[u8]) {
+    let totals = greenprof_tracer::reader::read(bytes, |_| ()).expect("a valid trace");
+    let wire = debug(file, "wire");
+    for (code, name) in [
+        (10, "ProcStart"),
+        (11, "ProcStop"),
+        (13, "ProcStatus"),
+        (14, "GoCreate"),
+        (16, "GoStart"),
+        (17, "GoDestroy"),
+        (19, "GoStop"),
+        (20, "GoBlock"),
+        (21, "GoUnblock"),
+        (22, "GoSyscallBegin"),
+        (23, "GoSyscallEnd"),
+        (37, "HeapAlloc"),
+        (39, "GoLabel"),
+        (40, "UserTaskBegin"),
+        (41, "UserTaskEnd"),
+        (42, "UserRegionBegin"),
+        (43, "UserRegionEnd"),
+        (44, "UserLog"),
+        (48, "GoStatusStack"),
+    ] {
+        let theirs = wire.lines().filter(|line| line.split_whitespace().next() == Some(name)).count() as u64;
+        assert_eq!(totals.by_code[code], theirs, "{name} in {}", file.display());
+    }
+}
+
 /// `go tool trace -d=MODE FILE`.
 ///
 /// # Panics

@@ -184,7 +184,7 @@ impl Builder {
             };
             let output = Output::new(self.format, self.max_bytes);
             let queue = Queue { blocks, shared: shared.clone(), left };
-            let sink = engine::add(Box::new(queue))?;
+            let sink = engine::add(Box::new(queue), None)?;
             let shares = shared.clone();
             let thread = thread::Builder::new()
                 .name("greenprof-writer".into())

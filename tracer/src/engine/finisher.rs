@@ -24,7 +24,10 @@ pub(super) enum Job {
     Generation(Box<Unfinished>),
     Add(SinkId, Box<dyn Sink>),
     Remove(SinkId, mpsc::Sender<()>),
-    Tell(mpsc::Sender<()>),
+    /// Something is left out between the generations before this and those after it.
+    Forget,
+    /// Gives what a sink keeps. From here, for what comes next may have it forget that.
+    Tell(SinkId, mpsc::Sender<Vec<Arc<Block>>>),
 }
 
 pub(super) struct Unfinished {
@@ -74,8 +77,10 @@ fn work(inbox: &mpsc::Receiver<Job>) {
                 sinks.retain(|(sink, _)| *sink != id);
                 let _ = done.send(());
             }
-            Job::Tell(done) => {
-                let _ = done.send(());
+            Job::Forget => sinks.iter_mut().for_each(|(_, sink)| sink.forget()),
+            Job::Tell(id, done) => {
+                let kept = sinks.iter().find(|(sink, _)| *sink == id).map(|(_, sink)| sink.kept());
+                let _ = done.send(kept.unwrap_or_default());
             }
         }
     }

@@ -77,12 +77,19 @@ struct Outside {
     busy: bool,
 }
 
-/// A task that existed when the engine was started and has not been heard of.
-#[derive(Clone, Debug)]
-pub(super) struct Sleeper {
-    pub(super) waiting: bool,
-    pub(super) origin: Origin,
+/// What is known of a task whatever it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Known {
+    pub(super) origin: Global,
     pub(super) labels: u32,
+}
+
+/// A task that existed at the beginning and has not been heard of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sleeper {
+    pub(super) about: Known,
+    /// What it does if nothing is ever heard of it. `None`: it has ended, and only events that were lost said so.
+    pub(super) state: Option<State>,
 }
 
 pub(crate) struct Machine {
@@ -120,8 +127,9 @@ pub(crate) struct Machine {
     labels_text: NumberMap<Global>,
 }
 
-/// Numbers of the texts that the machine itself writes.
+/// Numbers of the texts that the machine itself writes, and of the origin of tasks of which nothing is known.
 struct Texts {
+    unknown: Global,
     reasons: Vec<Global>,
     yielded: Global,
     lost: Global,
@@ -162,7 +170,7 @@ pub(super) enum Mode {
 /// A decoded event. `stack` and `name` are global numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Event<'a> {
-    Create { task: u64, run: u16, stack: Global, origin: Global, labels: u32 },
+    Create { task: u64, run: u16, stack: Global, about: Known },
     Start { task: u64, run: u16 },
     Yield { task: u64, run: u16, stack: Global },
     Wait { task: u64, run: u16, reason: u8, stack: Global },
@@ -186,9 +194,10 @@ pub(super) enum Event<'a> {
 }
 
 impl Machine {
-    pub(super) fn new(stacks: Stacks, mut names: Names, start: u64) -> Self {
+    pub(super) fn new(mut stacks: Stacks, mut names: Names, start: u64) -> Self {
         let reasons = greenprof_runtime::task::WaitReason::all();
         let texts = Texts {
+            unknown: stacks.origin(Origin { name: None, closure: "(created unseen)".into(), site: None }),
             reasons: reasons.iter().map(|reason| names.number(&super::reason_text(*reason))).collect(),
             yielded: names.number("runtime.Gosched"),
             lost: names.number("unspecified"),
@@ -220,6 +229,20 @@ impl Machine {
             texts,
             labels_text: NumberMap::default(),
         }
+    }
+
+    /// Forgets everything but the tables: what comes next begins at a time after something was left out.
+    pub(super) fn restart(&mut self, start: u64) {
+        let (stacks, names) = (std::mem::take(&mut self.stacks), std::mem::take(&mut self.names));
+        *self = Self { repaired: self.repaired, ..Self::new(stacks, names, start) };
+    }
+
+    /// All tasks that exist.
+    pub(super) fn known(&self) -> NumberMap<Known> {
+        let stand_in = |at| self.outside.iter().any(|outside| outside.task == Some(at));
+        let tasks = (0..).zip(&self.tasks).filter(|(at, task)| task.id != 0 && !stand_in(*at));
+        let tasks = tasks.map(|(_, task)| (task.id, Known { origin: task.origin, labels: task.labels }));
+        self.sleepers.iter().map(|(id, sleeper)| (*id, sleeper.about)).chain(tasks).collect()
     }
 
     /// The tables, for the next engine.
@@ -256,12 +279,12 @@ impl Machine {
         self.threads[at as usize].processor.map(u64::from)
     }
 
-    /// Whether there are tasks that existed when the engine was started and have not been heard of.
+    /// Whether there are tasks that existed at the beginning and have not been heard of.
     pub(super) fn has_sleepers(&self) -> bool {
         !self.sleepers.is_empty()
     }
 
-    /// What is known of the tasks and workers that existed when the engine was started.
+    /// What is known of the tasks and workers that existed at the beginning, the latter with the task that they ran then.
     pub(super) fn introduce(
         &mut self,
         sleepers: impl IntoIterator<Item = (u64, Sleeper)>,
@@ -322,9 +345,10 @@ impl Machine {
             }
         }
         for (id, sleeper) in std::mem::take(&mut self.sleepers) {
-            if !self.index.contains_key(&id) {
-                let state = if sleeper.waiting { State::Waiting } else { State::Runnable };
-                let at = self.add_task(id, state, sleeper);
+            if !self.index.contains_key(&id)
+                && let Some(state) = sleeper.state
+            {
+                let at = self.add_task(id, state, sleeper.about);
                 self.tasks[at as usize].is_guessed = true;
                 self.write_status(None, at, time);
             }
@@ -397,12 +421,8 @@ impl Machine {
         self.generation.string(name, || self.names.get(name))
     }
 
-    fn add_task(&mut self, id: u64, state: State, about: Sleeper) -> At {
-        let origin = self.stacks.origin(about.origin);
-        self.add_task_of(id, state, origin, about.labels)
-    }
-
-    fn add_task_of(&mut self, id: u64, state: State, origin: Global, labels: u32) -> At {
+    fn add_task(&mut self, id: u64, state: State, about: Known) -> At {
+        let Known { origin, labels } = about;
         // What has no labels at first need not say so.
         let labels_written = if labels == 0 { u64::MAX } else { 0 };
         let task = Task {
@@ -477,10 +497,10 @@ impl Machine {
                 }
                 self.tasks[at as usize].run = run;
             }
-            Event::Create { task, run, stack, origin, labels } => {
+            Event::Create { task, run, stack, about } => {
                 if !self.index.contains_key(&task) {
                     self.sleepers.remove(&task);
-                    let at = self.create(thread, task, origin, labels, stack, time);
+                    let at = self.create(thread, task, about, stack, time);
                     self.tasks[at as usize].run = run;
                 }
             }
@@ -677,9 +697,7 @@ impl Machine {
 
     /// Introduces a task that exists already, waiting or runnable.
     fn appear(&mut self, thread: At, task: u64, state: State, time: u64) -> At {
-        let about = self.sleepers.remove(&task);
-        let was_known = about.is_some();
-        let about = about.unwrap_or_else(Sleeper::unknown);
+        let (about, was_known) = self.meet(task);
         if self.first {
             let at = self.add_task(task, state, about);
             self.tasks[at as usize].is_guessed = true;
@@ -687,8 +705,7 @@ impl Machine {
             return at;
         }
         self.repaired += u64::from(!was_known);
-        let origin = self.stacks.origin(about.origin);
-        let at = self.create(thread, task, origin, about.labels, 0, time);
+        let at = self.create(thread, task, about, 0, time);
         self.tasks[at as usize].is_guessed = true;
         if state == State::Waiting {
             // Runnable is what a new task is. It waits after it has run.
@@ -697,10 +714,18 @@ impl Machine {
         at
     }
 
-    fn create(&mut self, thread: At, task: u64, origin: Global, labels: u32, stack: Global, time: u64) -> At {
-        let at = self.add_task_of(task, State::Runnable, origin, labels);
+    /// What is known of a task that is heard of for the first time, and whether anything was.
+    fn meet(&mut self, task: u64) -> (Known, bool) {
+        match self.sleepers.remove(&task) {
+            Some(sleeper) => (sleeper.about, true),
+            None => (Known { origin: self.texts.unknown, labels: 0 }, false),
+        }
+    }
+
+    fn create(&mut self, thread: At, task: u64, about: Known, stack: Global, time: u64) -> At {
+        let at = self.add_task(task, State::Runnable, about);
         let outside = self.enter_processor(thread, time);
-        let arguments = [task, self.stack(origin), self.stack(stack)];
+        let arguments = [task, self.stack(about.origin), self.stack(stack)];
         self.write(Some(thread), time, go::GO_CREATE, arguments);
         self.leave_processor(thread, outside, time);
         at
@@ -756,7 +781,7 @@ impl Machine {
     /// The thread's first event is one of a task that has been running since before the start.
     fn attach_running(&mut self, thread: At, task: u64, time: u64) -> At {
         self.attach(thread, true, time);
-        let about = self.sleepers.remove(&task).unwrap_or_else(Sleeper::unknown);
+        let (about, _) = self.meet(task);
         let at = self.add_task(task, State::Running(thread), about);
         self.tasks[at as usize].is_guessed = true;
         self.threads[thread as usize].task = Some(at);
@@ -1021,7 +1046,8 @@ impl Machine {
                 // What begins with "runtime." does not count as a task of the program.
                 let name = Some("runtime.outside".into());
                 let origin = self.stacks.origin(Origin { name, closure: "".into(), site: None });
-                let at = self.add_task_of(LAST_ID - place as u64, State::Runnable, origin, 0);
+                let about = Known { origin, labels: 0 };
+                let at = self.add_task(LAST_ID - place as u64, State::Runnable, about);
                 self.outside[place].task = Some(at);
                 let arguments = [self.tasks[at as usize].id, self.stack(origin), 0];
                 self.write(Some(thread), time, go::GO_CREATE, arguments);
@@ -1116,12 +1142,5 @@ impl Machine {
         let place = self.enter_processor(thread, time);
         self.write(Some(thread), time, go::HEAP_ALLOC, [bytes]);
         self.leave_processor(thread, place, time);
-    }
-}
-
-impl Sleeper {
-    fn unknown() -> Self {
-        let origin = Origin { name: None, closure: "(created unseen)".into(), site: None };
-        Self { waiting: true, origin, labels: 0 }
     }
 }

@@ -11,41 +11,27 @@
 use greenprof_runtime::world;
 
 use super::{
-    machine::{At, Event, Machine, Mode},
-    tables::{Global, Origin},
+    machine::{At, Event, Known, Machine, Mode},
+    stream::Stream,
+    tables::{Global, NumberMap, Origin, Stacks},
 };
 use crate::record::{
     clock::{self, Scale},
-    kind::{self, kind_of, run_of, stack_of, task_of, ticks_of, words_of},
-    ring::{CAPACITY, Ring},
+    kind::{self, kind_of, run_of, task_of, ticks_of, words_of},
     stack::SLOTS,
     threads,
 };
 
-/// After so many words the writer gets their room back.
-const GIVE_BACK: u64 = CAPACITY as u64 / 16;
-
 /// How often a run looks again because events wait. In a program that goes on, the newest ones nearly always do.
 const MAX_LOOKS: u32 = 32;
 
-/// A ring as it is read.
-struct Stream {
-    ring: &'static Ring,
-    /// Words read, and words that were there at the last look.
-    at: u64,
-    end: u64,
-    /// The thread that writes it, as the kernel and as the machine know it.
-    thread: u64,
-    worker: Option<(u32, usize)>,
-    machine_thread: Option<At>,
-    /// What the slots of the thread's caches stand for.
-    stacks: Box<[Global; SLOTS]>,
-    origins: Box<[Global; SLOTS]>,
-    /// Whether its next event waits for others.
-    held: bool,
-    /// Where an event had to wait last, and at which look that was noticed.
-    waits_at: u64,
-    waits_since: u64,
+/// What records tell of the time before them.
+#[derive(Default)]
+pub(super) struct Past {
+    /// Tasks that did not exist.
+    pub(super) created: NumberMap<()>,
+    /// What threads ran, by their ids, as far as it is known; 0 for no task.
+    pub(super) ran: NumberMap<u64>,
 }
 
 /// All rings. Lives as long as the process, because what the slots stand for outlives a trace.
@@ -61,107 +47,119 @@ pub(super) struct Merge {
     pub(super) refused: u64,
 }
 
-impl Stream {
-    fn new(ring: &'static Ring) -> Self {
-        let start = ring.start();
-        Self {
-            ring,
-            at: start,
-            end: start,
-            thread: 0,
-            worker: None,
-            machine_thread: None,
-            stacks: Box::new([0; SLOTS]),
-            origins: Box::new([0; SLOTS]),
-            held: false,
-            waits_at: u64::MAX,
-            waits_since: 0,
-        }
-    }
-
-    /// Its next event waits.
-    fn wait(&mut self, look: u64) {
-        self.held = true;
-        if self.waits_at != self.at {
-            (self.waits_at, self.waits_since) = (self.at, look);
-        }
-    }
-
-    #[inline(always)]
-    fn word(&self, at: u64) -> u64 {
-        self.ring.get(self.at + at)
-    }
-
-    /// Is done with a record of so many words.
-    #[inline(always)]
-    fn advance(&mut self, words: u64) {
-        let before = self.at;
-        self.at += words;
-        // Now and then, so that the writer does not wait for the end of a long run.
-        if before / GIVE_BACK != self.at / GIVE_BACK {
-            self.ring.set_read(self.at);
-        }
-    }
-
-    /// The time of its next record.
-    #[inline(always)]
-    fn next(&self) -> Option<u64> {
-        (self.at < self.end).then(|| ticks_of(self.word(0)))
-    }
-}
-
 impl Merge {
     pub(super) const fn new() -> Self {
         Self { streams: Vec::new(), looks: 0, text: Vec::new(), lost: 0, refused: 0 }
     }
 
-    /// Takes note of what was written since.
-    fn look(&mut self) {
+    /// Takes what was recorded since from the rings.
+    pub(super) fn collect(&mut self) {
         self.looks += 1;
         let streams = &mut self.streams;
         self.refused = threads::rings_from(streams.len(), |ring| streams.push(Stream::new(ring)));
-        streams.iter_mut().for_each(|stream| stream.end = stream.ring.end());
+        streams.iter_mut().for_each(Stream::collect);
     }
 
     /// Forgets the events of an earlier trace, but not what later ones refer to.
     pub(super) fn skip(&mut self, machine: &mut Machine) {
-        self.look();
-        for at in 0..self.streams.len() {
-            self.streams[at].machine_thread = None;
-            while self.streams[at].next().is_some() {
-                self.define(at, machine);
-                self.advance(at);
-            }
-            let stream = &self.streams[at];
-            stream.ring.set_read(stream.at);
-        }
+        self.forget_threads();
+        self.discard(machine);
         self.lost = 0;
+    }
+
+    /// For another machine, which knows no threads.
+    pub(super) fn forget_threads(&mut self) {
+        self.streams.iter_mut().for_each(|stream| stream.machine_thread = None);
     }
 
     /// Passes over what was recorded, and counts it as lost: nobody could take it.
     pub(super) fn discard(&mut self, machine: &mut Machine) {
-        self.look();
+        self.collect();
         for at in 0..self.streams.len() {
             while self.streams[at].next().is_some() {
-                self.lost += u64::from(!self.define(at, machine));
+                self.lost += u64::from(!self.define(at, &mut machine.stacks));
                 self.advance(at);
             }
-            let stream = &self.streams[at];
-            stream.ring.set_read(stream.at);
+            self.streams[at].free();
         }
     }
 
-    /// Gives all events up to `limit` (in ticks, not later than now) to the machine. What waits for an event that was not visible
-    /// yet stays in its ring until the next time: whoever reads must not run after those who write.
-    pub(super) fn run(&mut self, machine: &mut Machine, scale: &Scale, mut limit: u64) {
-        self.look();
-        let mut looks_left = MAX_LOOKS;
-        loop {
-            while let Some((first, until)) = self.earliest(limit) {
-                if self.run_one(first, until.min(limit), machine, scale) {
-                    self.release();
+    /// Passes over what was recorded before a time in ticks, but not what later records refer to. `known` is told of the tasks that
+    /// were created and have ended.
+    pub(super) fn skip_until(&mut self, time: u64, stacks: &mut Stacks, known: &mut NumberMap<Known>) {
+        let mut ended = Vec::new();
+        for at in 0..self.streams.len() {
+            while self.streams[at].next().is_some_and(|next| next < time) {
+                if !self.define(at, stacks) {
+                    let stream = &mut self.streams[at];
+                    let task = task_of(stream.word(1));
+                    match kind_of(stream.word(0)) {
+                        kind::CREATE => drop(known.insert(task, stream.created())),
+                        // Its creation may be in a stream that comes later.
+                        kind::END => ended.push(task),
+                        kind::LABELS => {
+                            known.entry(task).and_modify(|known| known.labels = stream.word(2) as u32);
+                        }
+                        kind::WORKER_END => stream.worker = None,
+                        _ => {}
+                    }
+                }
+                self.advance(at);
+            }
+            self.streams[at].free();
+        }
+        for task in ended {
+            known.remove(&task);
+        }
+    }
+
+    /// Bytes of the records that were collected.
+    pub(super) fn bytes(&self) -> usize {
+        self.streams.iter().map(Stream::words).sum::<usize>() * size_of::<u64>()
+    }
+
+    /// The time of the oldest record that was collected, in ticks.
+    pub(super) fn oldest(&self) -> Option<u64> {
+        self.streams.iter().filter_map(Stream::next).min()
+    }
+
+    /// What the collected records tell of the time before them.
+    pub(super) fn past(&self) -> Past {
+        let mut past = Past::default();
+        for stream in &self.streams {
+            let (mut thread, mut is_told) = (stream.thread, false);
+            for record in stream.records() {
+                let task = task_of(record[1]);
+                let ran = match kind_of(record[0]) {
+                    kind::THREAD => {
+                        thread = record[1];
+                        0 // it has not recorded anything before
+                    }
+                    kind::CREATE => {
+                        past.created.insert(task, ());
+                        continue;
+                    }
+                    kind::START | kind::SLEEP..=kind::WORKER_END => 0,
+                    kind::YIELD | kind::END | kind::LABELS..=kind::UNBLOCKING | kind::WAIT.. => task,
+                    kind::STOP_WORLD..=kind::LOG if task != 0 => task,
+                    _ => continue,
+                };
+                if !is_told || kind_of(record[0]) == kind::THREAD {
+                    past.ran.entry(thread).or_insert(ran);
+                    is_told = true;
                 }
             }
+        }
+        past
+    }
+
+    /// Gives all events up to `limit` (in ticks, not later than now) to the machine. What waits for an event that was not visible
+    /// yet stays until the next time: whoever reads must not run after those who write. Gives the limit, later if events had to wait.
+    pub(super) fn run(&mut self, machine: &mut Machine, scale: &Scale, mut limit: u64) -> u64 {
+        self.collect();
+        let mut looks_left = MAX_LOOKS;
+        loop {
+            self.run_all(limit, machine, scale);
             if !self.streams.iter().any(|stream| stream.held) {
                 break;
             }
@@ -175,19 +173,43 @@ impl Merge {
                 // What they wait for may have become visible, or may be stamped later than what it causes.
                 looks_left -= 1;
                 limit = limit.max(clock::ticks());
-                self.look();
+                self.collect();
             }
             self.release();
         }
         self.release();
-        for stream in &self.streams {
-            stream.ring.set_read(stream.at);
+        limit
+    }
+
+    /// The same of events that were all visible when later ones were collected. So one that waits has no predecessor, unless
+    /// that is stamped later: a start, which has the time of the departure before it, waits until `patience` ticks after its time have been
+    /// read as well.
+    pub(super) fn run_behind(&mut self, machine: &mut Machine, scale: &Scale, limit: u64, patience: u64) {
+        loop {
+            self.run_all(limit, machine, scale);
+            let unlocked = (machine.has_sleepers() && self.introduce(machine, scale))
+                || self
+                    .oldest_held()
+                    .filter(|(time, at)| !self.streams[*at].is_at_start() || time.saturating_add(patience) < limit)
+                    .is_some_and(|(_, at)| self.step(at, machine, scale, Mode::Force));
+            self.release();
+            if !unlocked {
+                break;
+            }
+        }
+    }
+
+    fn run_all(&mut self, limit: u64, machine: &mut Machine, scale: &Scale) {
+        while let Some((first, until)) = self.earliest(limit) {
+            if self.run_one(first, until.min(limit), machine, scale) {
+                self.release();
+            }
         }
     }
 
     /// Whether the last run has left an event that waits for another.
     pub(super) fn is_waiting(&self) -> bool {
-        self.streams.iter().any(|stream| stream.waits_at == stream.at && stream.at < stream.end)
+        self.streams.iter().any(|stream| stream.waits_at == stream.passed && stream.next().is_some())
     }
 
     /// Introduces the task of the first event that can be its task's first. Whether there was one.
@@ -207,9 +229,12 @@ impl Merge {
     /// was visible itself, so that look would have found it, and it has been lost. Or it lies behind a younger event that waits for
     /// something lost; then it comes when it is not needed any more, and the machine passes it over.
     fn oldest_in_vain(&self) -> Option<usize> {
+        self.oldest_held().map(|(_, at)| at).filter(|at| self.streams[*at].waits_since < self.looks)
+    }
+
+    fn oldest_held(&self) -> Option<(u64, usize)> {
         let held = self.streams.iter().enumerate().filter(|(_, stream)| stream.held);
-        let oldest = held.filter_map(|(at, stream)| Some((stream.next()?, at))).min();
-        oldest.map(|(_, at)| at).filter(|at| self.streams[*at].waits_since < self.looks)
+        held.filter_map(|(at, stream)| Some((stream.next()?, at))).min()
     }
 
     fn release(&mut self) {
@@ -254,7 +279,7 @@ impl Merge {
         let stream = &mut self.streams[at];
         let head = stream.word(0);
         if kind_of(head) <= kind::LOST {
-            self.define(at, machine);
+            self.define(at, &mut machine.stacks);
             self.advance(at);
             return true;
         }
@@ -266,20 +291,13 @@ impl Merge {
         let time = scale.nanoseconds(ticks_of(head));
         let subject = stream.word(1);
         let (task, run) = (task_of(subject), run_of(subject));
-        let stack = match stack_of(subject) {
-            0 => 0,
-            slot => stream.stacks[(slot as usize - 1) % SLOTS],
-        };
+        let stack = stream.stack(subject);
         let event = match kind_of(head) {
             kind::START => Event::Start { task, run },
             kind::WOKEN => Event::Woken { task, run, stack },
             kind::END => Event::End { task },
             kind::YIELD => Event::Yield { task, run, stack },
-            kind::CREATE => {
-                let third = stream.word(2);
-                let origin = stream.origins.get(third as u32 as usize).copied().unwrap_or(0);
-                Event::Create { task, run, stack, origin, labels: (third >> 32) as u32 }
-            }
+            kind::CREATE => Event::Create { task, run, stack, about: stream.created() },
             kind::LABELS => Event::Labels { task, labels: stream.word(2) as u32 },
             kind::BLOCKING => Event::Blocking { task, stack },
             kind::UNBLOCKING => Event::Unblocking { task },
@@ -321,9 +339,9 @@ impl Merge {
     ) -> bool {
         let stream = &self.streams[at];
         let user = stream.word(2);
-        let read = |from: u64, length: u64, text: &mut Vec<u8>| {
+        let read = |from: usize, length: u64, text: &mut Vec<u8>| {
             text.clear();
-            (0..words_of(length as usize) as u64).for_each(|i| text.extend(stream.word(from + i).to_le_bytes()));
+            (0..words_of(length as usize)).for_each(|i| text.extend(stream.word(from + i).to_le_bytes()));
             text.truncate(length as usize);
         };
         let text = &mut self.text;
@@ -349,7 +367,7 @@ impl Merge {
                 let (first, second) = (lengths >> 32, lengths & u64::from(u32::MAX));
                 read(4, first, text);
                 let category = String::from_utf8_lossy(text).into_owned();
-                read(4 + words_of(first as usize) as u64, second, text);
+                read(4 + words_of(first as usize), second, text);
                 let message = &String::from_utf8_lossy(text);
                 let category = &category;
                 machine.apply(thread, time, Event::Log { task, stack, user, category, message }, mode)
@@ -360,19 +378,19 @@ impl Merge {
 
     /// Handles a record that is no event. Whether it was one.
     #[cold]
-    fn define(&mut self, at: usize, machine: &mut Machine) -> bool {
+    fn define(&mut self, at: usize, stacks: &mut Stacks) -> bool {
         let stream = &mut self.streams[at];
         let second = stream.word(1);
         let slot = second as u32 as usize % SLOTS;
         match kind_of(stream.word(0)) {
             kind::STACK => {
-                let addresses = || (0..second >> 32).map(|i| stream.word(3 + i) as usize).collect();
-                stream.stacks[slot] = machine.stacks.addresses(stream.word(2), false, addresses);
+                let addresses = || (0..(second >> 32) as usize).map(|i| stream.word(3 + i) as usize).collect();
+                stream.stacks[slot] = stacks.addresses(stream.word(2), false, addresses);
             }
             kind::ORIGIN => {
                 let mut name = Vec::new();
                 let length = (second >> 32) as usize;
-                (0..words_of(length) as u64).for_each(|i| name.extend(stream.word(5 + i).to_le_bytes()));
+                (0..words_of(length)).for_each(|i| name.extend(stream.word(5 + i).to_le_bytes()));
                 name.truncate(length);
                 let (closure, closure_length) = (stream.word(2) as usize, stream.word(3) as usize);
                 // SAFETY: the parts of a `&'static str`, as the writer has taken them apart.
@@ -381,7 +399,7 @@ impl Merge {
                 };
                 // SAFETY: null, or a reference for ever.
                 let site = unsafe { (stream.word(4) as *const std::panic::Location<'static>).as_ref() };
-                stream.origins[slot] = machine.stacks.origin(Origin {
+                stream.origins[slot] = stacks.origin(Origin {
                     name: (length > 0).then(|| String::from_utf8_lossy(&name).into()),
                     closure: closure.into(),
                     site,
@@ -400,8 +418,7 @@ impl Merge {
     }
 
     fn advance(&mut self, at: usize) {
-        let stream = &mut self.streams[at];
-        stream.advance(kind::length(|i| stream.ring.get(stream.at + i)));
+        self.streams[at].pass();
     }
 }
 

@@ -8,17 +8,21 @@
 //!
 //! It runs while there is a [`Sink`]. All sinks get the same generations, each from the one that begins when it is added:
 //! every generation can be the first of a file. Nobody waits for a sink: what does not fit is its own loss.
+//!
+//! While all sinks are content with what they are given when they ask ([`Bounds`]), records are only collected ([`behind`]).
 
+mod behind;
 mod finisher;
 mod machine;
 mod merge;
 pub(crate) mod samples;
+mod stream;
 pub(crate) mod tables;
 
 use std::{
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
         mpsc,
     },
     thread::{self, JoinHandle},
@@ -37,9 +41,10 @@ use crate::record::{
     clock::{self, Scale},
     hooks,
 };
-use machine::{Machine, Sleeper};
+use behind::Behind;
+use machine::{Known, Machine, Sleeper, State};
 use merge::Merge;
-use tables::{Names, Origin, Stacks};
+use tables::{Names, NumberMap, Origin, Stacks};
 
 /// How long a generation is, in nanoseconds; Go's are as long.
 const GENERATION: u64 = 1_000_000_000;
@@ -47,8 +52,9 @@ const GENERATION: u64 = 1_000_000_000;
 /// How large a generation may get before it is ended early.
 const MAX_GENERATION: usize = 8 << 20;
 
-/// How often the rings are read at least.
+/// How often the rings are read at least, and how often if nobody waits for it.
 const PERIOD: Duration = Duration::from_millis(5);
+const LONG_PERIOD: Duration = Duration::from_millis(50);
 
 /// How often the size of the heap is written.
 const HEAP_PERIOD: Duration = Duration::from_millis(50);
@@ -100,6 +106,31 @@ impl Stats {
 pub(crate) trait Sink: Send {
     /// Takes a generation. `false`: it wants no more.
     fn take(&mut self, block: &Arc<Block>) -> bool;
+
+    /// What was given does not go on: something between it and the next generation is left out. Only for those with [`Bounds`].
+    fn forget(&mut self) {}
+
+    /// The generations that it keeps, for who calls [`cut`].
+    fn kept(&self) -> Vec<Arc<Block>> {
+        Vec::new()
+    }
+}
+
+/// What a sink wants that needs generations only when it asks for them, by [`cut`].
+#[derive(Clone, Debug)]
+pub(crate) struct Bounds {
+    /// How far back they are to go, in nanoseconds.
+    pub(crate) window: u64,
+    /// Bytes that may be kept for it, and those that it keeps itself.
+    pub(crate) max_bytes: usize,
+    pub(crate) kept: Arc<AtomicUsize>,
+}
+
+impl Bounds {
+    fn kept(&self) -> usize {
+        // Relaxed: an estimate is enough.
+        self.kept.load(Ordering::Relaxed)
+    }
 }
 
 /// A sink's number.
@@ -107,9 +138,10 @@ pub(crate) trait Sink: Send {
 pub(crate) struct SinkId(u64);
 
 enum Command {
-    Add(SinkId, Box<dyn Sink>),
-    /// Ends the generation; tells when it has been delivered.
-    Cut(mpsc::Sender<()>),
+    /// At a time in ticks: what happens from then on is for it.
+    Add(u64, SinkId, Option<Bounds>, Box<dyn Sink>),
+    /// Ends the generation; gives what a sink keeps when it has been delivered.
+    Cut(SinkId, mpsc::Sender<Vec<Arc<Block>>>),
     Remove(SinkId, mpsc::Sender<()>),
 }
 
@@ -164,10 +196,10 @@ fn send(command: Command) {
 }
 
 /// Waits for something to do, or for the period's end.
-fn receive() -> Vec<Command> {
+fn receive(period: Duration) -> Vec<Command> {
     let mut inbox = lock(&INBOX);
     if !inbox.woken {
-        inbox = WAKE.wait_timeout(inbox, PERIOD).unwrap_or_else(PoisonError::into_inner).0;
+        inbox = WAKE.wait_timeout(inbox, period).unwrap_or_else(PoisonError::into_inner).0;
     }
     inbox.woken = false;
     std::mem::take(&mut inbox.commands)
@@ -186,7 +218,7 @@ pub enum StartError {
 }
 
 /// Adds a sink: from now on, all that happens is for it as well. Takes some milliseconds if it is the first.
-pub(crate) fn add(sink: Box<dyn Sink>) -> Result<SinkId, StartError> {
+pub(crate) fn add(sink: Box<dyn Sink>, bounds: Option<Bounds>) -> Result<SinkId, StartError> {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let id = SinkId(NEXT.fetch_add(1, Ordering::Relaxed));
     let mut engine = lock(&ENGINE);
@@ -194,7 +226,7 @@ pub(crate) fn add(sink: Box<dyn Sink>) -> Result<SinkId, StartError> {
         Some(engine) => engine.sinks.push(id),
         None => *engine = Some(Engine { thread: start()?, sinks: vec![id] }),
     }
-    send(Command::Add(id, sink));
+    send(Command::Add(clock::ticks(), id, bounds, sink));
     Ok(id)
 }
 
@@ -213,15 +245,16 @@ pub(crate) fn remove(id: SinkId) {
     }
 }
 
-/// Ends the generation now; returns when all sinks have it.
-pub(crate) fn cut() {
+/// Ends the generation now; returns what a sink keeps when it has it.
+pub(crate) fn cut(sink: SinkId) -> Vec<Arc<Block>> {
     let engine = lock(&ENGINE);
-    if engine.is_some() {
-        let (done, delivered) = mpsc::channel();
-        send(Command::Cut(done));
-        drop(engine);
-        let _ = delivered.recv();
+    if engine.is_none() {
+        return Vec::new();
     }
+    let (done, kept) = mpsc::channel();
+    send(Command::Cut(sink, done));
+    drop(engine);
+    kept.recv().unwrap_or_default()
 }
 
 fn start() -> Result<JoinHandle<()>, StartError> {
@@ -263,52 +296,78 @@ fn run(ready: &mpsc::Sender<Result<(), InstallError>>) {
     introduce(&mut machine);
     let (finisher, jobs) = finisher::start();
     let _ = ready.send(Ok(()));
-    // SAFETY: the calling thread's id.
-    let own = machine.thread(unsafe { libc::gettid() } as u64, None);
-    let mut engine = Running { scale, merge, machine, jobs, sinks: 0, stats: Stats::default(), lost_before };
+    let mut engine = Running {
+        scale,
+        merge,
+        machine,
+        behind: Behind::default(),
+        jobs,
+        eager: Vec::new(),
+        bounded: Vec::new(),
+        reached: clock::ticks(),
+        stats: Stats::default(),
+        lost_before,
+    };
     let mut heap_at = Instant::now();
     'work: loop {
-        let commands = receive();
+        let commands = receive(if engine.is_behind() { LONG_PERIOD } else { PERIOD });
         engine.scale.adjust();
-        engine.read(clock::ticks());
+        let now = clock::ticks();
+        let heap = (heap_at.elapsed() >= HEAP_PERIOD && heap::is_active()).then(|| {
+            heap_at = Instant::now();
+            heap::stats().in_use.bytes
+        });
+        if engine.is_behind() {
+            engine.merge.collect();
+            engine.behind.mark(now, &engine.scale, heap);
+        } else {
+            engine.read();
+            if let Some(bytes) = heap {
+                engine.heap(bytes, engine.now());
+            }
+        }
         for command in commands {
             engine.obey(command);
-            if engine.sinks == 0 {
+            if engine.eager.is_empty() && engine.bounded.is_empty() {
                 break 'work;
             }
         }
-        if heap_at.elapsed() >= HEAP_PERIOD && heap::is_active() {
-            heap_at = Instant::now();
-            engine.machine.heap(own, heap::stats().in_use.bytes, engine.scale.nanoseconds(clock::ticks()));
-        }
-        let age = engine.scale.nanoseconds(clock::ticks()).saturating_sub(engine.machine.generation.start);
-        if age >= GENERATION || engine.machine.generation.body.len() >= MAX_GENERATION {
-            engine.cut();
+        if engine.is_behind() {
+            engine.trim(now);
+        } else {
+            engine.cut_if_due(engine.now());
         }
     }
     RUNNING.store(false, Ordering::Relaxed);
     drop(hooks);
-    let Running { merge, machine, jobs, .. } = engine;
+    let Running { mut merge, mut machine, jobs, .. } = engine;
+    merge.skip(&mut machine);
     drop(jobs);
     let _ = finisher.join();
     let (stacks, names) = machine.into_tables();
     *lock(&KEPT) = Some((merge, stacks, names));
 }
 
-/// Tells the machine which tasks and workers exist.
-fn introduce(machine: &mut Machine) {
-    let sleepers = world::tasks(0)
-        .iter()
+/// All tasks there are, with what they do.
+fn tasks(stacks: &mut Stacks) -> NumberMap<Sleeper> {
+    let all = world::tasks(0);
+    all.iter()
         .map(|task| {
-            let origin = Origin {
+            let origin = stacks.origin(Origin {
                 name: task.name.as_deref().map(Into::into),
                 closure: task.closure_name.into(),
                 site: task.spawn_site,
-            };
-            let waiting = matches!(task.state, TaskState::Waiting(_));
-            (task.id.get(), Sleeper { waiting, origin, labels: task.labels.index() })
+            });
+            let state = if matches!(task.state, TaskState::Waiting(_)) { State::Waiting } else { State::Runnable };
+            let about = Known { origin, labels: task.labels.index() };
+            (task.id.get(), Sleeper { about, state: Some(state) })
         })
-        .collect::<Vec<_>>();
+        .collect()
+}
+
+/// Tells the machine which tasks and workers exist.
+fn introduce(machine: &mut Machine) {
+    let sleepers = tasks(&mut machine.stacks);
     machine.introduce(sleepers, merge::workers());
 }
 
@@ -316,67 +375,105 @@ struct Running {
     scale: Scale,
     merge: Merge,
     machine: Machine,
+    behind: Behind,
     jobs: mpsc::Sender<finisher::Job>,
-    sinks: usize,
+    /// The sinks that want generations when they are complete, and those that do only when they ask.
+    eager: Vec<SinkId>,
+    bounded: Vec<(SinkId, Bounds)>,
+    /// Up to when all has been read, in ticks.
+    reached: u64,
     /// Totals at the last cut.
     stats: Stats,
     lost_before: u64,
 }
 
 impl Running {
-    /// Reads all rings up to a time in ticks.
-    fn read(&mut self, limit: u64) {
-        if finisher::backlog() < MAX_BACKLOG {
-            self.merge.run(&mut self.machine, &self.scale, limit);
+    /// Reads all that has happened until now, but for events that wait for others.
+    fn read(&mut self) {
+        self.catch_up(clock::ticks());
+        // Not before: all that is collected is to be earlier.
+        let now = clock::ticks();
+        if !self.behind.is_empty() {
+            self.read_behind(now);
+        } else if finisher::backlog() < MAX_BACKLOG {
+            self.reached = self.merge.run(&mut self.machine, &self.scale, now);
         } else {
             self.merge.discard(&mut self.machine);
+            self.reached = now;
         }
     }
 
-    /// Reads all that has happened until now.
+    /// The same, and tries twice.
     fn read_all(&mut self) {
-        self.read(clock::ticks());
+        self.read();
         if self.merge.is_waiting() {
-            self.read(clock::ticks());
+            self.read();
         }
     }
 
     fn obey(&mut self, command: Command) {
         // The receivers of the acknowledgements wait, so nobody minds if one of them is gone.
         match command {
-            Command::Add(id, sink) => {
-                if self.sinks > 0 {
-                    self.cut();
+            Command::Add(time, id, bounds, sink) => {
+                if self.is_behind() {
+                    self.read_behind(time);
+                    self.cut(self.now());
+                } else if !self.eager.is_empty() {
+                    self.cut(self.now());
                 }
-                self.sinks += 1;
+                match bounds {
+                    Some(bounds) => self.bounded.push((id, bounds)),
+                    None => self.eager.push(id),
+                }
                 let _ = self.jobs.send(finisher::Job::Add(id, sink));
             }
-            Command::Cut(done) => {
-                self.read_all();
-                self.cut();
-                let _ = self.jobs.send(finisher::Job::Tell(done));
+            Command::Cut(sink, done) => {
+                if self.is_behind() {
+                    self.read_behind(clock::ticks());
+                } else {
+                    self.read_all();
+                }
+                self.cut(self.now());
+                let _ = self.jobs.send(finisher::Job::Tell(sink, done));
             }
             Command::Remove(id, done) => {
-                self.read_all();
-                self.cut();
-                self.sinks -= 1;
+                if self.eager.contains(&id) {
+                    self.read_all();
+                    self.cut(self.now());
+                }
+                self.eager.retain(|sink| *sink != id);
+                self.bounded.retain(|(sink, _)| *sink != id);
                 let _ = self.jobs.send(finisher::Job::Remove(id, done));
             }
         }
     }
 
+    /// The time up to which all has been read, in nanoseconds. A generation that ended later would have the next one begin
+    /// after its first events.
+    fn now(&self) -> u64 {
+        self.scale.nanoseconds(self.reached)
+    }
+
+    /// Writes how large the heap was.
+    fn heap(&mut self, bytes: u64, time: u64) {
+        // SAFETY: the calling thread's id.
+        let own = self.machine.thread(unsafe { libc::gettid() } as u64, None);
+        self.machine.heap(own, bytes, time);
+    }
+
+    /// Ends the generation if it is old or large enough at a time in nanoseconds.
+    fn cut_if_due(&mut self, time: u64) {
+        let generation = &self.machine.generation;
+        if time.saturating_sub(generation.start) >= GENERATION || generation.body.len() >= MAX_GENERATION {
+            self.cut(time);
+        }
+    }
+
     /// Ends the generation and hands it over.
-    fn cut(&mut self) {
-        let end = self.scale.nanoseconds(clock::ticks());
-        let samples = samples::take(|thread| self.machine.processor_of(thread));
+    fn cut(&mut self, end: u64) {
+        let samples = samples::take(end, |thread| self.machine.processor_of(thread));
         let ended = self.machine.cut(end);
-        let total = Stats {
-            events: 0,
-            lost: self.merge.lost,
-            repaired: self.machine.repaired,
-            without_stack: self.machine.stacks.lost - self.lost_before,
-            threads_without_buffer: self.merge.refused,
-        };
+        let total = self.totals();
         let stats = Stats {
             events: ended.events,
             lost: total.lost - self.stats.lost,
@@ -386,6 +483,17 @@ impl Running {
         };
         self.stats = total;
         finisher::submit(&self.jobs, ended, samples, end, stats);
+    }
+
+    /// What was lost or made up since the engine's start. Without the events.
+    fn totals(&self) -> Stats {
+        Stats {
+            events: 0,
+            lost: self.merge.lost,
+            repaired: self.machine.repaired,
+            without_stack: self.machine.stacks.lost - self.lost_before,
+            threads_without_buffer: self.merge.refused,
+        }
     }
 }
 

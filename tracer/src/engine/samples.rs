@@ -64,11 +64,12 @@ pub(super) fn want(wanted: bool) {
     WANTED.store(wanted, Ordering::Relaxed);
 }
 
-/// The samples since the last call.
-pub(super) fn take(processor: impl Fn(u64) -> Option<u64>) -> Vec<Sample> {
-    let all = std::mem::take(&mut *SAMPLES.lock().unwrap_or_else(PoisonError::into_inner));
+/// The samples until a time in nanoseconds that were not taken yet.
+pub(super) fn take(until: u64, processor: impl Fn(u64) -> Option<u64>) -> Vec<Sample> {
+    let taken = remove(|sample| sample.time <= until);
     let mut stacks: HashMap<Vec<usize>, Arc<Stack>> = HashMap::new();
-    all.into_iter()
+    taken
+        .into_iter()
         .map(|CpuSample { time, thread, task, stack }| {
             let stack = stacks.entry(stack).or_insert_with_key(|addresses| {
                 Arc::new(Stack::Addresses { addresses: addresses.as_slice().into(), exact_leaf: true })
@@ -77,4 +78,15 @@ pub(super) fn take(processor: impl Fn(u64) -> Option<u64>) -> Vec<Sample> {
             Sample { time, thread, processor: processor(thread), task, stack: stack.clone() }
         })
         .collect()
+}
+
+/// Forgets the samples before a time in nanoseconds.
+pub(super) fn forget(before: u64) {
+    remove(|sample| sample.time < before);
+}
+
+/// In the order in which they came.
+fn remove(which: impl Fn(&CpuSample) -> bool) -> Vec<CpuSample> {
+    let mut all = SAMPLES.lock().unwrap_or_else(PoisonError::into_inner);
+    all.extract_if(.., |sample| which(sample)).collect()
 }

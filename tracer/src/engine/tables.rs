@@ -63,6 +63,9 @@ pub(crate) struct Origin {
 }
 
 /// The stacks by number.
+///
+/// `Default` is none at all, to leave behind where one is taken from.
+#[derive(Default)]
 pub(crate) struct Stacks {
     all: Vec<Arc<Stack>>,
     by_hash: NumberMap<Global>,
@@ -123,6 +126,9 @@ impl Stacks {
 }
 
 /// The names by number.
+///
+/// `Default` as for [`Stacks`].
+#[derive(Default)]
 pub(crate) struct Names {
     all: Vec<Arc<str>>,
     index: HashMap<Arc<str>, Global>,

@@ -153,6 +153,11 @@ impl Scale {
         self.from = Pair { ticks: now.ticks, nanoseconds: ours };
     }
 
+    /// Ticks of so many nanoseconds.
+    pub(crate) fn ticks(&self, nanoseconds: u64) -> u64 {
+        u64::try_from((u128::from(nanoseconds) << FRACTION) / u128::from(self.rate.max(1))).unwrap_or(u64::MAX)
+    }
+
     /// A time in nanoseconds.
     #[inline]
     pub(crate) fn nanoseconds(&self, ticks: u64) -> u64 {

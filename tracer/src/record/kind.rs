@@ -101,16 +101,16 @@ pub(crate) const fn words_of(bytes: usize) -> usize {
     bytes.div_ceil(8)
 }
 
-/// The words of a record, given its first ones by `word`.
-pub(crate) fn length(word: impl Fn(u64) -> u64) -> u64 {
-    let text = |bytes: u64| words_of(bytes as usize) as u64;
-    match kind_of(word(0)) {
+/// The words of the record that these begin with.
+pub(crate) fn length(words: &[u64]) -> usize {
+    let text = |bytes: u64| words_of(bytes as usize);
+    match kind_of(words[0]) {
         THREAD | CREATE | LABELS | TASK_END => 3,
-        STACK => 3 + (word(1) >> 32),
-        ORIGIN => 5 + text(word(1) >> 32),
-        TASK_BEGIN => 5 + text(word(4)),
-        REGION_BEGIN | REGION_END => 4 + text(word(3)),
-        LOG => 4 + text(word(3) >> 32) + text(word(3) & u64::from(u32::MAX)),
+        STACK => 3 + (words[1] >> 32) as usize,
+        ORIGIN => 5 + text(words[1] >> 32),
+        TASK_BEGIN => 5 + text(words[4]),
+        REGION_BEGIN | REGION_END => 4 + text(words[3]),
+        LOG => 4 + text(words[3] >> 32) + text(words[3] & u64::from(u32::MAX)),
         _ => 2,
     }
 }

@@ -3,7 +3,10 @@
 //! The writer never waits. If there is no room it counts a loss, and the next record that finds room is preceded by one that
 //! says how many were lost: so the reader knows *where* in the order of this thread something is missing.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    ops::Range,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use crossbeam_utils::CachePadded;
 use memmap2::MmapMut;
@@ -52,21 +55,21 @@ impl Ring {
     }
 
     /// For the writer: up to where it may write.
-    pub(super) fn limit(&self) -> u64 {
+    pub(crate) fn limit(&self) -> u64 {
         // Acquire: pairs with the Release in `set_read`: the reader is done with the words.
         self.read.load(Ordering::Acquire) + CAPACITY as u64
     }
 
     /// For the writer, below `limit`.
     #[inline(always)]
-    pub(super) fn put(&self, at: u64, word: u64) {
+    pub(crate) fn put(&self, at: u64, word: u64) {
         // Relaxed: `publish` hands the words over.
         self.words[(at & MASK) as usize].store(word, Ordering::Relaxed);
     }
 
     /// For the writer: all words below `end` may be read.
     #[inline(always)]
-    pub(super) fn publish(&self, end: u64) {
+    pub(crate) fn publish(&self, end: u64) {
         // Release: pairs with the Acquire in `end`.
         self.written.store(end, Ordering::Release);
     }
@@ -83,11 +86,15 @@ impl Ring {
         self.read.load(Ordering::Relaxed)
     }
 
-    /// For the reader, below `end`.
-    #[inline(always)]
-    pub(crate) fn get(&self, at: u64) -> u64 {
+    /// For the reader: appends words below `end`, at most a ring's.
+    pub(crate) fn copy(&self, range: Range<u64>, to: &mut Vec<u64>) {
+        let (start, length) = ((range.start & MASK) as usize, (range.end - range.start) as usize);
+        let until_wrap = length.min(CAPACITY - start);
         // Relaxed: as for `put`.
-        self.words[(at & MASK) as usize].load(Ordering::Relaxed)
+        let words = |range: Range<usize>| self.words[range].iter().map(|word| word.load(Ordering::Relaxed));
+        to.reserve(length);
+        to.extend(words(start..start + until_wrap));
+        to.extend(words(0..length - until_wrap));
     }
 
     /// For the reader: it is done with all words below `start`.
