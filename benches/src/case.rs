@@ -174,7 +174,9 @@ impl Case {
             Self::TaskProfile => (100_000, 3),
             // Pairs; a trace's beginning and end take some milliseconds.
             Self::TracePingPong => (200_000, 3),
-            Self::TraceService | Self::FlightService => (20_000, 3),
+            Self::TraceService => (20_000, 3),
+            // One long batch, so that a flight recorder passes over most of it.
+            Self::FlightService => (100_000, 1),
             // Traces that begin and end.
             Self::TraceEdges => (50, 1),
             // Tasks that wait, and detections among them.

@@ -129,7 +129,9 @@ fn sample(tracing: Option<Tracing>, work: impl FnOnce()) -> Sample {
         None => Running::Nothing,
         Some(Tracing::Trace) => Running::Trace(greenprof_tracer::start(Count(0)).expect("hooks are built in")),
         Some(Tracing::Flight) => {
-            Running::Flight(greenprof_tracer::flight_recorder().start().expect("hooks are built in"))
+            // So little room that most records have to be passed over within the batch, as all have in the long run.
+            let recorder = greenprof_tracer::flight_recorder().max_bytes(0);
+            Running::Flight(recorder.start().expect("hooks are built in"))
         }
     };
     let before = cpu();
