@@ -233,7 +233,7 @@ impl Case {
 
     /// Whether its figures are the same each time, to some thousandths, so that one sample says all.
     pub fn is_repeatable(self) -> bool {
-        matches!(self, Self::HeapInstructions | Self::HooksInstructions)
+        matches!(self, Self::HeapInstructions | Self::HooksInstructions | Self::HeapResident)
     }
 
     /// Whether less effort gives the same figure with more noise; false where the number of operations is the question, or there
