@@ -24,8 +24,8 @@ const PATIENCE: u64 = 20_000_000;
 /// Nanoseconds between two marks, if only as many are made as are needed.
 const MARK_PERIOD: u64 = 5_000_000;
 
-/// Bytes of records beyond which none are collected while others are read.
-const MAX_BEHIND: usize = 64 << 20;
+/// Bytes of records that are collected at the most while others are read, beside what sinks want kept.
+const MAX_MEANWHILE: usize = 64 << 20;
 
 /// How often what is too old is passed over, in nanoseconds, unless there is no room.
 const TRIM_PERIOD: u64 = 1_000_000_000;
@@ -106,7 +106,7 @@ impl Running {
     /// Collects what happens while what was collected is read; that takes longer than the rings last.
     fn collect_meanwhile(&mut self) {
         // In a program that records faster than this reads, the rings are to be full in the end.
-        if self.merge.bytes() < MAX_BEHIND {
+        if self.merge.bytes() < self.room().saturating_add(MAX_MEANWHILE) {
             let now = clock::ticks();
             self.merge.collect();
             if self.behind.marks.back().is_some_and(|last| last.ticks + self.scale.ticks(MARK_PERIOD) <= now) {
@@ -137,11 +137,16 @@ impl Running {
         self.stats = self.totals();
     }
 
+    /// Bytes that may be kept.
+    fn room(&self) -> usize {
+        self.bounded.iter().map(|(_, bounds)| bounds.max_bytes).max().unwrap_or(0).max(MAX_GENERATION)
+    }
+
     /// Passes over what is too old or too much, at a time in ticks.
     pub(super) fn trim(&mut self, now: u64) {
         let bounds = || self.bounded.iter().map(|(_, bounds)| bounds);
         let window = bounds().map(|bounds| bounds.window).max().unwrap_or(0);
-        let room = bounds().map(|bounds| bounds.max_bytes).max().unwrap_or(0).max(MAX_GENERATION);
+        let room = self.room();
         // Generations that were given are older than all that was collected since, so they go first.
         let given = bounds().map(Bounds::kept).max().filter(|_| self.behind.fresh.is_none()).unwrap_or(0);
         let begin = now.saturating_sub(self.scale.ticks(window));
