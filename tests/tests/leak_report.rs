@@ -86,14 +86,30 @@ fn the_wait_graph_leads_around_a_deadlock() {
 #[test]
 fn the_port_has_all_forms() {
     let _alone = alone();
-    let _runtime = scene();
+    let mut runtime = scene();
     let server = greenprof_profiler::serve("127.0.0.1:0").expect("a port");
     let address = server.local_addr();
     let ask = |query: &str| client::get(address, &format!("/debug/pprof/goroutineleak?settle=200ms&{query}"));
 
-    let answer = ask("format=json&passes=2");
-    assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/json")));
-    let report: Value = serde_json::from_slice(&answer.body).expect("JSON");
+    let full = || {
+        let answer = ask("format=json&passes=2");
+        assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/json")));
+        serde_json::from_slice::<Value>(&answer.body).expect("JSON")
+    };
+    let has = |report: &Value, name: &str| {
+        report["leaked"].as_array().is_some_and(|tasks| tasks.iter().any(|task| task["name"] == name))
+    };
+    // What another test has left on a thread's stack may be the address of what came there later, and hide it: then another scene is
+    // made, elsewhere, before this one is given up.
+    let found = |report: &Value| ["left", "right", "hostage", "same"].iter().all(|name| has(report, name));
+    let mut report = full();
+    for _ in 0..5 {
+        if !found(&report) {
+            let elsewhere = scene();
+            drop(std::mem::replace(&mut runtime, elsewhere));
+            report = full();
+        }
+    }
     assert_eq!(
         (&report["complete"], &report["passes"], &report["detector_errors"]),
         (&true.into(), &2.into(), &0.into())
