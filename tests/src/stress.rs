@@ -16,6 +16,8 @@ use greenprof_runtime::{
     task, yield_now,
 };
 
+use crate::StopOnDrop;
+
 /// A source of numbers that a seed decides.
 pub struct Random(AtomicU64);
 
@@ -125,6 +127,23 @@ fn step(shared: &Arc<Shared>, depth: u32) {
             }
         }
     }
+}
+
+/// Does something while the program runs, and gives its result when the program has ended.
+///
+/// # Panics
+/// If the program does.
+pub fn beside<T>(workers: usize, seed: u64, work: impl FnOnce() -> T) -> T {
+    let stop = Arc::new(AtomicBool::new(false));
+    let _stop = StopOnDrop(stop.clone());
+    let program = {
+        let stop = stop.clone();
+        thread::spawn(move || run(workers, seed, stop))
+    };
+    let result = work();
+    stop.store(true, Ordering::Relaxed);
+    program.join().expect("no panic");
+    result
 }
 
 /// Does everything at random until it is told to stop.

@@ -2,16 +2,12 @@
 //! it would read all the time.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
     thread,
     time::{Duration, Instant},
 };
 
 use greenprof_profiler::trace::name_functions;
-use greenprof_tests::{StopOnDrop, go, stress, trace};
+use greenprof_tests::{go, stress, trace};
 use greenprof_tracer::reader::Summary;
 
 #[test]
@@ -21,26 +17,20 @@ fn what_was_left_out_does_not_make_the_rest_invalid() {
     }
     name_functions();
     let folder = tempfile::tempdir().expect("a folder");
-    let stop = Arc::new(AtomicBool::new(false));
-    let _stop = StopOnDrop(stop.clone());
-    let program = {
-        let stop = stop.clone();
-        thread::spawn(move || stress::run(2, 11, stop))
-    };
     let window = Duration::from_millis(100);
-    let recorder = greenprof_tracer::flight_recorder().window(window).start().expect("a recorder");
-    let begin = Instant::now();
-    let dumps: Vec<_> = (0..2)
-        .map(|_| {
-            // Once a second it leaves out what is too old.
-            thread::sleep(Duration::from_millis(1100));
-            let (mut dump, age) = (Vec::new(), begin.elapsed());
-            let stats = recorder.dump(&mut dump).expect("written to memory");
-            (dump, stats, age)
-        })
-        .collect();
-    stop.store(true, Ordering::Relaxed);
-    program.join().expect("no panic");
+    let dumps: Vec<_> = stress::beside(2, 11, || {
+        let recorder = greenprof_tracer::flight_recorder().window(window).start().expect("a recorder");
+        let begin = Instant::now();
+        (0..2)
+            .map(|_| {
+                // Once a second it leaves out what is too old.
+                thread::sleep(Duration::from_millis(1100));
+                let (mut dump, age) = (Vec::new(), begin.elapsed());
+                let stats = recorder.dump(&mut dump).expect("written to memory");
+                (dump, stats, age)
+            })
+            .collect()
+    });
     for (i, (dump, stats, age)) in dumps.iter().enumerate() {
         let file = trace::save(folder.path(), &format!("{i}.trace"), dump);
         assert!(trace::debug(&file, "parsed").lines().count() as u64 > stats.events / 2, "{stats:?}");

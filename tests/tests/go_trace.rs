@@ -1,13 +1,6 @@
 //! `go tool trace` reads what the tracer writes, of many programs, started and stopped at any moment.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread,
-    time::Duration,
-};
+use std::{sync::Arc, thread, time::Duration};
 
 use greenprof_profiler::trace::name_functions;
 use greenprof_runtime::{
@@ -16,7 +9,7 @@ use greenprof_runtime::{
     task, yield_now,
 };
 use greenprof_tests::{
-    StopOnDrop, go,
+    go,
     stress::{self, Random},
     trace,
 };
@@ -30,23 +23,14 @@ fn captures_of_a_random_program_are_valid_whenever_they_begin_and_end() {
     name_functions();
     let folder = tempfile::tempdir().expect("a folder");
     for (workers, seed) in [(2, 1), (4, 2)] {
-        let stop = Arc::new(AtomicBool::new(false));
-        let _stop = StopOnDrop(stop.clone());
-        let program = {
-            let stop = stop.clone();
-            thread::spawn(move || stress::run(workers, seed, stop))
-        };
         let random = Random::new(seed + 100);
-        let captures: Vec<_> = (0..12)
-            .map(|capture| {
-                thread::sleep(Duration::from_micros(random.below(20_000)));
-                let trace = greenprof_tracer::start(Vec::new()).expect("a trace");
-                thread::sleep(Duration::from_millis(if capture == 5 { 1200 } else { random.below(40) }));
-                trace.stop().expect("a whole trace")
-            })
-            .collect();
-        stop.store(true, Ordering::Relaxed);
-        program.join().expect("no panic");
+        let capture = |number| {
+            thread::sleep(Duration::from_micros(random.below(20_000)));
+            let trace = greenprof_tracer::start(Vec::new()).expect("a trace");
+            thread::sleep(Duration::from_millis(if number == 5 { 1200 } else { random.below(40) }));
+            trace.stop().expect("a whole trace")
+        };
+        let captures: Vec<_> = stress::beside(workers, seed, || (0..12).map(capture).collect());
         for (capture, (bytes, stats)) in captures.iter().enumerate() {
             let file = trace::save(folder.path(), &format!("{workers}-{capture}.trace"), bytes);
             trace::assert_counts_agree(&file, bytes);
@@ -154,31 +138,25 @@ fn a_flight_recorder_and_a_cpu_profile_do_not_disturb_captures_that_overlap_them
     }
     name_functions();
     let folder = tempfile::tempdir().expect("a folder");
-    let stop = Arc::new(AtomicBool::new(false));
-    let _stop = StopOnDrop(stop.clone());
-    let program = {
-        let stop = stop.clone();
-        thread::spawn(move || stress::run(2, 7, stop))
-    };
-    // The first trace of a process waits for the names of functions, for a second or more here: the captures would be as long.
-    greenprof_tracer::start(Vec::new()).expect("a trace").stop().expect("a whole trace");
-    let recorder = greenprof_tracer::flight_recorder().window(WINDOW).start().expect("a recorder");
-    let _one_at_a_time = greenprof_tests::cpu_profiler();
-    let profile = greenprof_profiler::cpu::start(100).expect("the profiler is free");
-    let (mut dumps, mut dumped) = (Vec::new(), Duration::ZERO);
-    for _ in 0..3 {
-        let trace = greenprof_tracer::start(Vec::new()).expect("a trace");
-        thread::sleep(PAUSE);
-        let mut dump = Vec::new();
-        recorder.dump(&mut dump).expect("written to memory");
-        dumped = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("a clock").into();
-        dumps.push(dump);
-        dumps.push(trace.stop().expect("a whole trace").0);
-    }
-    drop(profile);
-    drop(recorder);
-    stop.store(true, Ordering::Relaxed);
-    program.join().expect("no panic");
+    let (dumps, dumped) = stress::beside(2, 7, || {
+        // The first trace of a process waits for the names of functions, for a second or more here: the captures would be as long.
+        greenprof_tracer::start(Vec::new()).expect("a trace").stop().expect("a whole trace");
+        let recorder = greenprof_tracer::flight_recorder().window(WINDOW).start().expect("a recorder");
+        let _one_at_a_time = greenprof_tests::cpu_profiler();
+        let profile = greenprof_profiler::cpu::start(100).expect("the profiler is free");
+        let (mut dumps, mut dumped) = (Vec::new(), Duration::ZERO);
+        for _ in 0..3 {
+            let trace = greenprof_tracer::start(Vec::new()).expect("a trace");
+            thread::sleep(PAUSE);
+            let mut dump = Vec::new();
+            recorder.dump(&mut dump).expect("written to memory");
+            dumped = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("a clock").into();
+            dumps.push(dump);
+            dumps.push(trace.stop().expect("a whole trace").0);
+        }
+        drop(profile);
+        (dumps, dumped)
+    });
     for (i, dump) in dumps.iter().enumerate() {
         let file = trace::save(folder.path(), &format!("{i}.trace"), dump);
         trace::debug(&file, "parsed");

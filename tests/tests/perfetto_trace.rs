@@ -1,16 +1,7 @@
 //! Traces in Perfetto's format decode against Perfetto's public definitions, and keep what those do not say: matched arrows, times
 //! that do not go back, slices that end.
 
-use std::{
-    fs, io,
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread,
-    time::Duration,
-};
+use std::{fs, io, path::Path, sync::Arc, thread, time::Duration};
 
 use greenprof_profiler::{http::DebugServer, registry, trace::register_flight_recorder};
 use greenprof_runtime::{
@@ -19,26 +10,12 @@ use greenprof_runtime::{
     task::{self, WaitReason},
     world::{self, TaskState},
 };
-use greenprof_tests::{StopOnDrop, client, cpu_profiler, perfetto, stress};
+use greenprof_tests::{client, cpu_profiler, perfetto, stress};
 use greenprof_tracer::{Builder, Format, perfetto::convert};
 use serde_json::Value;
 
 /// Enough for some ten thousand events; the definitions are decoded slowly.
 const MOST: u64 = 4 << 20;
-
-/// A random program while `work` is done.
-fn beside_a_program<T>(workers: usize, seed: u64, work: impl FnOnce() -> T) -> T {
-    let stop = Arc::new(AtomicBool::new(false));
-    let _stop = StopOnDrop(stop.clone());
-    let program = {
-        let stop = stop.clone();
-        thread::spawn(move || stress::run(workers, seed, stop))
-    };
-    let result = work();
-    stop.store(true, Ordering::Relaxed);
-    program.join().expect("no panic");
-    result
-}
 
 fn check(folder: &Path, name: &str, bytes: &[u8]) -> Value {
     let file = folder.join(name);
@@ -69,7 +46,7 @@ fn captures_of_a_random_program_decode_and_hold_together() {
     let _one_at_a_time = cpu_profiler();
     let folder = tempfile::tempdir().expect("a folder");
     for (workers, seed) in [(2, 11), (4, 12)] {
-        let captures: Vec<_> = beside_a_program(workers, seed, || {
+        let captures: Vec<_> = stress::beside(workers, seed, || {
             let capture = |number: u64| {
                 let profile = (number == 1).then(|| greenprof_profiler::cpu::start(100).expect("it is free"));
                 let builder = Builder::new().format(Format::Perfetto).max_bytes(MOST);
@@ -132,7 +109,7 @@ fn a_trace_in_gos_format_is_converted() {
         return;
     }
     let folder = tempfile::tempdir().expect("a folder");
-    let file = beside_a_program(2, 13, || {
+    let file = stress::beside(2, 13, || {
         let trace = greenprof_tracer::start(Vec::new()).expect("a trace");
         thread::sleep(Duration::from_millis(10));
         trace.stop().expect("a whole trace").0
@@ -160,7 +137,7 @@ fn the_port_gives_both_formats_of_a_trace_and_of_the_flight_recorder() {
         });
         answers.find(|answer| answer.status != 200 || answer.body.len() > 10_000).expect("the program goes on")
     };
-    let answers = beside_a_program(2, 14, || {
+    let answers = stress::beside(2, 14, || {
         [
             ask("trace?seconds=0.1"),
             ask_flight("flight"),
