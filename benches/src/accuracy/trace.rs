@@ -25,14 +25,18 @@ use crate::{case::Effort, values::Values};
 /// How often the two tasks meet, where nothing else is asked.
 pub const ROUNDS: u32 = 25;
 
-/// How long the lock is held by a task that sleeps, how long that one then keeps the processor from who can run (not so long that a
+/// How long the lock is held by a task that sleeps, so long that the fifth of a millisecond by which the kernel may end a sleep late is
+/// little beside it, how long that one then keeps the processor from who can run (not so long that a
 /// stand-in comes), how long a thread is blocked.
-const HELD: Duration = Duration::from_millis(12);
+const HELD: Duration = Duration::from_millis(24);
 const COMPUTED: Duration = Duration::from_millis(6);
 /// How long a task computes that is alone: so long that what a debug build does between a task's start and its first look at the
 /// clock, nearly 0.1 ms, is little beside it.
 const ALONE: Duration = Duration::from_millis(25);
 const BLOCKED: Duration = Duration::from_millis(8);
+
+/// The upper bound of what the program has no reading for: three years.
+const UNKNOWN: u64 = 100_000_000_000_000_000;
 
 /// The program's clock, which all tasks of a run read: nanoseconds since its start.
 #[derive(Clone, Copy, Debug)]
@@ -135,11 +139,17 @@ fn waits(lock: &Mutex<()>, begun: &AtomicBool, clock: Clock) -> Waits {
     Waits { turn, owns: clock.now(), threads: [before, thread_now()] }
 }
 
+/// What a task has computed that is alone, and the thread that it was on at its end.
+struct Computes {
+    computed: u64,
+    thread: ThreadId,
+}
+
 #[inline(never)]
-fn computes(clock: Clock) -> u64 {
+fn computes(clock: Clock) -> Computes {
     let start = clock.now();
     compute(ALONE);
-    clock.now() - start
+    Computes { computed: clock.now() - start, thread: thread_now() }
 }
 
 /// Time around the blocking call, and in it.
@@ -194,7 +204,10 @@ fn round(clock: Clock) -> Round {
     let spawns = clock.now();
     let computer = named("computer").spawn(move || computes(clock)).expect("memory");
     let computing = computer.id().get();
-    let computed = computer.join().expect("no panic");
+    let computer = computer.join().expect("no panic");
+    // Who joins is woken before the task's end is recorded, and if both are on one thread it runs after that. On another it may come first.
+    let end_is_before = thread_now() == computer.thread;
+    let joined = clock.now();
     let known = |same_thread: bool, least: u64| if same_thread { least } else { 0 };
     Round {
         slept: Measured {
@@ -207,7 +220,12 @@ fn round(clock: Clock) -> Round {
             ),
             most: holder.awake - holder.sleeps,
         },
-        computed: Measured { task: computing, truth: computed, least: computed, most: clock.now() - spawns },
+        computed: Measured {
+            task: computing,
+            truth: computer.computed,
+            least: computer.computed,
+            most: if end_is_before { joined - spawns } else { UNKNOWN },
+        },
         blocked: Measured { task: blocking, truth: around, least: inside, most: around },
         waited: Measured {
             task: waiting,
