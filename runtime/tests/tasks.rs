@@ -284,6 +284,56 @@ fn sleep_lasts_at_least_as_long_as_asked() {
     });
 }
 
+/// Counts its drops.
+struct Counted(Arc<AtomicUsize>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// Spawns a closure with so many bytes, by a task and by a scope, in ways that work and in ways that do not.
+fn closures_are_dropped_once<const BYTES: usize>() {
+    let drops = Arc::new(AtomicUsize::new(0));
+    let closure = || {
+        let (counted, bytes) = (Counted(drops.clone()), [7_u8; BYTES]);
+        move || {
+            let _counted = &counted;
+            bytes.iter().map(|byte| usize::from(*byte)).sum::<usize>()
+        }
+    };
+    let mut dropped = 0;
+    let mut more = |when: &str| {
+        dropped += 1;
+        assert_eq!(drops.load(Ordering::SeqCst), dropped, "{BYTES} bytes, {when}");
+    };
+    assert!(task::Builder::new().spawn(closure()).is_err());
+    more("outside of a runtime");
+    runtime(1).run(|| {
+        assert!(task::Builder::new().pinned(7).spawn(closure()).is_err());
+        more("no such worker");
+        assert!(task::Builder::new().stack_size(1 << 40).spawn(closure()).is_err());
+        more("no such stack");
+        assert_eq!(spawn(closure()).join().unwrap(), 7 * BYTES);
+        more("spawned");
+        assert_eq!(task::scope(|scope| scope.spawn(closure()).join().unwrap()), 7 * BYTES);
+        more("scoped");
+        let handle = Handle::current().expect("a task has one");
+        assert_eq!(handle.spawn(closure()).expect("memory").join().unwrap(), 7 * BYTES);
+        more("by a handle");
+    });
+    assert_eq!(runtime(1).run(closure()), 7 * BYTES);
+    more("the main task");
+}
+
+#[test]
+fn a_closure_is_dropped_once_whether_it_was_spawned_or_not() {
+    closures_are_dropped_once::<0>();
+    closures_are_dropped_once::<100>();
+    closures_are_dropped_once::<10_000>();
+}
+
 #[test]
 fn unusable_settings_are_refused_with_a_sentence() {
     let error = Runtime::builder().workers(0).build().unwrap_err();

@@ -120,6 +120,7 @@ impl Scene {
     }
 
     /// Spawns a task with a name.
+    #[inline(always)] // as the function that it calls, which the programs would call themselves
     #[track_caller]
     pub fn spawn<T: Send + 'static>(
         &self,

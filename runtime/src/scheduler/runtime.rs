@@ -11,6 +11,7 @@ use std::{
 use super::{MAX_THREADS, MAX_WORKERS, Shared, current_worker, figures, sysmon};
 use crate::{
     BuildError, SpawnError, heap,
+    sys::thread::keep_main_signal_stack,
     task::{
         self, JoinHandle,
         stack::{self, Class, overflow},
@@ -78,6 +79,7 @@ impl Builder {
         }
         let class = Class::for_size(self.stack_size)?;
         overflow::install_handler();
+        keep_main_signal_stack();
         let most_threads = self.max_threads.clamp(workers, MAX_THREADS);
         let mut runtime = Runtime {
             shared: heap::untracked(|| Arc::new(Shared::new(workers, most_threads, class))),

@@ -1,11 +1,18 @@
 //! Shared ownership of a value, by handles that a leak scan can tell from their stale copies.
 
-use std::{fmt, mem, ops::Deref, panic::Location, ptr};
+use std::{
+    fmt,
+    mem::{self, ManuallyDrop},
+    ops::Deref,
+    panic::Location,
+    ptr,
+};
 
 use super::{
     core::{Body, Core, Kind},
     handle::Handle,
 };
+use crate::sys::preserved;
 
 /// A value with several owners, as std's `Arc`: it is dropped with the last of them. Other than those of an `Arc`, its pointers have
 /// an identity.
@@ -35,7 +42,8 @@ use super::{
 /// # Ok::<(), greenprof_runtime::BuildError>(())
 /// ```
 pub struct Shared<T> {
-    handle: Handle<State<T>>,
+    /// Dropped by `release`.
+    handle: ManuallyDrop<Handle<State<T>>>,
 }
 
 // SAFETY: all owners use the value by shared references, and the last one, whichever it is, drops it.
@@ -78,7 +86,21 @@ impl<T> Shared<T> {
     #[track_caller]
     pub fn new(value: T) -> Self {
         let value = Box::into_raw(Box::new(value));
-        Self { handle: Handle::new(State { value }, Location::caller()) }
+        Self::of(Handle::new(State { value }, Location::caller()))
+    }
+
+    fn of(handle: Handle<State<T>>) -> Self {
+        Self { handle: ManuallyDrop::new(handle) }
+    }
+
+    /// Not inlined, so that dropping is little else than a call, and is inlined itself.
+    ///
+    /// # Safety
+    /// Only once, and the handle is not used any more.
+    #[inline(never)]
+    unsafe fn release(&mut self) {
+        // SAFETY: the caller's promise.
+        unsafe { ManuallyDrop::drop(&mut self.handle) };
     }
 
     /// Whether both own the same value.
@@ -105,7 +127,10 @@ impl<T> Shared<T> {
     /// assert_eq!(Shared::into_inner(other).as_deref(), Some("value"));
     /// ```
     pub fn into_inner(this: Self) -> Option<T> {
-        this.handle.take_if_last(State::take).flatten().map(|value| *value)
+        let mut this = ManuallyDrop::new(this);
+        // SAFETY: used only this once, because `this` is not dropped.
+        let handle = unsafe { ManuallyDrop::take(&mut this.handle) };
+        handle.take_if_last(State::take).flatten().map(|value| *value)
     }
 }
 
@@ -122,7 +147,16 @@ impl<T> Deref for Shared<T> {
 
 impl<T> Clone for Shared<T> {
     fn clone(&self) -> Self {
-        Self { handle: self.handle.clone() }
+        Self::of(Handle::clone(&self.handle))
+    }
+}
+
+impl<T> Drop for Shared<T> {
+    #[inline(always)] // for `forget`: references to the value that the caller has made by this owner are not needed any more
+    fn drop(&mut self) {
+        // SAFETY: nothing comes after this.
+        unsafe { self.release() };
+        preserved::forget();
     }
 }
 

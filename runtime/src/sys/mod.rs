@@ -9,6 +9,7 @@ pub(crate) mod lock;
 pub(crate) mod memory;
 #[cfg(all(test, loom))]
 pub(crate) mod model;
+pub(crate) mod preserved;
 pub(crate) mod raw;
 pub(crate) mod slice;
 pub(crate) mod thread;

@@ -1,6 +1,12 @@
 //! What a thread knows of itself: its id, the bounds of its stack, and the stack its signal handlers run on.
 
-use std::{io, mem::MaybeUninit, ops::Range, ptr};
+use std::{
+    io,
+    mem::{self, MaybeUninit},
+    ops::Range,
+    ptr,
+    sync::Once,
+};
 
 use super::memory::{self, PAGE};
 
@@ -73,6 +79,24 @@ impl SignalStack {
             Ok(Self { base, bytes, previous: previous.assume_init() })
         }
     }
+}
+
+/// Gives the calling thread a signal stack for good, if it is the main thread and has one of std's size. std unmaps its own when any
+/// thread ends the process, with the main thread's handlers on it or still to come (rust-lang/rust#161018).
+pub(crate) fn keep_main_signal_stack() {
+    static ONCE: Once = Once::new();
+    // SAFETY: getpid has no preconditions.
+    if id() != unsafe { libc::getpid() } {
+        return;
+    }
+    ONCE.call_once(|| {
+        // Without memory, all is as it was.
+        if let Ok(stack) = SignalStack::install()
+            && stack.previous.ss_size < SignalStack::HANDLER_ROOM
+        {
+            mem::forget(stack);
+        }
+    });
 }
 
 impl Drop for SignalStack {

@@ -17,6 +17,7 @@ pub(crate) mod completion;
 pub(crate) mod control;
 mod join;
 pub(crate) mod local;
+mod name;
 pub(crate) mod park;
 pub(crate) mod parker;
 mod reason;

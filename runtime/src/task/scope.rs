@@ -5,6 +5,7 @@
 
 use std::{
     marker::PhantomData,
+    mem,
     panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind},
     sync::{
         Arc,
@@ -16,9 +17,9 @@ use std::{
 use super::{
     TaskId,
     join::JoinHandle,
-    spawn::{Options, spawn_scoped},
+    spawn::{Options, spawn_from},
 };
-use crate::{SpawnError, scheduler::current_worker, sync::WaitGroup};
+use crate::{SpawnError, scheduler::current_worker, sync::WaitGroup, sys::preserved};
 
 /// Where scoped tasks are spawned. See [`scope`].
 ///
@@ -115,28 +116,37 @@ impl<'scope> Scope<'scope, '_> {
     ///
     /// # Panics
     /// Outside a runtime, or when there is no memory for another stack.
+    #[inline(always)] // as `Builder::spawn`
     #[track_caller]
     pub fn spawn<T: Send + 'scope>(
         &'scope self,
-        task: impl FnOnce() -> T + Send + 'scope,
+        mut task: impl FnOnce() -> T + Send + 'scope,
     ) -> ScopedJoinHandle<'scope, T> {
-        match self.try_spawn(Location::caller(), task) {
-            Ok(handle) => handle,
+        // SAFETY: it is forgotten if it was taken.
+        let spawned = unsafe { self.try_spawn(Location::caller(), &raw mut task) };
+        preserved::forget();
+        match spawned {
+            Ok(handle) => {
+                mem::forget(task);
+                handle
+            }
             Err(error) => panic!("{error}"),
         }
     }
 
-    fn try_spawn<T: Send + 'scope>(
+    /// # Safety
+    /// The closure is valid, and not used again if this succeeds.
+    unsafe fn try_spawn<T: Send + 'scope, F: FnOnce() -> T + Send + 'scope>(
         &'scope self,
         site: &'static Location<'static>,
-        task: impl FnOnce() -> T + Send + 'scope,
+        task: *mut F,
     ) -> std::result::Result<ScopedJoinHandle<'scope, T>, SpawnError> {
         let shared = current_worker().ok_or(SpawnError::NoRuntime)?.shared_arc();
         self.tasks.running.add(1);
         let token = Token { tasks: self.tasks.clone(), unhandled_panic: false };
         // SAFETY: `scope` returns only after the token has been dropped, which the slot does after the result; the
-        // closure has ended by then. If nothing is spawned, the token is dropped here.
-        let inner = unsafe { spawn_scoped(shared, Options::new(site), task, token) }?;
+        // closure has ended by then. If nothing is spawned, the token is dropped here. The rest is the caller's promise.
+        let inner = unsafe { spawn_from(shared, Options::new(site), task, Some(token)) }?;
         Ok(ScopedJoinHandle { inner, scope: PhantomData })
     }
 }

@@ -12,6 +12,7 @@ use super::{
     control::{Control, TaskRef},
     join::{self, JoinHandle, Slot},
     local,
+    name::Name,
     scope::Token,
     stack::{Class, pool},
     switch,
@@ -19,6 +20,7 @@ use super::{
 use crate::{
     SpawnError, hooks, labels,
     scheduler::{self, Departure, Place, Shared, Worker, current_worker},
+    sys::preserved,
     world::unwind,
 };
 
@@ -39,6 +41,7 @@ const LARGE_CLOSURE: usize = 4096;
 ///
 /// # Panics
 /// Outside a runtime, or when there is no memory for another stack. [`Builder::spawn`] gives errors instead.
+#[inline(always)] // as `Builder::spawn`
 #[track_caller]
 pub fn spawn<T: Send + 'static>(task: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
     match Builder::new().spawn(task) {
@@ -65,7 +68,7 @@ pub fn spawn<T: Send + 'static>(task: impl FnOnce() -> T + Send + 'static) -> Jo
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Builder {
-    name: Option<String>,
+    name: Name,
     stack_size: Option<usize>,
     pinned: Option<usize>,
 }
@@ -77,8 +80,8 @@ impl Builder {
     }
 
     /// The name under which the task appears in task profiles; the first 48 bytes are kept.
-    pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.name = Some(name.into());
+    pub fn name(mut self, name: impl AsRef<str>) -> Self {
+        self.name = Name::cut(name.as_ref());
         self
     }
 
@@ -117,17 +120,34 @@ impl Builder {
     ///
     /// # Errors
     /// See [`SpawnError`].
+    #[inline(always)] // for `forget`: the caller has given away what the task takes along
     #[track_caller]
     pub fn spawn<T: Send + 'static>(
         self,
-        task: impl FnOnce() -> T + Send + 'static,
+        mut task: impl FnOnce() -> T + Send + 'static,
     ) -> Result<JoinHandle<T>, SpawnError> {
-        let options = self.options(Location::caller());
+        // SAFETY: the task and its result borrow nothing, and the closure is forgotten if it was taken.
+        let spawned = unsafe { self.spawn_here(Location::caller(), &raw mut task) };
+        if spawned.is_ok() {
+            mem::forget(task);
+        }
+        preserved::forget();
+        spawned
+    }
+
+    /// # Safety
+    /// As for [`spawn_from`].
+    unsafe fn spawn_here<T: Send, F: FnOnce() -> T + Send>(
+        self,
+        site: &'static Location<'static>,
+        task: *mut F,
+    ) -> Result<JoinHandle<T>, SpawnError> {
+        let options = self.options(site);
         // Not a reference of its own: spawning does not leave the worker, and workers that count up and down on one
         // word would be in each other's way.
         let shared = options.spawner.ok_or(SpawnError::NoRuntime)?.shared_arc();
-        // SAFETY: the task and its result borrow nothing.
-        unsafe { spawn_unchecked(shared, options, task) }
+        // SAFETY: the caller's promise.
+        unsafe { spawn_from(shared, options, task, None) }
     }
 
     pub(crate) fn spawn_on<T: Send + 'static>(
@@ -143,13 +163,13 @@ impl Builder {
     #[inline]
     fn options(&self, site: &'static Location<'static>) -> Options<'_> {
         let Self { name, stack_size, pinned } = self;
-        Options { name: name.as_deref(), stack_size: *stack_size, pinned: *pinned, ..Options::new(site) }
+        Options { name: name.as_str(), stack_size: *stack_size, pinned: *pinned, ..Options::new(site) }
     }
 }
 
 /// What is known of a task before it exists.
 pub(crate) struct Options<'a> {
-    name: Option<&'a str>,
+    name: &'a str,
     stack_size: Option<usize>,
     pinned: Option<usize>,
     site: &'static Location<'static>,
@@ -163,11 +183,11 @@ impl<'a> Options<'a> {
     /// For a task that the caller spawns, at once.
     #[inline]
     pub(crate) fn new(site: &'static Location<'static>) -> Self {
-        Self { name: None, stack_size: None, pinned: None, site, spawner: current_worker(), closure_name: || "" }
+        Self { name: "", stack_size: None, pinned: None, site, spawner: current_worker(), closure_name: || "" }
     }
 
     pub(crate) fn name(self, name: &'a str) -> Self {
-        Self { name: Some(name), ..self }
+        Self { name, ..self }
     }
 }
 
@@ -185,63 +205,82 @@ struct Start<F, T> {
 pub(crate) unsafe fn spawn_unchecked<T: Send, F: FnOnce() -> T + Send>(
     shared: &Arc<Shared>,
     options: Options<'_>,
-    body: F,
+    mut body: F,
 ) -> Result<JoinHandle<T>, SpawnError> {
-    // SAFETY: the caller's promise.
-    unsafe { spawn_with(shared, options, body, None) }
+    // SAFETY: the caller's promise, and the closure is forgotten if it was taken.
+    let spawned = unsafe { spawn_from(shared, options, &raw mut body, None) };
+    if spawned.is_ok() {
+        mem::forget(body);
+    }
+    spawned
 }
 
-/// Spawns a task of a scope, which learns of its end by the token.
+/// Takes the closure out of the spawner's variable, if it succeeds, and wipes that: what the task does not use at once would count as
+/// reachable from there. A pointer, because each function that a closure is moved through would have a copy. `scope` learns of the
+/// task's end.
 ///
 /// # Safety
-/// Whatever `body` and its result borrow must live until the token is dropped.
+/// `body` is valid, and not used again if this succeeds. Whatever it and its result borrow must outlive the task, or live until the token
+/// is dropped.
 #[inline(always)] // as above
-pub(super) unsafe fn spawn_scoped<T: Send, F: FnOnce() -> T + Send>(
+pub(super) unsafe fn spawn_from<T: Send, F: FnOnce() -> T + Send>(
     shared: &Arc<Shared>,
     options: Options<'_>,
-    body: F,
-    token: Token,
-) -> Result<JoinHandle<T>, SpawnError> {
-    // SAFETY: the caller's promise.
-    unsafe { spawn_with(shared, options, body, Some(token)) }
-}
-
-/// # Safety
-/// As for [`spawn_unchecked`] or [`spawn_scoped`].
-#[inline(always)] // as above
-unsafe fn spawn_with<T: Send, F: FnOnce() -> T + Send>(
-    shared: &Arc<Shared>,
-    options: Options<'_>,
-    body: F,
+    body: *mut F,
     scope: Option<Token>,
 ) -> Result<JoinHandle<T>, SpawnError> {
     let options = Options { closure_name: std::any::type_name::<F>, ..options };
     if size_of::<F>() > LARGE_CLOSURE || align_of::<F>() > 64 {
-        let body = Box::new(body);
-        // SAFETY: the caller's promise; this closure is the size of a pointer.
-        unsafe { spawn_on_stack(shared, options, move || call_boxed(body), scope) }
+        // SAFETY: the caller's promise.
+        unsafe { spawn_boxed(shared, options, body, scope) }
     } else {
         // SAFETY: the caller's promise; the closure is small.
         unsafe { spawn_on_stack(shared, options, body, scope) }
     }
 }
 
+/// Spawns a task whose closure goes into a box.
+///
+/// # Safety
+/// As for [`spawn_from`].
+unsafe fn spawn_boxed<T: Send, F: FnOnce() -> T + Send>(
+    shared: &Arc<Shared>,
+    options: Options<'_>,
+    body: *mut F,
+    scope: Option<Token>,
+) -> Result<JoinHandle<T>, SpawnError> {
+    let mut boxed = Box::<F>::new_uninit();
+    // SAFETY: as many bytes as `body` has; they are a value only if that is given up.
+    unsafe { boxed.as_mut_ptr().copy_from_nonoverlapping(body, 1) };
+    // SAFETY: it has just been written, and is called only if it was taken.
+    let mut call = move || call_boxed(unsafe { boxed.assume_init() });
+    // SAFETY: the caller's promise; this closure is the size of a pointer.
+    let spawned = unsafe { spawn_on_stack(shared, options, &raw mut call, scope) };
+    if spawned.is_ok() {
+        mem::forget(call);
+        // SAFETY: the caller does not use it any more.
+        unsafe { body.write_bytes(0, 1) };
+    }
+    spawned
+}
+
 /// Spawns a task whose closure goes onto the new stack.
 ///
 /// # Safety
-/// As for [`spawn_unchecked`]; the closure must be small.
+/// As for [`spawn_from`]; the closure must be small.
 #[inline(never)] // what points into the new stack lies in a frame that has gone when the spawner goes on, for the sake of leak scans
 unsafe fn spawn_on_stack<T: Send, F: FnOnce() -> T + Send>(
     shared: &Arc<Shared>,
     options: Options<'_>,
-    body: F,
+    body: *mut F,
     scope: Option<Token>,
 ) -> Result<JoinHandle<T>, SpawnError> {
     let control = allocate(shared, &options)?;
     // SAFETY: `allocate` gives a control block that only we use until it is started.
     let block = unsafe { control.as_ref() };
     let slot = Slot::for_result(scope);
-    let start = Start { body, slot: slot.clone() };
+    // SAFETY: the caller's promise: nothing that comes now can fail, and instruments must not panic.
+    let start = Start { body: unsafe { body.read() }, slot: slot.clone() };
     let top = block.stack().end;
     let at = (top - size_of::<Start<F, T>>()) & !(align_of::<Start<F, T>>().max(16) - 1);
     let at = control.as_ptr().cast::<u8>().wrapping_sub(top - at);
@@ -250,6 +289,8 @@ unsafe fn spawn_on_stack<T: Send, F: FnOnce() -> T + Send>(
         at.cast::<Start<F, T>>().write(start);
         switch::prepare(at, first)
     };
+    // SAFETY: the caller does not use it any more.
+    unsafe { body.write_bytes(0, 1) };
     block.closure.store(at, Ordering::Relaxed);
     block.entry.store(run::<F, T> as *mut (), Ordering::Relaxed);
     block.sp.store(sp, Ordering::Relaxed);
@@ -296,7 +337,7 @@ fn allocate(shared: &Arc<Shared>, options: &Options<'_>) -> Result<ptr::NonNull<
         Some(task) => unwind::store_callers(&task.stack(), &about.spawn_stack),
         None => about.spawn_stack[0].store(0, Ordering::Relaxed),
     }
-    about.set_name(options.name.unwrap_or_default());
+    about.set_name(options.name);
     about.set_closure_name(options.closure_name);
     about.runtime_id.store(shared.id, Ordering::Relaxed);
     block.labels.store(labels, Ordering::Relaxed);

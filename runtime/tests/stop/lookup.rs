@@ -71,6 +71,10 @@ fn addresses_in_the_slot_of_a_task_lead_to_it() {
         assert!(of_local.is_some_and(|id| ids.contains(&id)));
         gate.close();
         waiting.into_iter().for_each(|task| assert!(task.join().unwrap().is_none()));
+        // Who joins is woken before the task has left its stack.
+        while world::tasks(1).iter().any(|task| ids.contains(&task.id)) {
+            yield_now();
+        }
         let left = world::stop(PATIENT, |world| stacks.iter().filter(|s| world.task_at(s.0).is_some()).count());
         assert_eq!(left.unwrap().value, 0, "tasks that have ended have no stack");
     });

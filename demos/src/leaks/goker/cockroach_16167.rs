@@ -34,6 +34,11 @@ struct Executor {
 }
 
 impl Executor {
+    fn update(&self) {
+        self.config.write_lock();
+        self.config.write_unlock();
+    }
+
     fn describe(&self) {
         self.config.read_lock();
         self.config.read_unlock();
@@ -55,8 +60,7 @@ fn run(scene: &Scene) {
     });
     scene.spawn("updater", move || {
         reading.pass();
-        executor.config.write_lock();
-        executor.config.write_unlock();
+        executor.update(); // by a method, so that the task takes all of it along, as in Go
     });
     scene.settled();
 }
