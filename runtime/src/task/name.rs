@@ -22,7 +22,11 @@ impl Name {
         name
     }
 
+    #[inline]
     pub(super) fn as_str(&self) -> &str {
+        if self.length == 0 {
+            return "";
+        }
         str::from_utf8(&self.bytes.as_flattened()[..usize::from(self.length)]).unwrap_or_default()
     }
 }

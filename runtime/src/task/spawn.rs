@@ -43,11 +43,43 @@ const LARGE_CLOSURE: usize = 4096;
 /// Outside a runtime, or when there is no memory for another stack. [`Builder::spawn`] gives errors instead.
 #[inline(always)] // as `Builder::spawn`
 #[track_caller]
-pub fn spawn<T: Send + 'static>(task: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
-    match Builder::new().spawn(task) {
-        Ok(handle) => handle,
+pub fn spawn<T: Send + 'static>(mut task: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    // SAFETY: as in `Builder::spawn`.
+    let spawned = unsafe { spawn_plain(Location::caller(), &raw mut task) };
+    preserved::forget();
+    match spawned {
+        Ok(handle) => {
+            mem::forget(task);
+            handle
+        }
         Err(error) => panic!("{error}"),
     }
+}
+
+/// # Safety
+/// As for [`spawn_from`].
+unsafe fn spawn_plain<T: Send, F: FnOnce() -> T + Send>(
+    site: &'static Location<'static>,
+    task: *mut F,
+) -> Result<JoinHandle<T>, SpawnError> {
+    // SAFETY: the caller's promise.
+    unsafe { spawn_here(Options::new(site), task) }
+}
+
+/// Spawns on the runtime of the calling task.
+///
+/// # Safety
+/// As for [`spawn_from`].
+#[inline(always)] // one frame less of the runtime's own on the spawner's stack
+unsafe fn spawn_here<T: Send, F: FnOnce() -> T + Send>(
+    options: Options<'_>,
+    task: *mut F,
+) -> Result<JoinHandle<T>, SpawnError> {
+    // Not a reference of its own: spawning does not leave the worker, and workers that count up and down on one
+    // word would be in each other's way.
+    let shared = options.spawner.ok_or(SpawnError::NoRuntime)?.shared_arc();
+    // SAFETY: the caller's promise.
+    unsafe { spawn_from(shared, options, task, None) }
 }
 
 /// The name, the stack size and the place of a task to be spawned.
@@ -127,7 +159,7 @@ impl Builder {
         mut task: impl FnOnce() -> T + Send + 'static,
     ) -> Result<JoinHandle<T>, SpawnError> {
         // SAFETY: the task and its result borrow nothing, and the closure is forgotten if it was taken.
-        let spawned = unsafe { self.spawn_here(Location::caller(), &raw mut task) };
+        let spawned = unsafe { self.spawn_with(Location::caller(), &raw mut task) };
         if spawned.is_ok() {
             mem::forget(task);
         }
@@ -137,17 +169,13 @@ impl Builder {
 
     /// # Safety
     /// As for [`spawn_from`].
-    unsafe fn spawn_here<T: Send, F: FnOnce() -> T + Send>(
+    unsafe fn spawn_with<T: Send, F: FnOnce() -> T + Send>(
         self,
         site: &'static Location<'static>,
         task: *mut F,
     ) -> Result<JoinHandle<T>, SpawnError> {
-        let options = self.options(site);
-        // Not a reference of its own: spawning does not leave the worker, and workers that count up and down on one
-        // word would be in each other's way.
-        let shared = options.spawner.ok_or(SpawnError::NoRuntime)?.shared_arc();
         // SAFETY: the caller's promise.
-        unsafe { spawn_from(shared, options, task, None) }
+        unsafe { spawn_here(self.options(site), task) }
     }
 
     pub(crate) fn spawn_on<T: Send + 'static>(
