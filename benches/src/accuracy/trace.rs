@@ -25,14 +25,15 @@ use crate::{case::Effort, values::Values};
 /// How often the two tasks meet, where nothing else is asked.
 pub const ROUNDS: u32 = 25;
 
-/// How long the lock is held by a task that sleeps, so long that the fifth of a millisecond by which the kernel may end a sleep late is
-/// little beside it, how long that one then keeps the processor from who can run (not so long that a
-/// stand-in comes), how long a thread is blocked.
+/// How long the lock is held by a task that sleeps: so long that the fifth of a millisecond by which the kernel may end a sleep late is
+/// little beside it.
 const HELD: Duration = Duration::from_millis(24);
+/// How long that task then keeps the processor from who can run: not so long that a stand-in comes.
 const COMPUTED: Duration = Duration::from_millis(6);
 /// How long a task computes that is alone: so long that what a debug build does between a task's start and its first look at the
 /// clock, nearly 0.1 ms, is little beside it.
 const ALONE: Duration = Duration::from_millis(25);
+/// How long a thread is blocked.
 const BLOCKED: Duration = Duration::from_millis(8);
 
 /// The upper bound of what the program has no reading for: three years.

@@ -5,7 +5,7 @@
 
 use std::{
     marker::PhantomData,
-    mem,
+    mem::ManuallyDrop,
     panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind},
     sync::{
         Arc,
@@ -17,9 +17,9 @@ use std::{
 use super::{
     TaskId,
     join::JoinHandle,
-    spawn::{Options, spawn_from},
+    spawn::{Options, leave_nothing, spawn_from},
 };
-use crate::{SpawnError, scheduler::current_worker, sync::WaitGroup, sys::preserved};
+use crate::{SpawnError, scheduler::current_worker, sync::WaitGroup};
 
 /// Where scoped tasks are spawned. See [`scope`].
 ///
@@ -122,14 +122,14 @@ impl<'scope> Scope<'scope, '_> {
         &'scope self,
         mut task: impl FnOnce() -> T + Send + 'scope,
     ) -> ScopedJoinHandle<'scope, T> {
-        // SAFETY: it is forgotten if it was taken.
-        let spawned = unsafe { self.try_spawn(Location::caller(), &raw mut task) };
-        preserved::forget();
+        let source = &raw mut task;
+        let mut task = ManuallyDrop::new(task);
+        // SAFETY: the closure is not used again if this succeeds.
+        let spawned = unsafe { self.try_spawn(Location::caller(), &raw mut *task) };
+        // SAFETY: as in `Builder::spawn`.
+        unsafe { leave_nothing(source, &mut task, &spawned) };
         match spawned {
-            Ok(handle) => {
-                mem::forget(task);
-                handle
-            }
+            Ok(handle) => handle,
             Err(error) => panic!("{error}"),
         }
     }

@@ -1,7 +1,8 @@
 //! Making a task: a stack, a closure on it, and a place in a run queue.
 
 use std::{
-    mem::{self, MaybeUninit},
+    hint,
+    mem::{self, ManuallyDrop, MaybeUninit},
     panic::{AssertUnwindSafe, Location, catch_unwind},
     process, ptr,
     sync::{Arc, atomic::Ordering},
@@ -44,14 +45,14 @@ const LARGE_CLOSURE: usize = 4096;
 #[inline(always)] // as `Builder::spawn`
 #[track_caller]
 pub fn spawn<T: Send + 'static>(mut task: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    let source = &raw mut task;
+    let mut task = ManuallyDrop::new(task);
     // SAFETY: as in `Builder::spawn`.
-    let spawned = unsafe { spawn_plain(Location::caller(), &raw mut task) };
-    preserved::forget();
+    let spawned = unsafe { spawn_plain(Location::caller(), &raw mut *task) };
+    // SAFETY: as in `Builder::spawn`.
+    unsafe { leave_nothing(source, &mut task, &spawned) };
     match spawned {
-        Ok(handle) => {
-            mem::forget(task);
-            handle
-        }
+        Ok(handle) => handle,
         Err(error) => panic!("{error}"),
     }
 }
@@ -158,12 +159,12 @@ impl Builder {
         self,
         mut task: impl FnOnce() -> T + Send + 'static,
     ) -> Result<JoinHandle<T>, SpawnError> {
-        // SAFETY: the task and its result borrow nothing, and the closure is forgotten if it was taken.
-        let spawned = unsafe { self.spawn_with(Location::caller(), &raw mut task) };
-        if spawned.is_ok() {
-            mem::forget(task);
-        }
-        preserved::forget();
+        let source = &raw mut task;
+        let mut task = ManuallyDrop::new(task);
+        // SAFETY: the task and its result borrow nothing, and the closure is not used again if this succeeds.
+        let spawned = unsafe { self.spawn_with(Location::caller(), &raw mut *task) };
+        // SAFETY: what was in the parameter was moved out, and its storage lasts until this returns.
+        unsafe { leave_nothing(source, &mut task, &spawned) };
         spawned
     }
 
@@ -235,12 +236,30 @@ pub(crate) unsafe fn spawn_unchecked<T: Send, F: FnOnce() -> T + Send>(
     options: Options<'_>,
     mut body: F,
 ) -> Result<JoinHandle<T>, SpawnError> {
-    // SAFETY: the caller's promise, and the closure is forgotten if it was taken.
-    let spawned = unsafe { spawn_from(shared, options, &raw mut body, None) };
-    if spawned.is_ok() {
-        mem::forget(body);
-    }
+    let source = &raw mut body;
+    let mut body = ManuallyDrop::new(body);
+    // SAFETY: the caller's promise, and the closure is not used again if this succeeds.
+    let spawned = unsafe { spawn_from(shared, options, &raw mut *body, None) };
+    // SAFETY: as in `Builder::spawn`.
+    unsafe { leave_nothing(source, &mut body, &spawned) };
     spawned
+}
+
+/// Drops a closure that was not taken, and wipes the variable from which it was moved to `body`, and the registers: the bytes that are
+/// left there count as references to a leak scan. Inlined into the function that has given the closure away.
+///
+/// # Safety
+/// The value of `source` was moved out, and its storage is still there. `body` is valid unless it was taken, that is, `spawned` is `Ok`.
+#[inline(always)]
+pub(super) unsafe fn leave_nothing<F, T, E>(source: *mut F, body: &mut ManuallyDrop<F>, spawned: &Result<T, E>) {
+    if spawned.is_err() {
+        // SAFETY: the caller's promise; nobody uses it after this.
+        unsafe { ManuallyDrop::drop(body) };
+    }
+    // SAFETY: the caller's promise; any bytes may lie where no value is.
+    unsafe { source.write_bytes(0, 1) };
+    hint::black_box(source); // or the compiler would leave that out
+    preserved::forget();
 }
 
 /// Takes the closure out of the spawner's variable, if it succeeds, and wipes that: what the task does not use at once would count as
@@ -281,13 +300,14 @@ unsafe fn spawn_boxed<T: Send, F: FnOnce() -> T + Send>(
     // SAFETY: as many bytes as `body` has; they are a value only if that is given up.
     unsafe { boxed.as_mut_ptr().copy_from_nonoverlapping(body, 1) };
     // SAFETY: it has just been written, and is called only if it was taken.
-    let mut call = move || call_boxed(unsafe { boxed.assume_init() });
+    let mut call = ManuallyDrop::new(move || call_boxed(unsafe { boxed.assume_init() }));
     // SAFETY: the caller's promise; this closure is the size of a pointer.
-    let spawned = unsafe { spawn_on_stack(shared, options, &raw mut call, scope) };
-    if spawned.is_ok() {
-        mem::forget(call);
+    let spawned = unsafe { spawn_on_stack(shared, options, &raw mut *call, scope) };
+    match &spawned {
         // SAFETY: the caller does not use it any more.
-        unsafe { body.write_bytes(0, 1) };
+        Ok(_) => unsafe { body.write_bytes(0, 1) },
+        // SAFETY: it was not taken. Frees the box; the value is the caller's.
+        Err(_) => unsafe { ManuallyDrop::drop(&mut call) },
     }
     spawned
 }
@@ -399,7 +419,7 @@ extern "C" fn first(_: usize) -> ! {
     // The program's frames lie below this one. Pointers to it and what is above (where the closure and the first context
     // were) must not be taken for such to a value that the task lends, by a leak scan that finds what the spawner has left.
     let mut own = MaybeUninit::<[usize; OWN_WORDS]>::uninit();
-    std::hint::black_box(&mut own);
+    hint::black_box(&mut own);
     control.closure.store(unwind::stack_pointer() as *mut u8, Ordering::Relaxed);
     // SAFETY: `spawn_on_stack` has stored a `run` and the closure that it fits, and this is their only use.
     unsafe {
