@@ -49,6 +49,8 @@ const EITHER: &[Site] = &[
 struct Service {
     lock: RawMutex,
     draining: AtomicBool,
+    /// A worker has looked at that, and found that it may register.
+    may_begin: AtomicBool,
     running: WaitGroup,
     staff: WaitGroup,
     stopped: Chan<()>,
@@ -60,6 +62,7 @@ impl Service {
         if self.draining.load(Ordering::SeqCst) {
             return;
         }
+        self.may_begin.store(true, Ordering::SeqCst);
         after_the_look.pass();
         self.lock.lock();
         self.running.add(1);
@@ -116,6 +119,7 @@ fn spawn_owner(scene: &Scene, gate: &Gate) {
                 service.staff.done();
             });
         }
+        scene.until_that(|| services.iter().all(|service| service.may_begin.load(Ordering::SeqCst)));
         if gate.is_open() {
             scene.until("worker", ChanReceive, 2);
         }

@@ -32,13 +32,16 @@ const LEAKS: &[Site] = &[Site("store", Select, 1), Site("raft", Select, 1)];
 /// What each of them does between two events.
 const PAUSE: Duration = Duration::from_micros(100);
 
+/// Callbacks after which the store stops both, if they have been lucky for so long.
+const ROUNDS: usize = 500;
+
 type Callback = Box<dyn FnOnce() + Send>;
 
 fn run(scene: &Scene) {
     let (events, callbacks, stop) = (Chan::new(), Chan::<Callback>::new(), Chan::<()>::new());
     let (stage, theirs, offered, told) = (scene.clone(), events.clone(), callbacks.clone(), stop.clone());
     scene.spawn("store", move || {
-        loop {
+        for _ in 0..ROUNDS {
             select! {
                 recv(theirs) -> _ => {
                     sleep(PAUSE);
@@ -51,6 +54,7 @@ fn run(scene: &Scene) {
                 recv(told) -> _ => return,
             }
         }
+        told.close();
     });
     scene.spawn("raft", move || {
         loop {
