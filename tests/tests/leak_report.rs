@@ -1,7 +1,14 @@
 //! What a report of leaked tasks has, in each of its forms: names, labels, places, groups, the wait graph, deadlocks, hostages; and why
 //! another task is alive.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use greenprof_profiler::{
     heap,
@@ -173,13 +180,16 @@ fn a_live_task_is_explained_with_names() {
     heap::start();
     heap::set_rate(1);
     let runtime = runtime();
+    static IS_EXPLAINED: AtomicBool = AtomicBool::new(false);
     #[inline(never)]
     fn keeps_a_box() {
         let channel: Chan<u8> = Chan::new();
         let receiver = channel.clone();
         let _: JoinHandle<_> = go("kept", move || receiver.recv());
         let kept = std::hint::black_box(Box::new(channel));
-        greenprof_runtime::sleep(Duration::from_secs(3));
+        while !IS_EXPLAINED.load(Ordering::Relaxed) {
+            greenprof_runtime::sleep(Duration::from_millis(10));
+        }
         kept.close();
     }
     let keeper = runtime.handle().spawn(keeps_a_box).expect("a task");
@@ -205,6 +215,7 @@ fn a_live_task_is_explained_with_names() {
     for (query, status) in [("task=x", 400), ("task=18446744073709551615", 404), ("format=xml", 400)] {
         assert_eq!(client::get(address, &format!("/debug/pprof/why?{query}")).status, status, "{query}");
     }
+    IS_EXPLAINED.store(true, Ordering::Relaxed);
     keeper.join().expect("an end");
     heap::set_rate(greenprof_runtime::heap::sampling::DEFAULT_RATE);
     println!("{text}");

@@ -45,7 +45,7 @@ impl Sums {
                 "{}: {traced} ns in the trace, and {least} to {most} by the clock",
                 time.name
             );
-            if (most - least) as f64 <= NARROW * most as f64 {
+            if most > 0 && (most - least) as f64 <= NARROW * most as f64 {
                 *self = Self { rounds: self.rounds + 1, traced: self.traced + traced, truth: self.truth + truth };
             }
         }

@@ -210,6 +210,9 @@ fn round(clock: Clock) -> Round {
     let end_is_before = thread_now() == computer.thread;
     let joined = clock.now();
     let known = |same_thread: bool, least: u64| if same_thread { least } else { 0 };
+    // The lock may be free again before the waiter's turn comes.
+    let made_runnable = holder.awake.max(waiter.turn);
+    let surely_waits = waiter.threads[0] == at_wait && waits <= holder.awake;
     Round {
         slept: Measured {
             task: holds,
@@ -236,9 +239,9 @@ fn round(clock: Clock) -> Round {
         },
         could_run: Measured {
             task: waiting,
-            truth: waiter.owns.saturating_sub(holder.awake),
-            least: known(waiter.threads[1] == holder.threads[1], holder.ends - holder.released),
-            most: waiter.owns.saturating_sub(holder.awake),
+            truth: waiter.owns - made_runnable,
+            least: known(surely_waits && waiter.threads[1] == holder.threads[1], holder.ends - holder.released),
+            most: waiter.owns - made_runnable,
         },
     }
 }
