@@ -91,9 +91,14 @@ fn assert_cpu_profile_is_read(source: &str) {
 
     let traces = go::pprof(["-traces", source]);
     assert!(traces.contains(HOT) && traces.contains("tenant:"), "{}", &traces[..traces.len().min(3000)]);
-    // An inlined function is a frame of its own, called by the one that it was inlined into.
-    let inlined = go::pprof(["-peek", "price::rounded", source]);
-    assert!(inlined.contains(HOT), "{inlined}");
+}
+
+/// An inlined function is a frame of its own, called by the one that it was inlined into. It is a small part of the time: on a busy
+/// machine a profile may have no sample of it, and another is taken.
+fn assert_inlined_function_is_a_frame(source: &str) {
+    let peek = (0..10).find_map(|_| go::try_pprof(["-peek", "price::rounded", source]).ok());
+    let peek = peek.expect("a sample of it in one of ten profiles");
+    assert!(peek.contains(HOT), "{peek}");
 }
 
 /// Seconds of samples that a profile holds, from its header.
@@ -165,17 +170,9 @@ fn pprof_reads_the_files_of_a_tour_and_the_live_port() {
     let out = tempfile::tempdir().expect("a folder");
     let tour = Tour::start(out.path());
     let file = |name: &str| out.path().join(name).to_str().expect("text").to_owned();
-    assert_cpu_profile_is_read(&file("cpu.pb.gz"));
-    assert_task_profile_is_read(&file("goroutine.pb.gz"));
-    assert_heap_profiles_are_read(&file("heap.pb.gz"), &file("allocs.pb.gz"));
-    assert_contention_profiles_are_read(&file("block.pb.gz"), &file("mutex.pb.gz"));
-
-    let traced = out.path().join("trace.out");
-    trace::debug(&traced, "parsed");
-    trace::assert_pages_answer(&traced, 60);
-
     let url = |path: &str| format!("http://{}/debug/pprof/{path}", tour.address);
     assert_cpu_profile_is_read(&url("profile?seconds=3"));
+    assert_inlined_function_is_a_frame(&url("profile?seconds=3"));
     assert_task_profile_is_read(&url("goroutine"));
     assert_heap_profiles_are_read(&url("heap"), &url("allocs"));
     assert_contention_profiles_are_read(&url("block"), &url("mutex"));
@@ -192,16 +189,6 @@ fn pprof_reads_the_files_of_a_tour_and_the_live_port() {
         text.text().lines().next().and_then(|l| l.rsplit(' ').next()).and_then(|n| n.parse().ok()).unwrap();
     let top = go::pprof([legacy.to_str().expect("text")].into_iter().chain(["-top"]).rev());
     assert!(top.contains(&format!("of {count} total")) || top.contains(&format!(", 100% of {count}")), "{top}");
-    // So is that of the heap, whose samples pprof scales up.
-    let legacy = file("heap.debug1.txt");
-    assert!(go::pprof(["-top", "-alloc_space", &legacy]).contains("Type: alloc_space"));
-    // And that of contention.
-    for legacy in [file("block.debug1.txt"), file("mutex.debug1.txt")] {
-        assert!(go::pprof(["-top", "-sample_index=delay", &legacy]).contains("Type: delay"));
-    }
-    for name in ["cpu", "goroutine", "heap", "allocs", "block", "mutex"] {
-        assert_pprof_writes_it_again(&file(&format!("{name}.pb.gz")), &out.path().join("again.pb.gz"));
-    }
     // Two looks at what only grows: the difference is positive.
     let since = format!("-diff_base={}", file("allocs.pb.gz"));
     for newer in [url("allocs"), url("heap")] {
@@ -210,6 +197,27 @@ fn pprof_reads_the_files_of_a_tour_and_the_live_port() {
         assert!(difference.contains("Type: alloc_space") && difference.contains("Showing nodes"), "{difference}");
         let orders: Vec<_> = rows.iter().filter(|row| row.name.contains("greenprof_demos::orders::")).collect();
         assert!(!orders.is_empty() && orders.iter().all(|row| row.cumulative >= 0.0), "{difference}");
+    }
+
+    // Its service takes all processors.
+    drop(tour);
+    assert_cpu_profile_is_read(&file("cpu.pb.gz"));
+    assert_task_profile_is_read(&file("goroutine.pb.gz"));
+    assert_heap_profiles_are_read(&file("heap.pb.gz"), &file("allocs.pb.gz"));
+    assert_contention_profiles_are_read(&file("block.pb.gz"), &file("mutex.pb.gz"));
+
+    let traced = out.path().join("trace.out");
+    trace::debug(&traced, "parsed");
+    trace::assert_pages_answer(&traced, 60);
+    // The text form of the heap is a profile, too, whose samples pprof scales up.
+    let legacy = file("heap.debug1.txt");
+    assert!(go::pprof(["-top", "-alloc_space", &legacy]).contains("Type: alloc_space"));
+    // And that of contention.
+    for legacy in [file("block.debug1.txt"), file("mutex.debug1.txt")] {
+        assert!(go::pprof(["-top", "-sample_index=delay", &legacy]).contains("Type: delay"));
+    }
+    for name in ["cpu", "goroutine", "heap", "allocs", "block", "mutex"] {
+        assert_pprof_writes_it_again(&file(&format!("{name}.pb.gz")), &out.path().join("again.pb.gz"));
     }
 }
 
