@@ -209,7 +209,7 @@ fn round(clock: Clock) -> Round {
     // Who joins is woken before the task's end is recorded, and if both are on one thread it runs after that. On another it may come first.
     let end_is_before = thread_now() == computer.thread;
     let joined = clock.now();
-    let known = |same_thread: bool, least: u64| if same_thread { least } else { 0 };
+    let known = |is_sure: bool, least: u64| if is_sure { least } else { 0 };
     // The lock may be free again before the waiter's turn comes.
     let made_runnable = holder.awake.max(waiter.turn);
     let surely_waits = waiter.threads[0] == at_wait && waits <= holder.awake;
